@@ -1,0 +1,149 @@
+"""The types that flow through evaluation: Problem → SampleRequest → Completion → Grade → Score.
+
+Nothing heavy is imported here; trainers use the same types for rollouts and rewards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+AnswerKind = Literal["integer", "choice", "numeric", "expression"]
+"""How an answer may be compared; declared by the benchmark, never guessed from the answer."""
+
+FinishReason = Literal["stop", "length"]
+GradeStatus = Literal["ok", "none", "unclosed", "empty", "timeout", "crash"]
+"""What extraction or the grader met; everything but `ok` counts as wrong and is reported."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One question with its gold answer."""
+
+    id: str
+    """Unique within its benchmark, stable across revisions of our code."""
+    question: str
+    answer: str
+    """Gold answer as the data set writes it."""
+    kind: AnswerKind
+    tolerance: float | None = None
+    """Absolute error accepted for numeric answers, where the data set states one."""
+    choices: tuple[str, ...] = ()
+    """The options of a multiple-choice question, in the order they are shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """A loaded and verified set of problems, used for evaluation or for training."""
+
+    name: str
+    problems: tuple[Problem, ...]
+    digest: str
+    """sha256 of the normalised rows; part of every score's key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingSettings:
+    """How completions are drawn; part of every score's key."""
+
+    num_samples: int
+    """K completions a question."""
+    temperature: float
+    top_p: float = 1.0
+    max_new_tokens: int
+    template: str
+    """Name of a prompt template of `eval.templates`."""
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+    """Sample seeds derive from hash(seed, problem id, sample index): see `eval.seeds`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleRequest:
+    """One completion asked for. Requests of one problem share a prompt, which engines may exploit."""
+
+    problem_id: str
+    index: int
+    """Sample index k in [0, K)."""
+    prompt_tokens: tuple[int, ...]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """One completion as the engine returned it."""
+
+    problem_id: str
+    index: int
+    text: str
+    """Decoded without special tokens."""
+    num_tokens: int
+    """Generated tokens, the end-of-sequence token included."""
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grade:
+    """The verdict on one completion, kept with it in the sample store."""
+
+    is_correct: bool
+    answer: str | None
+    """What was extracted, before normalisation."""
+    method: str
+    """Which path decided: exact, fraction, choice, math_verify, …"""
+    status: GradeStatus
+    elapsed_ms: float
+    grader_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """avg@K of one checkpoint on one benchmark, with its clustered error. Fractions, not percent."""
+
+    benchmark: str
+    benchmark_digest: str
+    num_problems: int
+    num_samples: int
+    avg: float
+    """Mean over problems of the mean over K samples."""
+    standard_error: float
+    """Clustered by question: sqrt(Σ(x_q − x̄)² / (n(n−1)))."""
+    generation_error: float | None
+    """Error from sampling alone, for fixed questions; None for K = 1."""
+    clip_rate: float
+    """Share of completions that hit the length limit."""
+    no_box_rate: float
+    """Share of completions without a complete boxed answer."""
+    mean_tokens: float
+    per_problem: dict[str, tuple[int, ...]]
+    """Problem id → 0/1 for each sample, in sample order: what paired comparisons need."""
+    settings: SamplingSettings
+    grader_version: str
+    engine: str
+    """Engine name and version."""
+    elapsed_s: float
+
+
+class Sampler(Protocol):
+    """An engine that turns requests into completions: hf, vllm, openai."""
+
+    @property
+    def name(self) -> str:
+        """Engine name and version, for example `hf 5.10.4`."""
+
+    @property
+    def model_digest(self) -> str:
+        """Content digest of the weights and tokenizer: part of the sample store's key."""
+
+    def encode(self, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
+        """Prompt tokens of a chat, with the generation prompt appended."""
+
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        """Prompt tokens of a raw text prompt."""
+
+    def sample(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> Iterator[Completion]:
+        """Yield completions as they finish, in any order, each request exactly once."""
+
+    def close(self) -> None:
+        """Free the engine's memory and processes."""

@@ -1,0 +1,1 @@
+"""Experiment files to plans, plans to trials, trials to records."""

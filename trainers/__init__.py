@@ -1,0 +1,1 @@
+"""Trainers and the science they share: selection, objective, advantages, distribution statistics."""

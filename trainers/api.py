@@ -1,0 +1,212 @@
+"""What a trainer is given and what it gives back. `Recipe` bears identity; `Resources` never does.
+
+The sections of `Recipe` are the Hydra groups of `experiments/`: `algorithm.clip_low` in a YAML is
+`recipe.algorithm.clip_low` here, and the keys of the group `recipe/` are Recipe's own plain fields.
+Ranges are checked in `__post_init__`; combinations that mean nothing are rejected there too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+Phase = Literal["prepare", "sample", "score", "update", "evaluate", "checkpoint"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Algorithm:
+    """The policy-gradient objective. Source: METHODS.md "Losses"; GRPO arXiv 2402.03300, DAPO arXiv 2503.14476."""
+
+    name: Literal["grpo", "dapo"]
+    clip_low: float
+    """ε₁: the ratio is clipped below at 1 − ε₁."""
+    clip_high: float
+    """ε₂: the ratio is clipped above at 1 + ε₂."""
+    dual_clip: float | None = None
+    """c > 1: bounds the loss of negative advantages at large ratios."""
+    kl_coef: float = 0.0
+    """β of the k3 KL penalty to the frozen reference; 0 loads no reference model."""
+    entropy_coef: float = 0.0
+    loss_mean: Literal["token", "sequence"]
+    """Mean over all tokens of the batch (DAPO), or mean over sequences of their token means (GRPO)."""
+    advantage_std: Literal["unbiased", "population", "none"] = "unbiased"
+    """What divides R − mean(R) in a group."""
+    dynamic_sampling: bool = False
+    """Drop groups whose rewards are all equal and refill (DAPO)."""
+    max_sampling_rounds: int = 3
+    """Bound on the generation rounds of one step under dynamic sampling."""
+    overlong_buffer: int | None = None
+    """Length of the soft-punished zone before the response limit, in tokens (DAPO eq. 13)."""
+    overlong_factor: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which tokens are trained on. Switches and presets: METHODS.md; the mathematics: `trainers/selection.py`."""
+
+    method: str
+    """A key of `trainers.selection.SELECTORS`."""
+    ratio: float | None = None
+    """ρ: share of tokens kept, in (0, 1]; meaningless for `full` and STAPO."""
+    preset: str | None = None
+    """Name of the paper's or code's switch setting this block states; shown, and checked against it."""
+    end: Literal["top", "bottom"] = "top"
+    """Keep the highest or the lowest scores."""
+    scope: Literal["batch", "mini_batch", "micro_batch", "group", "response"] = "batch"
+    """Where tokens compete for the ρ share."""
+    score_policy: Literal["old", "current"] = "old"
+    """Whether the policy that sampled or the one being updated is scored."""
+    count_rule: Literal["exact", "keep_ties"] = "exact"
+    normaliser: Literal["selected", "all"] = "selected"
+    """Whether the loss divides by the selected or by all response tokens."""
+    kl_scope: Literal["selected", "all"] = "selected"
+    """Which tokens carry the KL term."""
+    warmup_steps: int = 0
+    """Θ: first steps trained on all tokens."""
+    order: Literal["after_filter", "before_filter"] = "after_filter"
+    """Select after or before dynamic sampling drops zero-advantage groups."""
+    schedule: Literal["constant", "linear", "cosine", "steps"] | None = None
+    """How ρ moves from 1 (or `schedule_from`) to `ratio`; None is constant."""
+    schedule_from: float | None = None
+    schedule_steps: int | None = None
+    schedule_list: tuple[tuple[int, float], ...] | None = None
+    """(from step, ρ) pairs for `schedule: steps`."""
+    leave_one_out: bool | None = None
+    """ICT: exclude the token's own response from the group mean."""
+    divide_by_bound: bool | None = None
+    """ICT: divide JS by its maximum for |V_t| members."""
+    advantage_weight: float | None = None
+    """ICT + λ|A|: λ."""
+    probability_threshold: float | None = None
+    """STAPO τ_p."""
+    entropy_quantile: float | None = None
+    """STAPO τ_h as a quantile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """Which weights a run starts from."""
+
+    path: str
+    """`builtin:arithmetic-tiny`, a Hugging Face folder, or a hub id."""
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """What the policy is trained on."""
+
+    name: str
+    """A training set of `eval.benchmarks`, or the path of a jsonl file."""
+    template: str
+    """Prompt template, a name of `eval.templates`."""
+    max_prompt_tokens: int
+    max_response_tokens: int
+    limit: int | None = None
+    """Use only the first rows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Everything that changes a run's numbers, except its seed and the bytes of its data and model."""
+
+    trainer: str = "lite"
+    """`lite`, `verl`, or `package.module:Class` of a Trainer."""
+    algorithm: Algorithm
+    selection: Selection
+    model: Model
+    data: Data
+    steps: int
+    """Optimizer-visible training steps: one batch of prompts each."""
+    prompts_per_step: int
+    group_size: int
+    """G responses a prompt."""
+    mini_batch_prompts: int
+    """Prompts of one optimizer update; prompts_per_step is a multiple of it."""
+    ppo_epochs: int = 1
+    learning_rate: float
+    lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    lr_warmup_steps: int = 0
+    weight_decay: float = 0.0
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    max_grad_norm: float | None = 1.0
+    temperature: float = 1.0
+    """Sampling temperature of rollouts; log-probs and entropies are taken at it as well."""
+    top_p: float = 1.0
+    update: Literal["sparse", "dense"] = "sparse"
+    """Whether unselected positions are skipped in the update; same gradients either way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What a trial occupies and how it is cut to fit. Changes no number beyond rounding, so never identity."""
+
+    num_gpus: int = 0
+    num_cpus: int = 1
+    num_nodes: int = 1
+    memory_gb: float | None = None
+    micro_batch_sequences: int = 64
+    """Sequences of one forward-backward pass."""
+    sample_batch_sequences: int = 1024
+    """Sequences decoded at once."""
+    checkpoint_every: int = 10
+    """Training steps between checkpoints."""
+    keep_checkpoints: int = 1
+    """How many resumable checkpoints to keep."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainJob:
+    """One attempt at training: where to read and write, and how to talk to the outside."""
+
+    recipe: Recipe
+    seed: int
+    resources: Resources
+    model_folder: Path
+    """The initial model, resolved to a Hugging Face folder."""
+    checkpoint_folder: Path
+    """`runs/<id>/checkpoints`: survives attempts; the trainer resumes from what it finds there."""
+    attempt_folder: Path
+    """`runs/<id>/attempts/<n>`: this attempt's log and metrics.jsonl."""
+    data_folder: Path | None = None
+    """Where benchmark files lie (`--data-dir`, ORCH_DATA_DIR)."""
+    on_phase: Callable[[Phase, int], None] = field(default=lambda phase, step: None)
+    """Called with (phase, step) as work moves on."""
+    on_step: Callable[[dict[str, Any]], None] = field(default=lambda metrics: None)
+    """Called once a completed step with its metrics, after they are on disk."""
+    should_stop: Callable[[], bool] = field(default=lambda: False)
+    """Polled between phases; when true the trainer checkpoints and returns with `is_finished=False`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """What training left behind."""
+
+    is_finished: bool
+    """False when it stopped on request and can be resumed."""
+    step: int
+    """Last completed training step."""
+    model_folder: Path
+    """The final policy as an ordinary Hugging Face folder (meaningful when finished)."""
+    metrics: dict[str, float]
+    """The last step's metrics."""
+    phase_seconds: dict[str, float]
+    """Wall time by phase over this attempt."""
+    peak_memory_mb: float
+    num_parameters: int
+
+
+class Trainer(Protocol):
+    """A backend. Stateless: one call trains one job from wherever its checkpoint folder stands."""
+
+    def train(self, job: TrainJob) -> TrainResult:
+        """Train until `recipe.steps` steps are done, or until asked to stop.
+
+        Raises:
+            OrchError: what a user can mend, such as a model that does not load.
+        """
