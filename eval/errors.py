@@ -20,7 +20,9 @@ class OrchError(Exception):
             mend: the next thing to do: valid choices, a command, a setting.
         """
         self.what, self.where, self.mend = what, where, mend
-        super().__init__("\n".join(part for part in (what, where and f"  at: {where}", mend and f"  fix: {mend}") if part))
+        super().__init__(
+            "\n".join(part for part in (what, where and f"  at: {where}", mend and f"  fix: {mend}") if part)
+        )
 
     def __reduce__(self) -> tuple[object, ...]:
         """Survive pickling across Ray and worker processes (keyword-only arguments do not by default)."""

@@ -44,7 +44,7 @@ class Algorithm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which tokens are trained on. Switches and presets: METHODS.md; the mathematics: `trainers/selection.py`."""
+    """Which tokens are trained on. Switches and presets: METHODS.md; the mathematics: trainers/selection.py."""
 
     method: str
     """A key of `trainers.selection.SELECTORS`."""
@@ -144,7 +144,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What a trial occupies and how it is cut to fit. Changes no number beyond rounding, so never identity."""
+    """What a trial occupies and how it is cut to fit. Changes numbers by rounding at most: never identity."""
 
     num_gpus: int = 0
     num_cpus: int = 1

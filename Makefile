@@ -1,0 +1,47 @@
+# Every target works alone on a fresh clone: it makes .venv and installs what it needs, once per change of pyproject.toml or constraints.
+.ONESHELL:
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: install smoke test test-all check format bench clean
+
+install: $(INSTALLED)  ## the environment alone
+
+# torch first: its version decides whether the package index or the machine's own CPU build is taken.
+$(INSTALLED): pyproject.toml constraints/cpu.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	echo "installing into .venv (a few minutes, once)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints/cpu.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints/cpu.txt -e '.[dev]'
+	touch $@
+
+smoke: $(INSTALLED)  ## the main job on a tiny model: plan, train, evaluate, table, MLflow
+	$(BIN)/orch sweep experiments/smoke.yaml
+
+test: $(INSTALLED)  ## the default tests
+	$(BIN)/python -m pytest -m 'not slow and not gpu'
+
+test-all: $(INSTALLED)  ## with the slow ones
+	$(BIN)/python -m pytest -m 'not gpu'
+
+check: $(INSTALLED)  ## format, lint, types, import rule
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/standing/test_layers.py
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(INSTALLED)  ## every benchmark beside its peer; prints ratios
+	for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file; done
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,39 @@
+"""The `orch` command: one file a command, registered here in the order in which a user meets them.
+
+The composition root: only these files print, exit and read the environment. Their top-level imports are light;
+whatever is heavy is imported inside the function that needs it, so `orch --help` loads none of it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from orchestrator.cli.logs import logs
+from orchestrator.cli.plan import plan
+from orchestrator.cli.status import status
+from orchestrator.cli.sweep import sweep
+from orchestrator.cli.sync import sync
+from orchestrator.cli.table import table
+from orchestrator.cli.ui import ui
+from orchestrator.errors import OrchError
+
+app = typer.Typer(
+    help="Run, trust and publish token-selection experiments in RLVR.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (plan, sweep, status, logs, table, sync, ui):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line; what a user can mend becomes one message on stderr and the error's exit code."""
+    try:
+        app()
+    except OrchError as error:
+        typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
+        typer.echo(str(error), err=True)
+        sys.exit(error.exit_code)
