@@ -51,7 +51,7 @@ class PlannedTrial:
 
     trial: Trial
     axes: dict[str, str | int | float]
-    """Grid axis → this trial's value, seed left out; `{}` for the base model. Labels, tags and table rows come from it."""
+    """Grid axis → this trial's value, seed left out; `{}` for the base model. Source of labels, tags and rows."""
     evaluation: EvalSettings
     resources: Resources
 
