@@ -12,7 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from trainers.validity import (
+    check_algorithm,
+    check_data,
+    check_recipe,
+    check_resources,
+    check_selection,
+)
+
 Phase = Literal["prepare", "sample", "score", "update", "evaluate", "checkpoint"]
+
+NOT_IDENTITY = {"identity": False}
+"""Metadata of a field that changes no number, or whose content a digest already stands for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,16 +52,20 @@ class Algorithm:
     """Length of the soft-punished zone before the response limit, in tokens (DAPO eq. 13)."""
     overlong_factor: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Raise OrchError for what `trainers.validity.check_algorithm` refuses."""
+        check_algorithm(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
     """Which tokens are trained on. Switches and presets: METHODS.md; the mathematics: trainers/selection.py."""
 
     method: str
-    """A key of `trainers.selection.SELECTORS`."""
+    """A key of `trainers.methods.METHODS`."""
     ratio: float | None = None
     """ρ: share of tokens kept, in (0, 1]; meaningless for `full` and STAPO."""
-    preset: str | None = None
+    preset: str | None = field(default=None, metadata=NOT_IDENTITY)
     """Name of the paper's or code's switch setting this block states; shown, and checked against it."""
     end: Literal["top", "bottom"] = "top"
     """Keep the highest or the lowest scores."""
@@ -84,14 +99,20 @@ class Selection:
     entropy_quantile: float | None = None
     """STAPO τ_h as a quantile."""
 
+    def __post_init__(self) -> None:
+        """Raise OrchError for what `trainers.validity.check_selection` refuses; `constant` is spelled None."""
+        check_selection(self)
+        if self.schedule == "constant":
+            object.__setattr__(self, "schedule", None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """Which weights a run starts from."""
 
-    path: str
+    path: str = field(metadata=NOT_IDENTITY)
     """`builtin:arithmetic-tiny`, a Hugging Face folder, or a hub id."""
-    revision: str | None = None
+    revision: str | None = field(default=None, metadata=NOT_IDENTITY)
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     trust_remote_code: bool = False
 
@@ -100,7 +121,7 @@ class Model:
 class Data:
     """What the policy is trained on."""
 
-    name: str
+    name: str = field(metadata=NOT_IDENTITY)
     """A training set of `eval.benchmarks`, or the path of a jsonl file."""
     template: str
     """Prompt template, a name of `eval.templates`."""
@@ -108,6 +129,10 @@ class Data:
     max_response_tokens: int
     limit: int | None = None
     """Use only the first rows."""
+
+    def __post_init__(self) -> None:
+        """Raise OrchError for what `trainers.validity.check_data` refuses."""
+        check_data(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +166,10 @@ class Recipe:
     update: Literal["sparse", "dense"] = "sparse"
     """Whether unselected positions are skipped in the update; same gradients either way."""
 
+    def __post_init__(self) -> None:
+        """Raise OrchError for what `trainers.validity.check_recipe` refuses."""
+        check_recipe(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
@@ -158,6 +187,10 @@ class Resources:
     """Training steps between checkpoints."""
     keep_checkpoints: int = 1
     """How many resumable checkpoints to keep."""
+
+    def __post_init__(self) -> None:
+        """Raise OrchError for what `trainers.validity.check_resources` refuses."""
+        check_resources(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +212,11 @@ class TrainJob:
     """Called with (phase, step) as work moves on."""
     on_step: Callable[[dict[str, Any]], None] = field(default=lambda metrics: None)
     """Called once a completed step with its metrics, after they are on disk."""
+    evaluate: Callable[[int, Sampler], None] | None = None
+    """Called with (step, a sampler over the current policy) after every `evaluate_every`-th step but the last;
+    it records the scores itself and returns at once where they exist, so a resumed step may repeat the call."""
+    evaluate_every: int | None = None
+    """Steps between calls of `evaluate`; None when there are none."""
     should_stop: Callable[[], bool] = field(default=lambda: False)
     """Polled between phases; when true the trainer checkpoints and returns with `is_finished=False`."""
 
