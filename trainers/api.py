@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from eval.api import Sampler
 from trainers.validity import (
     check_algorithm,
     check_data,

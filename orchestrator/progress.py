@@ -1,0 +1,165 @@
+"""Where a running trial stands: `runs/<id>/progress.json`. Written often and cheaply by the trial, read by views.
+
+The file is a view, never the truth: it is replaced atomically but not fsynced, and losing it loses nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from orchestrator.codec import CodecError, decode, encode
+
+HEARTBEAT_S = 5.0
+"""A live trial rewrites its progress at least this often."""
+STALE_S = 45.0
+"""Without a heartbeat for this long, a trial on another machine counts as gone."""
+THROTTLE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What a trial is doing now."""
+
+    phase: str
+    """A phase of `trainers.api.Phase`, `start`, or `evaluate <benchmark>`."""
+    step: int = 0
+    """Completed units of the current kind of work."""
+    total: int = 0
+    """Units of it in all: training steps, or completions of an evaluation; 0 when unknown."""
+    unit: str = "step"
+    reward: float | None = None
+    """Mean reward of the last training step."""
+    eta_s: float | None = None
+    """Seconds of training left, at the pace of this attempt."""
+    attempt: int
+    started_at: str
+    """Of the attempt, UTC."""
+    updated_at: str
+    pid: int
+    host: str
+
+    def is_alive(self) -> bool:
+        """Whether the process that wrote this still runs, as far as this machine can tell."""
+        if self.host == socket.gethostname():
+            return _process_exists(self.pid)
+        return age_s(self.updated_at) < STALE_S
+
+
+def age_s(timestamp: str) -> float:
+    """Seconds since a UTC ISO timestamp."""
+    return (datetime.now(UTC) - datetime.fromisoformat(timestamp)).total_seconds()
+
+
+def read_progress(path: Path) -> Progress | None:
+    """The last progress written, or None: there is none yet, or it does not read."""
+    try:
+        return decode(Progress, json.loads(path.read_text()))
+    except (OSError, ValueError, CodecError):
+        return None
+
+
+class ProgressWriter:
+    """Keeps one progress file fresh; called from the trial's thread and from its heartbeat thread.
+
+    Writing never raises: a full disk must not fail a trial through its progress bar.
+    """
+
+    def __init__(self, path: Path, *, attempt: int, now: Callable[[], str]) -> None:
+        """Write the first line of progress at once."""
+        self._path, self._now = path, now
+        self._lock = threading.Lock()
+        self._last_write_s = 0.0
+        self._pace: tuple[int, float] | None = None
+        started = now()
+        self._progress = Progress(
+            phase="start",
+            attempt=attempt,
+            started_at=started,
+            updated_at=started,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+        )
+        self._write()
+
+    def enter(self, phase: str, *, step: int, total: int, unit: str = "step") -> None:
+        """Move to a phase; `step` units of `total` are complete."""
+        with self._lock:
+            self._progress = replace(self._progress, phase=phase, step=step, total=total, unit=unit)
+            self._write_throttled()
+
+    def complete_step(self, step: int, *, total: int, reward: float | None) -> None:
+        """A training step is complete: refresh step, reward and the time left."""
+        with self._lock:
+            moment = time.monotonic()
+            if self._pace is None:
+                self._pace = (step, moment)
+            first_step, first_moment = self._pace
+            pace = (moment - first_moment) / (step - first_step) if step > first_step else None
+            self._progress = replace(
+                self._progress,
+                step=step,
+                total=total,
+                unit="step",
+                reward=reward,
+                eta_s=None if pace is None else round(pace * (total - step), 1),
+            )
+            self._write_throttled()
+
+    @contextlib.contextmanager
+    def heartbeat(self) -> Iterator[None]:
+        """Refresh the file from a thread while the block runs, and write the last state at its end."""
+        stop = threading.Event()
+
+        def beat() -> None:
+            while not stop.wait(HEARTBEAT_S):
+                with self._lock:
+                    self._write()
+
+        thread = threading.Thread(target=beat, name="progress-heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            with self._lock:
+                self._write()
+
+    def _write_throttled(self) -> None:
+        if time.monotonic() - self._last_write_s >= THROTTLE_S:
+            self._write()
+
+    def _write(self) -> None:
+        self._last_write_s = time.monotonic()
+        self._progress = replace(self._progress, updated_at=self._now())
+        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
+        with contextlib.suppress(OSError):
+            temporary.write_text(json.dumps(encode(self._progress)))
+            temporary.replace(self._path)
+
+
+def _process_exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] == "Z"

@@ -1,0 +1,361 @@
+"""The runs folder: the only module that knows its paths. The truth about every trial; all else is a view of it.
+
+    runs/<id>/recipe.json                   the trial as planned: what its id is the hash of
+    runs/<id>/record.json                   what is known about it: `record.RunRecord`
+    runs/<id>/progress.json                 what it is doing now: `progress.Progress`
+    runs/<id>/attempts/<n>/train.log        all that attempt n printed
+    runs/<id>/attempts/<n>/metrics.jsonl    one JSON object a training step
+    runs/<id>/checkpoints/                  the trainer's own
+    runs/<id>/eval/<key>/                   samples.jsonl, score.json
+    runs/sweeps/<experiment>.json           the last plan of each experiment
+
+Files are written to a temporary name, fsynced and moved into place, so a reader or a crash sees the old file or
+the new one. One process at a time works on a trial, under a lock that the operating system frees with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from eval.api import Score
+from orchestrator.codec import CodecError, decode, encode
+from orchestrator.errors import StoreError
+from orchestrator.progress import Progress, read_progress
+from orchestrator.record import REBUILD, SCHEMA_VERSION, RunRecord, check_version, from_json, to_json
+from orchestrator.trial import Trial
+
+MetricRows = list[dict[str, Any]]
+"""One object a training step, in order of steps."""
+
+_ID_LENGTH = 12
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class Store:
+    """One runs folder. Cheap to make; holds no open files."""
+
+    def __init__(self, root: Path) -> None:
+        """Nothing is created before something is written."""
+        self.root = root
+
+    def trial_folder(self, trial_id: str) -> Path:
+        """`runs/<id>`."""
+        return self.root / trial_id
+
+    def attempt_folder(self, trial_id: str, number: int) -> Path:
+        """`runs/<id>/attempts/<n>`."""
+        return self.root / trial_id / "attempts" / str(number)
+
+    def log_file(self, trial_id: str, number: int) -> Path:
+        """All that an attempt printed."""
+        return self.attempt_folder(trial_id, number) / "train.log"
+
+    def checkpoint_folder(self, trial_id: str) -> Path:
+        """`runs/<id>/checkpoints`."""
+        return self.root / trial_id / "checkpoints"
+
+    def eval_folder(self, trial_id: str, key: str) -> Path:
+        """`runs/<id>/eval/<key>`."""
+        return self.root / trial_id / "eval" / key
+
+    def progress_file(self, trial_id: str) -> Path:
+        """`runs/<id>/progress.json`."""
+        return self.root / trial_id / "progress.json"
+
+    def sweep_file(self, experiment: str) -> Path:
+        """`runs/sweeps/<experiment>.json`."""
+        return self.root / "sweeps" / f"{experiment}.json"
+
+    def check_writable(self) -> None:
+        """Create the runs folder and prove that files can be made in it.
+
+        Raises:
+            StoreError: not writable, or the disk is full.
+        """
+        probe = self.root / f".probe.{secrets.token_hex(4)}"
+        with _explained(probe):
+            _write_synced(probe, b"orch\n")
+            probe.unlink()
+
+    def prepare_trial(self, trial: Trial) -> None:
+        """Create a trial's folder with its recipe.json, if it is new."""
+        path = self.trial_folder(trial.id) / "recipe.json"
+        if not path.exists():
+            self._write_json(path, {"schema_version": SCHEMA_VERSION, "trial": encode(trial)})
+
+    def trial_ids(self) -> tuple[str, ...]:
+        """Ids of all trials with a folder, sorted."""
+        try:
+            names = [entry.name for entry in os.scandir(self.root)]
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise _explain(error, self.root) from error
+        return tuple(sorted(name for name in names if len(name) == _ID_LENGTH and _is_hex(name)))
+
+    def find(self, trial_id: str) -> RunRecord | None:
+        """The record of a trial, or None where nobody has worked on it yet.
+
+        Raises:
+            StoreError: the record does not read, or a newer orch wrote it.
+        """
+        path = self.trial_folder(trial_id) / "record.json"
+        payload = _read_json(path)
+        return None if payload is None else from_json(payload, where=str(path))
+
+    def read(self, trial_id: str) -> RunRecord:
+        """The record of a trial.
+
+        Raises:
+            StoreError: there is none, it does not read, or a newer orch wrote it.
+        """
+        record = self.find(trial_id)
+        if record is None:
+            raise StoreError(
+                f"no trial {trial_id} in the runs folder",
+                where=str(self.root),
+                mend="`orch status` lists the trials there; --store names another runs folder",
+            )
+        return record
+
+    def list(self) -> tuple[RunRecord, ...]:
+        """All records, sorted by trial id."""
+        found = (self.find(trial_id) for trial_id in self.trial_ids())
+        return tuple(record for record in found if record is not None)
+
+    def write(self, record: RunRecord) -> None:
+        """Replace a record, durably. The caller holds the trial's lock."""
+        self._write_json(self.trial_folder(record.trial.id) / "record.json", to_json(record))
+
+    @contextlib.contextmanager
+    def lock(self, trial_id: str, *, timeout_s: float = 0.0) -> Iterator[None]:
+        """Be the only process at work on a trial.
+
+        Raises:
+            StoreError: another process still held it after `timeout_s`; the message names that process.
+        """
+        with self._locked(self.trial_folder(trial_id) / ".lock", timeout_s) as is_held:
+            if not is_held:
+                raise StoreError(
+                    f"trial {trial_id} is being worked on by {self._holder(trial_id)}",
+                    where=str(self.trial_folder(trial_id)),
+                    mend="wait for it, or stop that process",
+                )
+            yield
+
+    @contextlib.contextmanager
+    def sweep_lock(self, experiment: str) -> Iterator[None]:
+        """Be the only driver of a sweep.
+
+        Raises:
+            StoreError: another `orch sweep` drives it.
+        """
+        with self._locked(self.root / "sweeps" / f".{experiment}.lock", 0.0) as is_held:
+            if not is_held:
+                raise StoreError(
+                    f"another `orch sweep` is driving {experiment}",
+                    where=str(self.root),
+                    mend=f"watch it with `orch status {experiment} --watch`, or stop it with Ctrl-C there",
+                )
+            yield
+
+    def is_locked(self, trial_id: str) -> bool:
+        """Whether some process is at work on a trial at this moment."""
+        path = self.trial_folder(trial_id) / ".lock"
+        if not path.exists():
+            return False
+        with self._locked(path, 0.0) as is_held:
+            return not is_held
+
+    def progress(self, trial_id: str) -> Progress | None:
+        """What a trial is, or was last, doing."""
+        return read_progress(self.progress_file(trial_id))
+
+    def metrics(self, trial_id: str) -> MetricRows:
+        """Training metrics by step, in order; where attempts overlap, the later one's line counts."""
+        by_step: dict[int, dict[str, Any]] = {}
+        for number in self.attempt_numbers(trial_id):
+            for line in _complete_lines(self.attempt_folder(trial_id, number) / "metrics.jsonl"):
+                row = json.loads(line)
+                by_step[int(row["step"])] = row
+        return [by_step[step] for step in sorted(by_step)]
+
+    def attempt_numbers(self, trial_id: str) -> tuple[int, ...]:
+        """Numbers of the attempts that have a folder, in order."""
+        try:
+            names = os.listdir(self.trial_folder(trial_id) / "attempts")
+        except FileNotFoundError:
+            return ()
+        return tuple(sorted(int(name) for name in names if name.isdigit()))
+
+    def log_tail(self, trial_id: str, number: int, *, lines: int = 20) -> tuple[str, ...]:
+        """Last lines of an attempt's log; empty when it printed nothing."""
+        try:
+            with self.log_file(trial_id, number).open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - 400 * lines))
+                text = log.read().decode(errors="replace")
+        except OSError:
+            return ()
+        return tuple(text.splitlines()[-lines:])
+
+    def read_score(self, trial_id: str, key: str) -> Score | None:
+        """A score with its per-problem table, or None where it is not complete.
+
+        Raises:
+            StoreError: the file does not read.
+        """
+        path = self.eval_folder(trial_id, key) / "score.json"
+        payload = _read_json(path)
+        if payload is None:
+            return None
+        try:
+            return decode(Score, payload)
+        except CodecError as error:
+            mend = "remove the file; the next `orch sweep` derives it again from samples.jsonl beside it"
+            raise StoreError(f"a score does not read: {error}", where=str(path), mend=mend) from error
+
+    def write_sweep(self, experiment: str, payload: dict[str, Any]) -> None:
+        """Keep the plan of an experiment: plain JSON as `sweep` lays it out."""
+        self._write_json(self.sweep_file(experiment), {"schema_version": SCHEMA_VERSION, **payload})
+
+    def read_sweep_json(self, experiment: str) -> dict[str, Any]:
+        """The kept plan of an experiment as plain JSON.
+
+        Raises:
+            StoreError: there is none of that name (with those there are), or it does not read.
+        """
+        path = self.sweep_file(experiment)
+        payload = _read_json(path)
+        if payload is None:
+            known = ", ".join(self.list_sweeps()) or "none yet"
+            raise StoreError(
+                f"no experiment named {experiment} in the runs folder",
+                where=str(self.root),
+                mend=f"start it with `orch sweep FILE`; here are: {known}",
+            )
+        check_version(payload, where=str(path))
+        assert isinstance(payload, dict)
+        return payload
+
+    def list_sweeps(self) -> tuple[str, ...]:
+        """Names of the experiments that were started on this runs folder."""
+        return tuple(sorted(path.stem for path in (self.root / "sweeps").glob("*.json")))
+
+    def _write_json(self, path: Path, payload: Any) -> None:
+        text = json.dumps(payload, ensure_ascii=False, allow_nan=False, indent=1)
+        write_atomically(path, text.encode() + b"\n")
+
+    def _holder(self, trial_id: str) -> str:
+        progress = self.progress(trial_id)
+        return "another process" if progress is None else f"process {progress.pid} on {progress.host}"
+
+    @contextlib.contextmanager
+    def _locked(self, path: Path, timeout_s: float) -> Iterator[bool]:
+        with _explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            guard = FileLock(path)
+            try:
+                guard.acquire(timeout=timeout_s)
+            except Timeout:
+                is_held = False
+            else:
+                is_held = True
+        try:
+            yield is_held
+        finally:
+            if is_held:
+                guard.release()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file so that a reader, or a crash at any moment, finds the old or the new content, whole.
+
+    Raises:
+        StoreError: not writable, or the disk is full; the old content stands.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    with _explained(path):
+        try:
+            _write_synced(temporary, content)
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        _sync_folder(path.parent)
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _explain(error, path) from error
+
+
+def _explain(error: OSError, path: Path) -> StoreError:
+    where = str(path)
+    if error.errno in _FULL_DISK:
+        return StoreError(
+            "the disk of the runs folder is full (or its quota is used up)",
+            where=where,
+            mend="free some space, then run the same command again: nothing that was written is lost",
+        )
+    if error.errno in _NOT_WRITABLE:
+        return StoreError(
+            f"the runs folder is not writable: {error.strerror}",
+            where=where,
+            mend="give another one with --store, or set its permissions",
+        )
+    return StoreError(f"the runs folder does not work: {error}", where=where, mend="give another one with --store")
+
+
+def _read_json(path: Path) -> Any:
+    """Parsed content, or None where there is no such file."""
+    try:
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise _explain(error, path) from error
+    except ValueError as error:
+        raise StoreError(f"a file is truncated or corrupt: {error}", where=str(path), mend=REBUILD) from error
+
+
+def _complete_lines(path: Path) -> list[bytes]:
+    """Lines that end in a newline: one that a crash cut short has not been written as far as we are concerned."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    return [line for line in content.split(b"\n")[:-1] if line.strip()]
+
+
+def _is_hex(name: str) -> bool:
+    return all(character in "0123456789abcdef" for character in name)
