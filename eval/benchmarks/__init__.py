@@ -1,0 +1,1 @@
+"""Benchmarks and training sets: what each is, where it comes from, and how its rows become `Problem`s."""

@@ -1,0 +1,67 @@
+"""Fetches a declared set from the Hugging Face hub into a folder of jsonl files. The only `datasets` import."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from eval.api import Problem
+from eval.benchmarks.declaration import Declaration, HubSource, problem_of_row
+from eval.benchmarks.registry import verify
+from eval.errors import DataError
+
+
+def fetch(declaration: Declaration, folder: Path) -> Path:
+    """Download, normalise and verify a set, and write it as `folder/<file>` atomically.
+
+    Raises:
+        DataError: no hub source, no network or no permission, or rows other than the declared ones.
+    """
+    if not declaration.hub:
+        raise DataError(
+            f"{declaration.name} has no hub source",
+            mend=f"put {declaration.file} into a folder and pass --data-dir (or set ORCH_DATA_DIR)",
+        )
+    rows = [row for source in declaration.hub for row in _rows(declaration, source)]
+    problems = tuple(
+        problem_of_row(row, name=declaration.name, index=index, kind=declaration.kind, where=f"hub row {index}")
+        for index, row in enumerate(rows)
+    )
+    verify(declaration, problems, where=", ".join(dict.fromkeys(source.repository for source in declaration.hub)))
+    return _write(problems, folder / declaration.file)
+
+
+def _rows(declaration: Declaration, source: HubSource) -> list[dict[str, Any]]:
+    from datasets import load_dataset
+
+    try:
+        raw = load_dataset(source.repository, source.config, split=source.split, revision=source.revision)
+    except Exception as error:
+        raise DataError(
+            f"{declaration.name} could not be fetched from the hub: {type(error).__name__}: {error}",
+            where=f"{source.repository} @ {source.revision or 'main'}",
+            mend=f"{declaration.note + '; or ' if 'gated' in declaration.note else ''}"
+            f"put {declaration.file} into a folder and pass --data-dir (or set ORCH_DATA_DIR)",
+        ) from error
+    rows = (source.read({**row, "_repository": source.repository}) for row in raw)
+    return [dict(row) for row in rows if row is not None]
+
+
+def _write(problems: tuple[Problem, ...], file: Path) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=file.name)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+        for problem in problems:
+            row: dict[str, Any] = {"id": problem.id, "question": problem.question, "answer": problem.answer}
+            if problem.choices:
+                row["choices"] = list(problem.choices)
+            if problem.tolerance is not None:
+                row["error"] = problem.tolerance
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(temporary, file)
+    return file

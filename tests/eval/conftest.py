@@ -1,0 +1,15 @@
+"""Where the real benchmark files are: ORCH_DATA_DIR, or ../shared/data beside the checkout."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    named = os.environ.get("ORCH_DATA_DIR")
+    folder = Path(named) if named else Path(__file__).parents[3] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no benchmark files: set ORCH_DATA_DIR")
+    return folder
