@@ -1,0 +1,198 @@
+r"""The fast path: decides most answers by exact comparison, in microseconds, or says that it cannot.
+
+Never evaluates anything an answer says. `None` means undecided, never wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from eval.api import Problem
+from eval.grading.clean import LIST_COMMA, clean
+from eval.grading.number import parse_number, same_number
+from eval.grading.parts import Parts, split_parts
+
+MAX_ANSWER_CHARS = 4_000
+"""An answer longer than this is compared as a string and no further."""
+
+_ASSIGNMENT = re.compile(
+    r"(?:\\?[A-Za-z]+(?:_(?:\w|\{\w+\}))?'?(?:\([a-z](?:,[a-z])*\))?|\([A-Za-z](?:,[A-Za-z])+\))=(?=[^=])"
+)
+_BASED = re.compile(r"(\d+)_(?:(\d)|\{(\d+)\})")
+_WORDS = re.compile(r"[A-Za-z]{2,}(?:[ -]?[A-Za-z]+)*")
+_CHOICE = re.compile(r"\(?([A-Ja-j])\)?")
+_CHOICE_AND_TEXT = re.compile(r"\(?([A-J])[).:]+.*", re.DOTALL)
+_UNIT = re.compile(
+    r"(.*[\d}.)])\s*\\(?:text|textrm|mbox|mathrm|textbf|textit)\s*\{([^{}]*)\}(?:\^\{?\d\}?)?", re.DOTALL
+)
+_TRAILING_WORDS = re.compile(r"([-+$\d.,/ \\{}frac]*\d[\d}.]*)\s+((?:[A-Za-z]{2,}\.?\s*)+)(?:\^\{?\d\}?)?")
+_NOT_UNITS = frozenset(("pi", "and", "or", "base", "mod", "sqrt", "times", "sin", "cos", "tan", "log", "ln", "percent"))
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Verdict of the fast path and which rule gave it."""
+
+    is_correct: bool | None
+    method: str
+
+
+UNDECIDED = Decision(None, "undecided")
+
+
+def decide(answer: str, problem: Problem) -> Decision:
+    """Compare a bare answer with a problem's gold under its declared kind.
+
+    Args:
+        answer: the inside of the box.
+        problem: the gold answer, its kind, tolerance and options.
+    """
+    if problem.kind == "choice":
+        return Decision(_choice(answer, problem), "choice")
+    if len(answer) > MAX_ANSWER_CHARS or len(problem.answer) > MAX_ANSWER_CHARS:
+        return Decision(answer.strip() == problem.answer.strip(), "too_long")
+    if problem.tolerance is not None:
+        decision = _within_tolerance(answer, problem.answer, problem.tolerance)
+        if decision is not None:
+            return decision
+    return compare(answer, problem.answer)
+
+
+def compare(answer: str, gold: str) -> Decision:
+    """Compare two answers of kind integer, numeric or expression."""
+    left, right = clean(answer), clean(gold)
+    if left == right:
+        return Decision(bool(left), "exact") if left else Decision(False, "empty")
+    decision = _compare_cleaned(left, right)
+    if decision.is_correct is not None:
+        return decision
+    answer_value, answer_unit = split_unit(answer)
+    gold_value, gold_unit = split_unit(gold)
+    if answer_unit or gold_unit:
+        unitless = _compare_cleaned(clean(answer_value), clean(gold_value))
+        if unitless.is_correct is not None:
+            return Decision(unitless.is_correct, f"{unitless.method}_unit")
+    return UNDECIDED
+
+
+def split_unit(answer: str) -> tuple[str, str]:
+    r"""Return (value, unit) of `15\mbox{ cm}^2` or `10 units`; the unit is empty where none is written."""
+    text = answer.strip().strip("$").strip()
+    match = _UNIT.fullmatch(text)
+    if match is None:
+        match = _TRAILING_WORDS.fullmatch(text)
+        if match is not None and _NOT_UNITS.intersection(match[2].lower().split()):
+            match = None
+    return (match[1].strip().rstrip("\\"), match[2].strip().lower()) if match else (text, "")
+
+
+def _compare_cleaned(left: str, right: str) -> Decision:
+    if left == right:
+        return Decision(True, "exact")
+    left, right = _strip_one_assignment(left, right)
+    if left == right:
+        return Decision(True, "exact")
+    number = _numbers(left, right)
+    if number is not None:
+        return number
+    based_left, based_right = _BASED.fullmatch(left), _BASED.fullmatch(right)
+    if based_left and based_right:
+        same = based_left[1].lstrip("0") == based_right[1].lstrip("0")
+        return Decision(same and (based_left[2] or based_left[3]) == (based_right[2] or based_right[3]), "base")
+    words = _words(left, right)
+    if words is not None:
+        return words
+    left_parts, right_parts = split_parts(left), split_parts(right)
+    if left_parts and right_parts:
+        return _compare_parts(left_parts, right_parts)
+    return UNDECIDED
+
+
+def _numbers(left: str, right: str) -> Decision | None:
+    left_number, right_number = parse_number(left), parse_number(right)
+    if left_number is not None and right_number is not None:
+        return Decision(same_number(left_number, right_number), "fraction")
+    # A decimal comma is read only where the other side is a number with a point: 1,22 alone is a list of two.
+    for text, other, number in ((left, right, right_number), (right, left, left_number)):
+        if number is not None and "." in other and re.fullmatch(r"-?\d+,\d+", text):
+            read = parse_number(text.replace(",", "."))
+            if read is not None and same_number(read, number):
+                return Decision(True, "fraction")
+    return None
+
+
+def _words(left: str, right: str) -> Decision | None:
+    left_choice, right_choice = _CHOICE.fullmatch(left), _CHOICE.fullmatch(right)
+    if left_choice and right_choice and ("(" in left or "(" in right):
+        return Decision(left_choice[1].upper() == right_choice[1].upper(), "choice")
+    if _WORDS.fullmatch(left) and _WORDS.fullmatch(right) and len(left) > 3 and len(right) > 3:
+        same = left.casefold() == right.casefold()
+        # Different long words may still be products of variables; only equality is certain here.
+        return Decision(True, "text") if same else None
+    return None
+
+
+def _strip_one_assignment(left: str, right: str) -> tuple[str, str]:
+    left_match, right_match = _ASSIGNMENT.match(left), _ASSIGNMENT.match(right)
+    if left_match and not right_match and "=" not in right:
+        return left[left_match.end() :], right
+    if right_match and not left_match and "=" not in left:
+        return left, right[right_match.end() :]
+    if left_match and right_match and left_match[0] == right_match[0]:
+        return left[left_match.end() :], right[right_match.end() :]
+    return left, right
+
+
+def _compare_parts(left: Parts, right: Parts) -> Decision:
+    if left.is_ordered and right.is_ordered:
+        if left.brackets != right.brackets or len(left.items) != len(right.items):
+            return _when_plain(left, right, Decision(False, "parts"))
+        verdicts = [_compare_cleaned(a, b).is_correct for a, b in zip(left.items, right.items, strict=True)]
+        if False in verdicts:
+            return Decision(False, "parts")
+        return UNDECIDED if None in verdicts else Decision(True, "parts")
+    if left.is_ordered or right.is_ordered:
+        return UNDECIDED
+    return _compare_unordered(left.items, right.items)
+
+
+def _when_plain(left: Parts, right: Parts, decision: Decision) -> Decision:
+    """Give the decision only where every item is a number: others may be equal in ways this path cannot see."""
+    plain = all(parse_number(item) is not None for item in (*left.items, *right.items))
+    return decision if plain else UNDECIDED
+
+
+def _compare_unordered(left: tuple[str, ...], right: tuple[str, ...]) -> Decision:
+    remaining, is_certain = list(right), True
+    for item in left:
+        verdicts = [_compare_cleaned(item, other).is_correct for other in remaining]
+        if True in verdicts:
+            del remaining[verdicts.index(True)]
+        elif None in verdicts:
+            is_certain = False
+        else:
+            return Decision(False, "parts") if is_certain and len(set(left)) == len(left) else UNDECIDED
+    if not is_certain:
+        return UNDECIDED
+    if not remaining:
+        return Decision(True, "parts")
+    return Decision(False, "parts") if all(parse_number(item) is not None for item in remaining) else UNDECIDED
+
+
+def _within_tolerance(answer: str, gold: str, tolerance: float) -> Decision | None:
+    value = parse_number(clean(split_unit(answer)[0]).rstrip("%"))
+    target = parse_number(clean(split_unit(gold)[0]).rstrip("%"))
+    if value is None or target is None:
+        return None
+    return Decision(abs(value.value - target.value) <= Fraction(str(tolerance)), "tolerance")
+
+
+def _choice(answer: str, problem: Problem) -> bool:
+    text = clean(answer.replace(LIST_COMMA, ","))
+    match = _CHOICE.fullmatch(text) or _CHOICE_AND_TEXT.fullmatch(text)
+    if match:
+        return match[1].upper() == problem.answer
+    same = [index for index, option in enumerate(problem.choices) if clean(option).casefold() == text.casefold()]
+    return len(same) == 1 and "ABCDEFGHIJ"[same[0]] == problem.answer
