@@ -32,3 +32,6 @@ def _version(library: str) -> str:
         return metadata.version(library)
     except metadata.PackageNotFoundError:
         return "absent"
+
+
+GRADER_VERSION = grader_version()

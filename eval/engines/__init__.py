@@ -1,0 +1,38 @@
+"""Engines behind the `Sampler` protocol: `hf` (embedded default), `vllm`, `openai`. Each is loaded when opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eval.api import Sampler
+from eval.errors import EngineError
+
+ENGINES = ("hf", "vllm", "openai")
+
+
+def open_sampler(
+    engine: str,
+    model_folder: Path,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    batch_sequences: int = 256,
+) -> Sampler:
+    """Load a model folder into an engine.
+
+    Args:
+        engine: one of `ENGINES`.
+        model_folder: a Hugging Face folder.
+        device: `cpu` or `cuda`; devices a trial may not use are hidden from it.
+        dtype: `float32`, `bfloat16` or `float16`.
+        batch_sequences: sequences decoded at once.
+
+    Raises:
+        EngineError: unknown engine, or it cannot start.
+        ModelError: the folder does not hold a usable model.
+    """
+    if engine == "hf":
+        from eval.engines.hf import open_hf_sampler
+
+        return open_hf_sampler(model_folder, device=device, dtype=dtype, batch_sequences=batch_sequences)
+    raise EngineError(f"unknown engine {engine!r}", mend=f"one of {', '.join(ENGINES)}")

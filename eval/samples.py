@@ -1,0 +1,229 @@
+"""The append-only sample store: every completion and its grade, one JSON line each, safe to kill at any moment.
+
+    {"key": …, "index": k, "problem": id, "text": …, "tokens": n, "finish": …, "engine": …, "grade": {…}}
+
+A sample's key covers the model digest, the prompt tokens and the sampling settings except K: raising K extends, another
+grader re-grades, and the same prompt of the same model is found again under any score. A line that was torn by a kill
+is cut off when the store is next opened; its sample is drawn again, with the same seed.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from eval.api import Completion, Grade, SamplingSettings
+from eval.errors import OrchError
+from eval.score_file import write_text
+
+log = logging.getLogger(__name__)
+
+FILE = "samples.jsonl"
+LOCK = "samples.lock"
+_KEY_CHARS = 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One stored completion with its verdict."""
+
+    key: str
+    """`sample_key` of its model, prompt and settings."""
+    completion: Completion
+    grade: Grade
+    engine: str
+
+
+def sample_key(model_digest: str, prompt_tokens: Sequence[int], settings: SamplingSettings) -> str:
+    """Return 24 hex digits over all that shapes a sample but its index; K is left out."""
+    shaping = asdict(replace(settings, num_samples=0))
+    text = json.dumps([model_digest, list(prompt_tokens), shaping], sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=_KEY_CHARS // 2).hexdigest()
+
+
+class SampleStore:
+    """The samples of one folder, open for appending by one process at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open or create the store and cut off a torn last line.
+
+        Raises:
+            OrchError: another process is writing to it, or the folder cannot be written.
+        """
+        self.file = folder / FILE
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / LOCK).open("ab")
+            self._out = self.file.open("ab")
+        except OSError as error:
+            raise _disk_error(error, self.file) from error
+        _take(self._lock, self.file)
+        _cut_torn_line(self.file)
+
+    def __enter__(self) -> SampleStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def read(self, keys: Mapping[str, object]) -> dict[tuple[str, int], Sample]:
+        """Return the stored samples whose key is asked for, by (key, index)."""
+        return {(sample.key, sample.completion.index): sample for sample in read_samples(self.file, keys)}
+
+    def append(self, sample: Sample) -> None:
+        """Add one sample; it survives a kill of this process once this returns.
+
+        Raises:
+            OrchError: the disk is full or the file cannot be written.
+        """
+        try:
+            self._out.write(_line(sample))
+            self._out.flush()
+        except OSError as error:
+            raise _disk_error(error, self.file) from error
+
+    def regrade(self, graded: Callable[[Sample], Sample]) -> int:
+        """Pass every stored sample through a function and rewrite the store atomically; return how many changed.
+
+        Raises:
+            OrchError: the disk is full or the file cannot be written.
+        """
+        before = list(read_samples(self.file))
+        after = [graded(sample) for sample in before]
+        try:
+            write_text(self.file, b"".join(map(_line, after)).decode())
+            self._out.close()
+            self._out = self.file.open("ab")
+        except OSError as error:
+            raise _disk_error(error, self.file) from error
+        return sum(old != new for old, new in zip(before, after, strict=True))
+
+    def close(self) -> None:
+        """Make everything durable and release the store."""
+        if not self._out.closed:
+            self._out.flush()
+            os.fsync(self._out.fileno())
+            self._out.close()
+        self._lock.close()
+
+
+def read_samples(file: Path, keys: Mapping[str, object] | None = None) -> Iterator[Sample]:
+    """Yield the samples of a store's file, all or those with a wanted key; a damaged line is left out and logged.
+
+    Each (key, index) once: the first line that holds it.
+    """
+    if not file.is_file():
+        return
+    seen: set[tuple[str, int]] = set()
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            # The key stands first, so that lines of other prompts are passed over without parsing them.
+            if keys is not None and line[9 : 9 + _KEY_CHARS].decode(errors="replace") not in keys:
+                continue
+            sample = _parse(line, file, number)
+            if sample is None or (sample.key, sample.completion.index) in seen:
+                continue
+            seen.add((sample.key, sample.completion.index))
+            yield sample
+
+
+def _line(sample: Sample) -> bytes:
+    completion, grade = sample.completion, sample.grade
+    row = {
+        "key": sample.key,
+        "index": completion.index,
+        "problem": completion.problem_id,
+        "text": completion.text,
+        "tokens": completion.num_tokens,
+        "finish": completion.finish_reason,
+        "engine": sample.engine,
+        "grade": {
+            "is_correct": grade.is_correct,
+            "answer": grade.answer,
+            "method": grade.method,
+            "status": grade.status,
+            "ms": round(grade.elapsed_ms, 3),
+            "version": grade.grader_version,
+        },
+    }
+    # ASCII output: a lone surrogate in a decoded text must not make the line unwritable.
+    return json.dumps(row, separators=(", ", ": ")).encode() + b"\n"
+
+
+def _parse(line: bytes, file: Path, number: int) -> Sample | None:
+    try:
+        row: dict[str, Any] = json.loads(line)
+        grade = row["grade"]
+        return Sample(
+            key=row["key"],
+            completion=Completion(
+                problem_id=row["problem"],
+                index=row["index"],
+                text=row["text"],
+                num_tokens=row["tokens"],
+                finish_reason=row["finish"],
+            ),
+            grade=Grade(
+                is_correct=grade["is_correct"],
+                answer=grade["answer"],
+                method=grade["method"],
+                status=grade["status"],
+                elapsed_ms=grade["ms"],
+                grader_version=grade["version"],
+            ),
+            engine=row["engine"],
+        )
+    except (ValueError, KeyError, TypeError):
+        log.warning("%s:%d is damaged; its sample will be drawn again", file, number)
+        return None
+
+
+def _take(lock: IO[bytes], file: Path) -> None:
+    try:
+        fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise OrchError(
+            "another evaluation is writing to this sample store",
+            where=str(file),
+            mend="wait for it to end, or stop it; samples already drawn are kept",
+        ) from error
+
+
+def _cut_torn_line(file: Path) -> None:
+    size = file.stat().st_size
+    with file.open("rb+") as content:
+        position = size
+        while position > 0:
+            start = max(0, position - 65536)
+            content.seek(start)
+            newline = content.read(position - start).rfind(b"\n")
+            if newline >= 0:
+                position = start + newline + 1
+                break
+            position = start
+        if position < size:
+            log.info("%s: cutting a torn line of %d bytes", file, size - position)
+            content.truncate(position)
+
+
+def _disk_error(error: OSError, file: Path) -> OrchError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return OrchError(
+        f"cannot write samples: {'the disk is full' if full else error.strerror}",
+        where=str(file),
+        mend="free some space and run the same command again; samples already drawn are kept"
+        if full
+        else "check that the folder exists and is writable",
+    )

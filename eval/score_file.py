@@ -1,0 +1,70 @@
+"""A `Score` as JSON, for `score.json` and records; and the key under which a store keeps it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from eval.api import SamplingSettings, Score
+
+
+def score_key(
+    *,
+    trial_id: str,
+    step: int | None,
+    benchmark_digest: str,
+    settings: SamplingSettings,
+    limit: int | None,
+    grader_version: str,
+) -> str:
+    """Return 12 hex digits that name one score: any of the arguments changes it."""
+    parts = [trial_id, step, benchmark_digest, asdict(settings), limit, grader_version]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def score_to_dict(score: Score) -> dict[str, Any]:
+    """Return plain JSON data of a score."""
+    return asdict(score)
+
+
+def score_from_dict(data: dict[str, Any]) -> Score:
+    """Rebuild a score from `score_to_dict`'s data.
+
+    Raises:
+        KeyError, TypeError: not the data of a score.
+    """
+    settings = {**data["settings"], "stop": tuple(data["settings"]["stop"])}
+    per_problem = {problem: tuple(samples) for problem, samples in data["per_problem"].items()}
+    return Score(**{**data, "settings": SamplingSettings(**settings), "per_problem": per_problem})
+
+
+def write_score(score: Score, file: Path) -> None:
+    """Write a score atomically."""
+    write_text(file, json.dumps(score_to_dict(score), indent=1) + "\n")
+
+
+def read_score(file: Path) -> Score | None:
+    """Return the score in a file, or None where there is none."""
+    try:
+        return score_from_dict(json.loads(file.read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def write_text(file: Path, text: str) -> None:
+    """Replace a file's content: temporary name, fsync, rename."""
+    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(temporary, file)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,142 @@
+"""Averages over samples of questions, with errors that respect that samples of one question belong together.
+
+Inputs are `per_problem`: problem id → 0/1 for each of its K samples, as a `Score` keeps them. Fractions, not percent.
+Standard library at import; scipy is loaded where a t distribution is needed.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+PerProblem = Mapping[str, Sequence[int]]
+
+SMALL_QUESTIONS = 100
+"""Below this many questions, an average near 0 or 1 gets a bootstrap interval instead of a t interval."""
+NEAR_EDGE = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Average:
+    """avg@K with its errors."""
+
+    mean: float
+    """x̄: mean over questions of the mean over samples."""
+    standard_error: float
+    """Clustered by question: sqrt(Σ(x_q − x̄)² / (n(n−1))); NaN for one question."""
+    generation_error: float | None
+    """From sampling alone, for fixed questions: (1/n) sqrt(Σ x_q(1−x_q)/(K−1)); None for K = 1."""
+    num_problems: int
+    num_samples: int
+    """Fewest samples of a question."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A two-sided interval and how it was made."""
+
+    low: float
+    high: float
+    method: str
+
+
+def avg_at_k(per_problem: PerProblem) -> Average:
+    """Return the mean over questions with its clustered and its generation-only standard error.
+
+    Raises:
+        ValueError: no question, or a question without samples.
+
+    Source: EVAL.md "Statistics"; Miller, arXiv 2411.00640, eq. 3.
+    """
+    rates = question_rates(per_problem)
+    mean = fmean(rates)
+    smallest = min(len(samples) for samples in per_problem.values())
+    return Average(
+        mean=mean,
+        standard_error=standard_error_of_mean(rates),
+        generation_error=_generation_error(per_problem, rates) if smallest > 1 else None,
+        num_problems=len(rates),
+        num_samples=smallest,
+    )
+
+
+def question_rates(per_problem: PerProblem) -> list[float]:
+    """Return x_q, the share of right samples of each question, in the mapping's order."""
+    if not per_problem or not all(per_problem.values()):
+        raise ValueError("an average needs at least one question, and at least one sample of each")
+    return [sum(samples) / len(samples) for samples in per_problem.values()]
+
+
+def standard_error_of_mean(values: Sequence[float]) -> float:
+    """Return sqrt(Σ(v − v̄)² / (n(n−1))); NaN for a single value."""
+    count = len(values)
+    if count < 2:
+        return math.nan
+    mean = fmean(values)
+    return math.sqrt(sum((value - mean) ** 2 for value in values) / (count * (count - 1)))
+
+
+def pass_at_k(per_problem: PerProblem, k: int) -> tuple[float, float]:
+    """Return the mean over questions of 1 − C(N−c, k)/C(N, k), and its clustered standard error.
+
+    Raises:
+        ValueError: a question has fewer than k samples.
+
+    Source: Chen et al., arXiv 2107.03374, eq. 1.
+    """
+    if k < 1 or any(len(samples) < k for samples in per_problem.values()):
+        raise ValueError(f"pass@{k} needs at least {max(k, 1)} samples of every question")
+    chances = [_pass_chance(len(samples), sum(samples), k) for samples in per_problem.values()]
+    return fmean(chances), standard_error_of_mean(chances)
+
+
+def interval(per_problem: PerProblem, *, level: float = 0.95, seed: int = 0) -> Interval:
+    """Return a confidence interval of avg@K over questions.
+
+    Student's t with n − 1 degrees of freedom; for few questions and an average near 0 or 1, where t would leave
+    [0, 1], a bias-corrected bootstrap over questions.
+
+    Raises:
+        ValueError: fewer than two questions.
+    """
+    rates = question_rates(per_problem)
+    if len(rates) < 2:
+        raise ValueError("an interval needs at least two questions")
+    mean = fmean(rates)
+    if len(rates) < SMALL_QUESTIONS and min(mean, 1 - mean) < NEAR_EDGE and len(set(rates)) > 1:
+        return _bootstrap_interval(rates, level, seed)
+    half = t_quantile(len(rates) - 1, level) * standard_error_of_mean(rates)
+    return Interval(low=max(0.0, mean - half), high=min(1.0, mean + half), method="t")
+
+
+def t_quantile(degrees: int, level: float) -> float:
+    """Return the two-sided Student t quantile."""
+    from scipy.stats import t
+
+    return float(t.ppf(0.5 + level / 2, degrees))
+
+
+def _pass_chance(total: int, correct: int, k: int) -> float:
+    return 1.0 - math.comb(total - correct, k) / math.comb(total, k)
+
+
+def _generation_error(per_problem: PerProblem, rates: Sequence[float]) -> float:
+    variance = sum(
+        rate * (1 - rate) / (len(samples) - 1) for rate, samples in zip(rates, per_problem.values(), strict=True)
+    )
+    return math.sqrt(variance) / len(rates)
+
+
+def _bootstrap_interval(rates: Sequence[float], level: float, seed: int, resamples: int = 4000) -> Interval:
+    generator = random.Random(seed)
+    count = len(rates)
+    means = sorted(fmean(generator.choices(rates, k=count)) for _ in range(resamples))
+    tail = (1 - level) / 2
+    return Interval(
+        low=means[int(tail * resamples)],
+        high=means[min(resamples - 1, int((1 - tail) * resamples))],
+        method="bootstrap",
+    )

@@ -1,0 +1,248 @@
+import hashlib
+import json
+from dataclasses import replace
+
+import pytest
+
+from eval.api import Completion, SamplingSettings
+from eval.errors import EngineError, OrchError
+from eval.runner import evaluate, read_score, score_key
+from eval.samples import SampleStore, read_samples
+
+SETTINGS = SamplingSettings(num_samples=4, temperature=1.0, max_new_tokens=32, template="plain")
+
+
+class FakeSampler:
+    """Answers by hash of (prompt, seed): right about half of the time; counts what it is asked for."""
+
+    name = "fake 1"
+
+    def __init__(self, model_digest="m1", stop_after=None, forget=()):
+        self.model_digest, self.stop_after, self.forget = model_digest, stop_after, forget
+        self.asked = []
+
+    def encode(self, messages):
+        return self.encode_text(messages[-1]["content"])
+
+    def encode_text(self, text):
+        return tuple(text.encode())
+
+    def sample(self, requests, settings):
+        self.asked += [(request.problem_id, request.index) for request in requests]
+        for number, request in enumerate(reversed(requests)):
+            if self.stop_after == number:
+                raise KeyboardInterrupt
+            if (request.problem_id, request.index) in self.forget:
+                continue
+            value = hashlib.sha256(f"{bytes(request.prompt_tokens)}{request.seed}".encode()).digest()[0]
+            answer = bytes(request.prompt_tokens).decode().split("+")[0] if value % 2 else "no"
+            text = f"so \\boxed{{{answer}}}" if value % 8 else "so nothing"
+            yield Completion(
+                problem_id=request.problem_id,
+                index=request.index,
+                text=text,
+                num_tokens=len(text),
+                finish_reason="length" if value % 8 == 0 else "stop",
+            )
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def benchmark(tmp_path):
+    file = tmp_path / "sums.jsonl"
+    rows = [{"question": f"{n}+0?", "answer": str(n), "kind": "integer"} for n in range(6)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(file)
+
+
+def run(benchmark, folder, sampler=None, settings=SETTINGS, **others):
+    return evaluate(benchmark, sampler or FakeSampler(), settings, folder=folder, data_folder=None, **others)
+
+
+def lines(folder):
+    return (folder / "samples.jsonl").read_bytes().splitlines()
+
+
+def test_a_score_is_the_average_of_the_stored_verdicts(benchmark, tmp_path):
+    score = run(benchmark, tmp_path / "e")
+    rows = [json.loads(line) for line in lines(tmp_path / "e")]
+    assert len(rows) == 24
+    right = [row["grade"]["is_correct"] for row in rows]
+    assert score.avg == sum(right) / 24
+    assert 0 < score.avg < 1
+    for row in rows:
+        assert score.per_problem[row["problem"]][row["index"]] == int(row["grade"]["is_correct"])
+    assert score.clip_rate == score.no_box_rate == sum("nothing" in row["text"] for row in rows) / 24
+    assert score.mean_tokens == sum(row["tokens"] for row in rows) / 24
+    assert (score.engine, score.num_problems, score.num_samples) == ("fake 1", 6, 4)
+    assert read_score(tmp_path / "e" / "score.json") == score
+
+
+def test_a_second_call_draws_nothing_and_gives_the_same_score(benchmark, tmp_path):
+    first = run(benchmark, tmp_path / "e")
+    again = FakeSampler()
+    second = run(benchmark, tmp_path / "e", again)
+    assert again.asked == []
+    assert replace(second, elapsed_s=0) == replace(first, elapsed_s=0)
+
+
+@pytest.mark.parametrize("torn", [0, 1, 40, 5000])
+def test_after_a_kill_only_what_is_missing_is_drawn(benchmark, tmp_path, torn):
+    whole = run(benchmark, tmp_path / "whole" / "e")
+    with pytest.raises(KeyboardInterrupt):
+        run(benchmark, tmp_path / "e", FakeSampler(stop_after=10))
+    file = tmp_path / "e" / "samples.jsonl"
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) - torn] if torn < 5000 else content + b'{"key": "' + b"x" * torn)
+    resumed = FakeSampler()
+    score = run(benchmark, tmp_path / "e", resumed)
+    assert len(resumed.asked) == (14 if torn in (0, 5000) else 15)
+    assert replace(score, elapsed_s=0) == replace(whole, elapsed_s=0)
+    places = [(row["problem"], row["index"]) for row in map(json.loads, lines(tmp_path / "e"))]
+    assert len(places) == len(set(places)) == 24
+
+
+def test_more_samples_extend_and_fewer_reuse(benchmark, tmp_path):
+    run(benchmark, tmp_path / "e")
+    more = FakeSampler()
+    score = run(benchmark, tmp_path / "e", more, replace(SETTINGS, num_samples=6))
+    assert sorted(index for _, index in more.asked) == [4] * 6 + [5] * 6
+    assert score.num_samples == 6
+    fewer = FakeSampler()
+    run(benchmark, tmp_path / "e", fewer, replace(SETTINGS, num_samples=2))
+    assert fewer.asked == []
+
+
+def test_a_sibling_store_is_taken_over(benchmark, tmp_path):
+    run(benchmark, tmp_path / "eval" / "k4")
+    more = FakeSampler()
+    run(benchmark, tmp_path / "eval" / "k5", more, replace(SETTINGS, num_samples=5))
+    assert sorted(index for _, index in more.asked) == [4] * 6
+    assert len(lines(tmp_path / "eval" / "k5")) == 30
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"temperature": 0.5}, {"top_p": 0.9}, {"max_new_tokens": 8}, {"seed": 1}, {"stop": ("x",)}, {"template": "ict"}],
+)
+def test_other_settings_share_no_samples(benchmark, tmp_path, change):
+    run(benchmark, tmp_path / "eval" / "a")
+    other = FakeSampler()
+    run(benchmark, tmp_path / "eval" / "b", other, replace(SETTINGS, **change))
+    assert len(other.asked) == 24
+
+
+def test_another_model_shares_no_samples(benchmark, tmp_path):
+    run(benchmark, tmp_path / "e")
+    other = FakeSampler("m2")
+    run(benchmark, tmp_path / "e", other)
+    assert len(other.asked) == 24
+
+
+def test_a_new_grader_regrades_without_drawing(benchmark, tmp_path, monkeypatch):
+    run(benchmark, tmp_path / "e")
+    text = (tmp_path / "e" / "samples.jsonl").read_text()
+    first = json.loads(text.splitlines()[0])["grade"]["version"]
+    (tmp_path / "e" / "samples.jsonl").write_text(
+        text.replace(first, "old000000000").replace('"is_correct": true', '"is_correct": false')
+    )
+    again = FakeSampler()
+    score = run(benchmark, tmp_path / "e", again)
+    assert again.asked == []
+    assert score.avg > 0
+    assert {sample.grade.grader_version for sample in read_samples(tmp_path / "e" / "samples.jsonl")} == {first}
+
+
+def test_two_evaluators_on_one_store_are_refused(benchmark, tmp_path):
+    with SampleStore(tmp_path / "e"), pytest.raises(OrchError, match="another evaluation is writing"):
+        run(benchmark, tmp_path / "e")
+    run(benchmark, tmp_path / "e")
+
+
+def test_a_damaged_line_is_drawn_again(benchmark, tmp_path, caplog):
+    first = run(benchmark, tmp_path / "e")
+    rows = lines(tmp_path / "e")
+    rows[3] = rows[3].replace(b'"index"', b'"indox"')
+    (tmp_path / "e" / "samples.jsonl").write_bytes(b"\n".join(rows) + b"\n")
+    again = FakeSampler()
+    second = run(benchmark, tmp_path / "e", again)
+    assert len(again.asked) == 1
+    assert second.per_problem == first.per_problem
+    assert "samples.jsonl:4 is damaged" in caplog.text
+
+
+def test_an_unanswered_request_is_an_error_that_keeps_the_rest(benchmark, tmp_path):
+    with pytest.raises(EngineError, match="left 1 of 24 completions unanswered"):
+        run(benchmark, tmp_path / "e", FakeSampler(forget={("sums-0002", 1)}))
+    again = FakeSampler()
+    run(benchmark, tmp_path / "e", again)
+    assert again.asked == [("sums-0002", 1)]
+
+
+def test_a_full_disk_is_a_clear_message(benchmark, tmp_path, monkeypatch):
+    store = SampleStore(tmp_path / "e")
+    with open("/dev/full", "wb") as full:
+        store._out.close()
+        store._out = full
+        run(benchmark, tmp_path / "other" / "e")
+        sample = next(iter(read_samples(tmp_path / "other" / "e" / "samples.jsonl")))
+        with pytest.raises(OrchError, match="the disk is full"):
+            store.append(sample)
+        with pytest.raises(OSError):
+            full.close()
+
+
+def test_progress_counts_to_the_end_and_may_stop_it(benchmark, tmp_path):
+    seen = []
+    run(benchmark, tmp_path / "e", on_progress=seen.append)
+    assert seen[0].num_done == 0
+    assert (seen[-1].num_done, seen[-1].num_total) == (24, 24)
+
+    class StopNow(Exception):
+        pass
+
+    def stop(progress):
+        raise StopNow
+
+    with pytest.raises(StopNow):
+        run(benchmark, tmp_path / "f" / "e", on_progress=stop)
+    with SampleStore(tmp_path / "f" / "e"):
+        pass  # the lock was released
+
+
+def test_every_part_of_a_score_key_changes_it():
+    base = {
+        "trial_id": "t",
+        "step": 1,
+        "benchmark_digest": "d",
+        "settings": SETTINGS,
+        "limit": None,
+        "grader_version": "g",
+    }
+    keys = {score_key(**base)}
+    for change in (
+        {"trial_id": "u"},
+        {"step": None},
+        {"benchmark_digest": "e"},
+        {"settings": replace(SETTINGS, num_samples=5)},
+        {"limit": 3},
+        {"grader_version": "h"},
+    ):
+        keys.add(score_key(**(base | change)))
+    assert len(keys) == 7
+    assert all(len(key) == 12 for key in keys)
+    assert score_key(**base) == score_key(**base)
+
+
+def test_odd_text_survives_the_store(benchmark, tmp_path):
+    class OddSampler(FakeSampler):
+        def sample(self, requests, settings):
+            for completion in super().sample(requests, settings):
+                yield replace(completion, text="\udcff \u2028\n\r\x00 " + completion.text)
+
+    score = run(benchmark, tmp_path / "e", OddSampler())
+    again = FakeSampler()
+    assert run(benchmark, tmp_path / "e", again).per_problem == score.per_problem
+    assert again.asked == []

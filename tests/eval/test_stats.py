@@ -1,0 +1,69 @@
+import math
+
+import numpy as np
+import pytest
+
+from eval.stats import avg_at_k, interval, pass_at_k
+
+EXAMPLE = {"a": (1, 1, 0, 1), "b": (0, 0, 0, 0), "c": (1, 0, 1, 0), "d": (1, 1, 1, 1)}
+
+
+def test_the_average_is_over_questions_and_its_error_is_clustered():
+    rates = np.array([0.75, 0.0, 0.5, 1.0])
+    average = avg_at_k(EXAMPLE)
+    assert average.mean == rates.mean()
+    assert average.standard_error == pytest.approx(rates.std(ddof=1) / math.sqrt(4), abs=1e-15)
+    assert average.generation_error == pytest.approx(math.sqrt((rates * (1 - rates) / 3).sum()) / 4, abs=1e-15)
+    assert (average.num_problems, average.num_samples) == (4, 4)
+
+
+def test_one_sample_has_no_generation_error_and_one_question_no_standard_error():
+    assert avg_at_k({"a": (1,), "b": (0,)}).generation_error is None
+    assert math.isnan(avg_at_k({"a": (1, 0)}).standard_error)
+
+
+def test_an_average_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least one question"):
+        avg_at_k({})
+    with pytest.raises(ValueError, match="at least one sample"):
+        avg_at_k({"a": ()})
+
+
+def test_pass_at_k_equals_the_average_over_all_subsets():
+    from itertools import combinations
+
+    for k in (1, 2, 3, 4):
+        slow = [np.mean([any(subset) for subset in combinations(samples, k)]) for samples in EXAMPLE.values()]
+        mean, error = pass_at_k(EXAMPLE, k)
+        assert mean == pytest.approx(np.mean(slow), abs=1e-12)
+        assert error == pytest.approx(np.std(slow, ddof=1) / 2, abs=1e-12)
+    with pytest.raises(ValueError, match="pass@5 needs at least 5"):
+        pass_at_k(EXAMPLE, 5)
+
+
+def test_the_t_interval_is_the_textbook_one():
+    found = interval(EXAMPLE)
+    average = avg_at_k(EXAMPLE)
+    assert found.method == "t"
+    assert found.low == pytest.approx(max(0.0, average.mean - 3.182446305 * average.standard_error), abs=1e-8)
+
+
+def test_an_average_near_zero_over_few_questions_gets_a_bootstrap_interval():
+    rates = {f"q{number}": (1, 0) if number == 0 else (0, 0) for number in range(30)}
+    found = interval(rates)
+    assert found.method == "bootstrap"
+    assert found.low == 0.0
+    assert 0 < found.high < 0.1
+
+
+@pytest.mark.parametrize("difficulty", [(0.8, 1.6), (2.0, 2.0)])
+def test_95_percent_intervals_cover_the_truth_for_30_questions_of_16_samples(difficulty):
+    """Questions drawn from a Beta distribution: coverage of the expected accuracy over 2,000 simulated benchmarks."""
+    generator = np.random.default_rng(0)
+    truth = difficulty[0] / sum(difficulty)
+    trials, covered = 2000, 0
+    for _ in range(trials):
+        right = generator.binomial(16, generator.beta(*difficulty, size=30))
+        found = interval({str(q): (1,) * int(c) + (0,) * (16 - int(c)) for q, c in enumerate(right)})
+        covered += found.low <= truth <= found.high
+    assert 0.93 <= covered / trials <= 0.97
