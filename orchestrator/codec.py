@@ -132,9 +132,8 @@ def _enum_decoder(kind: type[Enum]) -> Decoder:
 
 
 def _union_decoder(kinds: tuple[Any, ...]) -> Decoder:
-    """Try the members in order, int before float so that integers stay integers."""
-    ordered = sorted(kinds, key=lambda kind: (kind is float, kind is str))
-    decoders = [_decoder(kind) for kind in ordered]
+    """Try the members in turn, float last: integers stay integers, and a text that says NaN stays a text."""
+    decoders = [_decoder(kind) for kind in sorted(kinds, key=lambda kind: kind is float) if kind is not NoneType]
     is_optional = NoneType in kinds
 
     def decode_union(value: Any, where: str) -> Any:
@@ -146,7 +145,7 @@ def _union_decoder(kinds: tuple[Any, ...]) -> Decoder:
                 return candidate(value, where)
             except CodecError as error:
                 errors.append(error)
-        raise errors[0] if len(decoders) - is_optional == 1 else CodecError(f"{where}: {value!r} fits no option")
+        raise errors[0] if len(decoders) == 1 else CodecError(f"{where}: {value!r} fits no option")
 
     return decode_union
 

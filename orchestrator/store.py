@@ -8,6 +8,7 @@
     runs/<id>/checkpoints/                  the trainer's own
     runs/<id>/eval/<key>/                   samples.jsonl, score.json
     runs/sweeps/<experiment>.json           the last plan of each experiment
+    runs/mlflow/<experiment>.json           how far each experiment is mirrored
 
 Files are written to a temporary name, fsynced and moved into place, so a reader or a crash sees the old file or
 the new one. One process at a time works on a trial, under a lock that the operating system frees with it.
@@ -22,23 +23,29 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
 from eval.api import Score
 from orchestrator.codec import CodecError, decode, encode
 from orchestrator.errors import StoreError
+from orchestrator.plan import Plan
 from orchestrator.progress import Progress, read_progress
 from orchestrator.record import REBUILD, SCHEMA_VERSION, RunRecord, check_version, from_json, to_json
-from orchestrator.trial import Trial
+from orchestrator.trial import PlannedTrial, Trial
 
+T = TypeVar("T")
 MetricRows = list[dict[str, Any]]
 """One object a training step, in order of steps."""
 
 _ID_LENGTH = 12
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class TrialLocked(StoreError):
+    """Another process is at work on the trial."""
 
 
 class Store:
@@ -76,6 +83,21 @@ class Store:
         """`runs/sweeps/<experiment>.json`."""
         return self.root / "sweeps" / f"{experiment}.json"
 
+    def mirror_file(self, experiment: str) -> Path:
+        """`runs/mlflow/<experiment>.json`: how far `tracking.Mirror` has come. A view: losing it loses nothing."""
+        return self.root / "mlflow" / f"{experiment}.json"
+
+    def change_mark(self, trial_id: str) -> str:
+        """Changes when a trial's record or training metrics do; costs a few stat calls."""
+        files = [self.trial_folder(trial_id) / "record.json"]
+        files += [self.attempt_folder(trial_id, n) / "metrics.jsonl" for n in self.attempt_numbers(trial_id)]
+        marks = []
+        for file in files:
+            with contextlib.suppress(FileNotFoundError):
+                stat = file.stat()
+                marks.append(f"{stat.st_mtime_ns}:{stat.st_size}")
+        return " ".join(marks)
+
     def check_writable(self) -> None:
         """Create the runs folder and prove that files can be made in it.
 
@@ -103,6 +125,22 @@ class Store:
             raise _explain(error, self.root) from error
         return tuple(sorted(name for name in names if len(name) == _ID_LENGTH and _is_hex(name)))
 
+    def complete_id(self, beginning: str) -> str:
+        """The one trial id that begins so.
+
+        Raises:
+            StoreError: none or several do.
+        """
+        matches = [trial_id for trial_id in self.trial_ids() if trial_id.startswith(beginning)]
+        if len(matches) == 1:
+            return matches[0]
+        several = f"{len(matches)} trials begin with {beginning}: {', '.join(matches[:8])}"
+        raise StoreError(
+            several if matches else f"no trial {beginning} in the runs folder",
+            where=str(self.root),
+            mend="`orch status` lists the trials there; --store names another runs folder",
+        )
+
     def find(self, trial_id: str) -> RunRecord | None:
         """The record of a trial, or None where nobody has worked on it yet.
 
@@ -112,6 +150,14 @@ class Store:
         path = self.trial_folder(trial_id) / "record.json"
         payload = _read_json(path)
         return None if payload is None else from_json(payload, where=str(path))
+
+    def record_stamp(self, trial_id: str) -> tuple[int, int]:
+        """(modification time in ns, size) of a record: changes whenever the record does; (0, 0) without one."""
+        try:
+            status = (self.trial_folder(trial_id) / "record.json").stat()
+        except OSError:
+            return 0, 0
+        return status.st_mtime_ns, status.st_size
 
     def read(self, trial_id: str) -> RunRecord:
         """The record of a trial.
@@ -142,11 +188,11 @@ class Store:
         """Be the only process at work on a trial.
 
         Raises:
-            StoreError: another process still held it after `timeout_s`; the message names that process.
+            TrialLocked: another process still held it after `timeout_s`; the message names that process.
         """
         with self._locked(self.trial_folder(trial_id) / ".lock", timeout_s) as is_held:
             if not is_held:
-                raise StoreError(
+                raise TrialLocked(
                     f"trial {trial_id} is being worked on by {self._holder(trial_id)}",
                     where=str(self.trial_folder(trial_id)),
                     mend="wait for it, or stop that process",
@@ -224,32 +270,63 @@ class Store:
             mend = "remove the file; the next `orch sweep` derives it again from samples.jsonl beside it"
             raise StoreError(f"a score does not read: {error}", where=str(path), mend=mend) from error
 
-    def write_sweep(self, experiment: str, payload: dict[str, Any]) -> None:
-        """Keep the plan of an experiment: plain JSON as `sweep` lays it out."""
-        self._write_json(self.sweep_file(experiment), {"schema_version": SCHEMA_VERSION, **payload})
+    def save_sweep(self, plan: Plan) -> None:
+        """Keep the plan of an experiment, replacing its last one."""
+        self._write_json(self.sweep_file(plan.experiment), {"schema_version": SCHEMA_VERSION, "plan": encode(plan)})
 
-    def read_sweep_json(self, experiment: str) -> dict[str, Any]:
-        """The kept plan of an experiment as plain JSON.
+    def read_sweep(self, experiment: str) -> Plan:
+        """The kept plan of an experiment.
 
         Raises:
-            StoreError: there is none of that name (with those there are), or it does not read.
+            StoreError: there is none of that name (the message lists those there are), or it does not read.
         """
-        path = self.sweep_file(experiment)
-        payload = _read_json(path)
-        if payload is None:
-            known = ", ".join(self.list_sweeps()) or "none yet"
-            raise StoreError(
-                f"no experiment named {experiment} in the runs folder",
-                where=str(self.root),
-                mend=f"start it with `orch sweep FILE`; here are: {known}",
-            )
-        check_version(payload, where=str(path))
-        assert isinstance(payload, dict)
-        return payload
+        return self._decode_plan(Plan, self._read_plan(experiment), experiment)
+
+    def sweep_digest(self, experiment: str) -> str | None:
+        """The digest of the kept plan of an experiment, or None where there is none."""
+        payload = _read_json(self.sweep_file(experiment))
+        return None if payload is None else payload["plan"]["digest"]
+
+    def read_planned(self, experiment: str, trial_id: str) -> PlannedTrial:
+        """One trial of a kept plan, without reading the others.
+
+        Raises:
+            StoreError: no such experiment, or the trial is not in its plan.
+        """
+        for entry in self._read_plan(experiment)["entries"]:
+            if entry["trial"]["id"] == trial_id:
+                return self._decode_plan(PlannedTrial, entry, experiment)
+        raise StoreError(
+            f"trial {trial_id} is not in the plan of {experiment}",
+            where=str(self.sweep_file(experiment)),
+            mend=f"`orch status {experiment}` lists its trials",
+        )
 
     def list_sweeps(self) -> tuple[str, ...]:
         """Names of the experiments that were started on this runs folder."""
         return tuple(sorted(path.stem for path in (self.root / "sweeps").glob("*.json")))
+
+    def _read_plan(self, experiment: str) -> Any:
+        path = self.sweep_file(experiment)
+        payload = _read_json(path)
+        if payload is None:
+            raise StoreError(
+                f"no experiment named {experiment} in the runs folder",
+                where=str(self.root),
+                mend=f"start it with `orch sweep FILE`; here are: {', '.join(self.list_sweeps()) or 'none yet'}",
+            )
+        check_version(payload, where=str(path))
+        return payload["plan"]
+
+    def _decode_plan(self, kind: type[T], payload: Any, experiment: str) -> T:
+        try:
+            return decode(kind, payload)
+        except CodecError as error:
+            raise StoreError(
+                f"a kept plan does not read: {error}",
+                where=str(self.sweep_file(experiment)),
+                mend="run its `orch sweep` again: that writes the plan anew",
+            ) from error
 
     def _write_json(self, path: Path, payload: Any) -> None:
         text = json.dumps(payload, ensure_ascii=False, allow_nan=False, indent=1)

@@ -1,0 +1,198 @@
+"""How a sweep looks on a terminal (a live table) and elsewhere (a line for each change of state). Reads views only."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.errors import OrchError
+from orchestrator.sweep import summary_line
+from orchestrator.view import SweepView, TrialRow
+
+REFRESH_S = 1.0
+HEARTBEAT_S = 15.0
+_STYLES = {
+    "done": "green",
+    "running": "cyan",
+    "failed": "bold red",
+    "interrupted": "yellow",
+    "stopped": "yellow",
+    "partial": "magenta",
+    "trained": "magenta",
+    "waiting": "dim",
+}
+_ORDER = ("running", "failed", "interrupted", "stopped", "partial", "trained", "waiting", "done")
+
+
+class Display(Protocol):
+    """Something that shows rows and the driver's own messages as they come."""
+
+    def show(self, rows: Sequence[TrialRow]) -> None:
+        """Show the state of the sweep."""
+
+    def say(self, line: str) -> None:
+        """Show what the driver is doing."""
+
+
+class PlainDisplay:
+    """For logs and pipes: one line for each change of state, and a heartbeat while nothing changes."""
+
+    def __init__(self) -> None:
+        """The first rows shown are the baseline."""
+        self._states: dict[str, tuple[str, int]] = {}
+        self._last_line_s = time.monotonic()
+
+    def show(self, rows: Sequence[TrialRow]) -> None:
+        """Print what changed since the last call."""
+        is_first = not self._states
+        for row in rows:
+            state = (row.state, row.attempts)
+            if self._states.get(row.id) != state and not is_first:
+                self.say(_change_line(row))
+            self._states[row.id] = state
+        if is_first:
+            self.say(summary_line(rows))
+        elif time.monotonic() - self._last_line_s >= HEARTBEAT_S:
+            running = "; ".join(f"{row.id} {doing(row)}" for row in rows if row.state == "running")
+            self.say(f"{summary_line(rows)}{' | ' if running else ''}{running}")
+
+    def say(self, line: str) -> None:
+        """Print one line at once."""
+        self._last_line_s = time.monotonic()
+        typer.echo(f"{time.strftime('%H:%M:%S', time.gmtime())}Z {line}")
+
+
+class LiveDisplay:
+    """For a terminal: a table that refreshes in place, never taller than the screen."""
+
+    def __init__(self, console: Console, live: Live) -> None:
+        """The caller starts and stops the live area."""
+        self._console, self._live = console, live
+        self._message = ""
+        self._rows: Sequence[TrialRow] = ()
+
+    def show(self, rows: Sequence[TrialRow]) -> None:
+        """Redraw the table."""
+        self._rows = rows
+        self._redraw()
+
+    def say(self, line: str) -> None:
+        """Show a message under the table until the next one."""
+        self._message = line
+        self._redraw()
+
+    def _redraw(self) -> None:
+        room = max(5, self._console.height - 6)
+        urgent = sorted(self._rows, key=lambda row: _ORDER.index(row.state))
+        shown = {row.id for row in urgent[:room]}
+        table = trial_table([row for row in self._rows if row.id in shown])
+        hidden = len(self._rows) - len(shown)
+        footer = summary_line(self._rows) + (f" ({hidden} not shown)" if hidden > 0 else "")
+        lines = [Text(footer)] + ([Text(self._message, style="dim")] if self._message else [])
+        self._live.update(Group(table, *lines))
+
+
+@contextlib.contextmanager
+def open_display() -> Iterator[Display]:
+    """The live table on a terminal, plain lines elsewhere."""
+    console = Console()
+    if not console.is_terminal:
+        yield PlainDisplay()
+        return
+    with Live(console=console, refresh_per_second=4, transient=True) as live:
+        yield LiveDisplay(console, live)
+
+
+@contextlib.contextmanager
+def follow(view: SweepView, display: Display, *, interval_s: float = REFRESH_S) -> Iterator[None]:
+    """Keep a display fresh from a thread while the block runs, and show the last state at its end."""
+    stop = threading.Event()
+
+    def refresh() -> None:
+        while True:
+            # A record that a crash garbled stops the driver with its own message, not the display.
+            with contextlib.suppress(OrchError):
+                display.show(view.rows())
+            if stop.wait(interval_s):
+                return
+
+    thread = threading.Thread(target=refresh, name="display", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        with contextlib.suppress(OrchError):
+            display.show(view.rows())
+
+
+def trial_table(rows: Sequence[TrialRow]) -> Table:
+    """Trials as lines: state, phase, step, reward, time left, scores in percent."""
+    benchmarks = list(dict.fromkeys(name for row in rows for name in row.scores))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("trial", "what", "state", "doing", "step"):
+        table.add_column(name, no_wrap=True)
+    for name in ("reward", "ETA", *benchmarks):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row.id,
+            row.label,
+            Text(row.state, style=_STYLES[row.state]),
+            row.phase or row.failure[:60],
+            steps(row),
+            "" if row.reward is None else f"{row.reward:.3f}",
+            duration(row.eta_s),
+            *(f"{100 * row.scores[name]:.1f}" if name in row.scores else "" for name in benchmarks),
+        )
+    return table
+
+
+def doing(row: TrialRow) -> str:
+    """One phrase on a running trial: phase, step, reward, time left."""
+    parts = [row.phase, steps(row)]
+    if row.reward is not None:
+        parts.append(f"reward {row.reward:.3f}")
+    if row.eta_s is not None:
+        parts.append(f"{duration(row.eta_s)} left")
+    return " ".join(part for part in parts if part)
+
+
+def steps(row: TrialRow) -> str:
+    """`12/40`, with the unit where it is not training steps; empty when there is nothing to count."""
+    if not row.total:
+        return ""
+    return f"{row.step}/{row.total}" + ("" if row.unit == "step" else f" {row.unit}s")
+
+
+def duration(seconds: float | None) -> str:
+    """`45s`, `3m20s`, `2h05m`; empty for None."""
+    if seconds is None:
+        return ""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def _change_line(row: TrialRow) -> str:
+    detail = ""
+    if row.state == "running":
+        detail = f" (attempt {row.attempts})"
+    elif row.state == "failed":
+        detail = f": {row.failure}"
+    elif row.scores:
+        detail = ": " + ", ".join(f"{name} {100 * score:.1f}" for name, score in row.scores.items())
+    return f"{row.id} {row.state}{detail} · {row.label}"

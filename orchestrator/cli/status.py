@@ -1,0 +1,95 @@
+"""`orch status`: where every trial stands, from the runs folder alone; works while a sweep runs, and on its ruins."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from orchestrator.store import Store
+    from orchestrator.view import SweepView
+
+WATCH_INTERVAL_S = 2.0
+
+
+def status(
+    experiment: Annotated[str | None, typer.Argument(help="Name of an experiment; all of them without it.")] = None,
+    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
+    data_dir: Annotated[Path | None, typer.Option(envvar="ORCH_DATA_DIR", help="Benchmark files.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    watch: Annotated[bool, typer.Option(help="Refresh until all is done or Ctrl-C.")] = False,
+) -> None:
+    """Show where every trial of an experiment stands."""
+    from orchestrator.errors import StoreError
+    from orchestrator.store import Store
+
+    runs = Store(store)
+    names = (experiment,) if experiment is not None else runs.list_sweeps()
+    if not names:
+        raise StoreError(
+            "no experiment has been started in this runs folder",
+            where=str(store),
+            mend="start one with `orch sweep FILE`, or name another runs folder with --store",
+        )
+    if watch:
+        _watch(runs, names, data_dir)
+    elif as_json:
+        _print_json(runs, names, data_dir)
+    else:
+        _print_tables(runs, names, data_dir)
+
+
+def _print_tables(runs: Store, names: tuple[str, ...], data_folder: Path | None) -> None:
+    from rich.console import Console
+
+    from orchestrator.cli.display import trial_table
+    from orchestrator.sweep import summary_line
+
+    console = Console()
+    for name in names:
+        rows = _view(runs, name, data_folder).rows()
+        console.print(f"[bold]{name}[/bold]  {summary_line(rows)}")
+        if len(names) == 1:
+            console.print(trial_table(rows))
+    if len(names) > 1:
+        typer.echo("next: orch status EXPERIMENT")
+
+
+def _print_json(runs: Store, names: tuple[str, ...], data_folder: Path | None) -> None:
+    import json
+
+    from orchestrator.codec import encode
+    from orchestrator.view import count_states
+
+    experiments = []
+    for name in names:
+        rows = _view(runs, name, data_folder).rows()
+        experiments.append({"experiment": name, "counts": count_states(rows), "trials": encode(rows)})
+    typer.echo(json.dumps({"store": str(runs.root), "experiments": experiments}, indent=1, allow_nan=False))
+
+
+def _watch(runs: Store, names: tuple[str, ...], data_folder: Path | None) -> None:
+    from contextlib import suppress
+
+    from orchestrator.cli.display import open_display
+    from orchestrator.view import SweepView
+
+    trials = {entry.trial.id: entry for name in names for entry in runs.read_sweep(name).entries}
+    view = SweepView(runs, tuple(trials.values()), data_folder=data_folder)
+    with suppress(KeyboardInterrupt), open_display() as display:
+        while True:
+            rows = view.rows()
+            display.show(rows)
+            if all(row.state == "done" for row in rows):
+                break
+            time.sleep(WATCH_INTERVAL_S)
+    _print_tables(runs, names, data_folder)
+
+
+def _view(runs: Store, name: str, data_folder: Path | None) -> SweepView:
+    from orchestrator.view import SweepView
+
+    return SweepView(runs, runs.read_sweep(name).entries, data_folder=data_folder)

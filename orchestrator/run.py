@@ -1,0 +1,321 @@
+"""Bring one trial to its end: train if needed, evaluate what is missing, record each piece as it is done.
+
+Knows nothing of schedulers, Ray or MLflow. Whatever kills it, the next call continues from what is on disk: a
+finished training is never repeated, a score that exists is never made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from eval.api import Sampler
+from eval.engines import open_sampler
+from eval.runner import EvalProgress, evaluate
+from orchestrator.errors import TrialFailed
+from orchestrator.progress import ProgressWriter
+from orchestrator.provenance import collect, now
+from orchestrator.record import (
+    Attempt,
+    Failure,
+    Outcome,
+    RunRecord,
+    Status,
+    new_record,
+    score_entry,
+    train_summary,
+)
+from orchestrator.store import Store
+from orchestrator.trial import PlannedTrial
+from orchestrator.wanted import WantedScore, final_step, is_complete, missing_scores, wanted_scores
+from trainers.api import Phase, Recipe, TrainJob, TrainResult
+from trainers.models import resolve
+from trainers.registry import trainer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContext:
+    """What surrounds a trial: folders, the command line, the way to ask it to stop, where its log goes."""
+
+    cache_folder: Path
+    """Where models that are built or fetched are kept."""
+    data_folder: Path | None = None
+    argv: Sequence[str] = field(default_factory=lambda: tuple(sys.argv))
+    should_stop: Callable[[], bool] = lambda: False
+    lock_timeout_s: float = 0.0
+    """How long to wait for another process that works on the same trial."""
+    open_log: Callable[[Path], AbstractContextManager[None]] = lambda path: log_to_file(path)
+    """Sends this trial's log to the file while it works."""
+
+
+class StopRequested(Exception):
+    """Unwinds an evaluation that was asked to stop; its samples so far are on disk."""
+
+
+def run_trial(planned: PlannedTrial, store: Store, *, context: RunContext) -> RunRecord:
+    """Do what is missing of a trial and return its record, with status done, stopped or failed.
+
+    A failure of the trial is recorded and logged, not raised.
+
+    Raises:
+        StoreError: the trial is locked by another process, or the runs folder cannot be written.
+    """
+    store.prepare_trial(planned.trial)
+    with store.lock(planned.trial.id, timeout_s=context.lock_timeout_s):
+        record = store.find(planned.trial.id) or new_record(planned.trial, at=now())
+        if is_complete(record, planned, data_folder=context.data_folder) and record.status is Status.DONE:
+            return record
+        return _AttemptAtTrial(planned, store, record, context).run()
+
+
+def close_dead_attempt(record: RunRecord, *, outcome: Outcome, failure: Failure | None, at: str) -> RunRecord:
+    """Mark an attempt that still says `running` as ended; the caller knows that its process is gone."""
+    if not record.attempts or record.attempts[-1].outcome is not Outcome.RUNNING:
+        return record
+    last = replace(record.attempts[-1], outcome=outcome, failure=failure, ended_at=at)
+    status = Status.FAILED if failure is not None else Status.STOPPED
+    return record.with_attempt(last, status=status, at=at)
+
+
+@contextlib.contextmanager
+def log_to_file(path: Path) -> Any:
+    """Copy the log records of this process to a file while the block runs."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
+
+class _AttemptAtTrial:
+    """One attempt, from the record that it starts from to the one that it leaves."""
+
+    def __init__(self, planned: PlannedTrial, store: Store, record: RunRecord, context: RunContext) -> None:
+        self.planned, self.store, self.context = planned, store, context
+        self.trial = planned.trial
+        number = max([*store.attempt_numbers(self.trial.id), *(a.number for a in record.attempts)], default=0) + 1
+        self.folder = store.attempt_folder(self.trial.id, number)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.clock = _PhaseClock()
+        self.attempt = Attempt(
+            number=number,
+            started_at=now(),
+            seed=self.trial.seed,
+            data_digest=self.trial.data_digest,
+            provenance=collect(context.argv),
+            phase_seconds={},
+        )
+        record = close_dead_attempt(record, outcome=Outcome.INTERRUPTED, failure=None, at=now())
+        self.record = record.with_attempt(self.attempt, status=Status.RUNNING, at=now())
+        store.write(self.record)
+        self.progress = ProgressWriter(store.progress_file(self.trial.id), attempt=number, now=now)
+
+    def run(self) -> RunRecord:
+        with self.context.open_log(self.store.log_file(self.trial.id, self.attempt.number)):
+            with self.progress.heartbeat():
+                log.info("%s attempt %d starts: %s", self.trial.id, self.attempt.number, self.planned.label)
+                outcome, failure = self._work()
+            self._close(outcome, failure)
+        return self.record
+
+    def _work(self) -> tuple[Outcome, Failure | None]:
+        try:
+            self._train_and_evaluate()
+        except StopRequested:
+            return Outcome.STOPPED, None
+        except Exception as error:
+            log.exception("%s attempt %d failed", self.trial.id, self.attempt.number)
+            return Outcome.FAILED, Failure(
+                kind=type(error).__name__,
+                message=str(error),
+                log_tail=self.store.log_tail(self.trial.id, self.attempt.number),
+            )
+        return Outcome.DONE, None
+
+    def _train_and_evaluate(self) -> None:
+        self._enter("prepare", 0)
+        initial = resolve(self.trial.model, cache_folder=self.context.cache_folder, on_progress=lambda *_: None)
+        recipe = self.trial.recipe
+        if recipe is not None and self.record.train is None:
+            self._train(recipe, initial)
+        self._evaluate_missing(initial)
+
+    def _train(self, recipe: Recipe, initial: Path) -> None:
+        self._check_stop()
+        result = trainer(recipe.trainer).train(self._train_job(recipe, initial))
+        self.clock.merge(result)
+        if not result.is_finished:
+            if self.context.should_stop():
+                raise StopRequested
+            raise TrialFailed(
+                f"the trainer returned at step {result.step} of {recipe.steps} without being asked to stop",
+                where=f"trial {self.trial.id}",
+                mend="look at its log: `orch logs " + self.trial.id + "`",
+            )
+        summary = train_summary(result, model_folder=self._relative(result.model_folder), at=now())
+        self._save(replace(self.record, train=summary, status=Status.TRAINED, updated_at=now()))
+        log.info("%s trained %d steps", self.trial.id, result.step)
+
+    def _train_job(self, recipe: Recipe, initial: Path) -> TrainJob:
+        every = self.planned.evaluation.every_steps
+        assert self.trial.seed is not None, "a trial with a recipe has a seed"
+        return TrainJob(
+            recipe=recipe,
+            seed=self.trial.seed,
+            resources=self.planned.resources,
+            model_folder=initial,
+            checkpoint_folder=self.store.checkpoint_folder(self.trial.id),
+            attempt_folder=self.folder,
+            data_folder=self.context.data_folder,
+            on_phase=self._enter,
+            on_step=self._complete_step,
+            evaluate=None if every is None else self._evaluate_during_training,
+            evaluate_every=every,
+            should_stop=self.context.should_stop,
+        )
+
+    def _evaluate_during_training(self, step: int, sampler: Sampler) -> None:
+        for wanted in self._missing(step):
+            self._evaluate(wanted, lambda: sampler)
+        self._enter("sample", step)
+
+    def _evaluate_missing(self, initial: Path) -> None:
+        missing = self._missing(final_step(self.planned))
+        if not missing:
+            return
+        self._check_stop()
+        with contextlib.ExitStack() as stack:
+            opened: list[Sampler] = []
+
+            def engine() -> Sampler:
+                """Opened for the first score that must really be sampled, then shared."""
+                if not opened:
+                    opened.append(self._open_sampler(initial))
+                    stack.callback(opened[0].close)
+                return opened[0]
+
+            for wanted in missing:
+                self._evaluate(wanted, engine)
+
+    def _evaluate(self, wanted: WantedScore, engine: Callable[[], Sampler]) -> None:
+        score = self.store.read_score(self.trial.id, wanted.key)
+        if score is None:
+            self._enter("evaluate", wanted.step)
+
+            def on_progress(done: EvalProgress) -> None:
+                self.progress.enter(
+                    f"evaluate {wanted.benchmark}", step=done.num_done, total=done.num_total, unit="sample"
+                )
+                self._check_stop()
+
+            score = evaluate(
+                wanted.benchmark,
+                engine(),
+                wanted.settings,
+                folder=self.store.eval_folder(self.trial.id, wanted.key),
+                data_folder=self.context.data_folder,
+                limit=wanted.limit,
+                on_progress=on_progress,
+            )
+        entry = score_entry(score, key=wanted.key, step=wanted.step, limit=wanted.limit, at=now())
+        self._save(self.record.with_score(entry, at=now()))
+        log.info(
+            "%s step %d %s avg@%d %.4f", self.trial.id, wanted.step, wanted.benchmark, entry.num_samples, entry.avg
+        )
+
+    def _open_sampler(self, initial: Path) -> Sampler:
+        resources = self.planned.resources
+        return open_sampler(
+            self.planned.evaluation.engine,
+            self._final_model(initial),
+            device="cuda" if resources.num_gpus else "cpu",
+            dtype=self.trial.model.dtype,
+            batch_sequences=resources.sample_batch_sequences,
+        )
+
+    def _final_model(self, initial: Path) -> Path:
+        if self.record.train is None:
+            return initial
+        return self.store.trial_folder(self.trial.id) / self.record.train.model_folder
+
+    def _missing(self, step: int) -> tuple[WantedScore, ...]:
+        wanted = wanted_scores(self.planned, step=step, data_folder=self.context.data_folder)
+        return missing_scores(self.record, wanted)
+
+    def _close(self, outcome: Outcome, failure: Failure | None) -> None:
+        status = {Outcome.DONE: Status.DONE, Outcome.STOPPED: Status.STOPPED}.get(outcome, Status.FAILED)
+        ended = replace(
+            self.attempt,
+            outcome=outcome,
+            failure=failure,
+            ended_at=now(),
+            phase_seconds=self.clock.stop(),
+            peak_memory_mb=max(self.clock.peak_memory_mb, _resident_peak_mb()),
+        )
+        self._save(self.record.with_attempt(ended, status=status, at=now()))
+        log.info("%s attempt %d ends: %s", self.trial.id, self.attempt.number, outcome)
+
+    def _enter(self, phase: Phase, step: int) -> None:
+        self.clock.enter(phase)
+        self.progress.enter(phase, step=step, total=final_step(self.planned))
+
+    def _complete_step(self, metrics: dict[str, Any]) -> None:
+        self.progress.complete_step(
+            int(metrics["step"]), total=final_step(self.planned), reward=metrics.get("reward/mean")
+        )
+
+    def _check_stop(self) -> None:
+        if self.context.should_stop():
+            raise StopRequested
+
+    def _save(self, record: RunRecord) -> None:
+        self.record = record
+        self.store.write(record)
+
+    def _relative(self, folder: Path) -> str:
+        home = self.store.trial_folder(self.trial.id).resolve()
+        absolute = folder.resolve()
+        return str(absolute.relative_to(home) if absolute.is_relative_to(home) else absolute)
+
+
+class _PhaseClock:
+    """Wall time by phase of one attempt; a trainer's own account of its phases replaces what was seen from outside."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.peak_memory_mb = 0.0
+        self._phase = "prepare"
+        self._since = time.monotonic()
+
+    def enter(self, phase: str) -> None:
+        moment = time.monotonic()
+        self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + moment - self._since
+        self._phase, self._since = phase, moment
+
+    def merge(self, result: TrainResult) -> None:
+        self.enter("evaluate")
+        self.seconds.update(result.phase_seconds)
+        self.peak_memory_mb = result.peak_memory_mb
+
+    def stop(self) -> dict[str, float]:
+        self.enter("stopped")
+        return {phase: round(seconds, 3) for phase, seconds in self.seconds.items()}
+
+
+def _resident_peak_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -1,0 +1,34 @@
+"""Trials in this very process, one after another: for tests, for pdb, and for machines too small for Ray."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from orchestrator.run import RunContext, run_trial
+from orchestrator.stop import StopSignal
+from orchestrator.store import Store, TrialLocked
+from orchestrator.supervisor import WorkerSettings
+from orchestrator.trial import PlannedTrial
+
+log = logging.getLogger(__name__)
+
+
+class InlineScheduler:
+    """No processes, no threads: a breakpoint in a trainer works."""
+
+    def run(self, trials: Sequence[PlannedTrial], settings: WorkerSettings, stop: StopSignal) -> None:
+        """Run the trials in the order given; one that another process holds is passed over."""
+        context = RunContext(
+            cache_folder=settings.cache_folder,
+            data_folder=settings.data_folder,
+            argv=settings.argv,
+            should_stop=lambda: stop.is_requested,
+        )
+        for planned in trials:
+            if stop.is_requested:
+                return
+            try:
+                run_trial(planned, Store(settings.store_root), context=context)
+            except TrialLocked as error:
+                log.info("%s", error)

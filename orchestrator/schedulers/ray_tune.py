@@ -1,0 +1,232 @@
+"""Trials through Ray Tune: it reserves each trial's gang and starts its supervisor; nothing else of Tune is used.
+
+A custom searcher hands Tune the plan's next unfinished trial, so the plan decides the order. Tune's own files lie in
+a temporary folder and are deleted: the store is the truth. The trainable is a thin supervisor of a process group,
+because Tune runs functions in a daemon thread and kills their children without grace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+_ENVIRONMENT = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",
+}
+for _name, _value in _ENVIRONMENT.items():  # before the import: Ray reads some of them then
+    os.environ.setdefault(_name, _value)
+
+import ray  # noqa: E402  # after its environment
+from ray import tune  # noqa: E402
+from ray.tune.search import Searcher  # noqa: E402
+
+from orchestrator.errors import PlanError  # noqa: E402
+from orchestrator.stop import StopSignal, read_request  # noqa: E402
+from orchestrator.store import Store  # noqa: E402
+from orchestrator.supervisor import WorkerSettings, supervise  # noqa: E402
+from orchestrator.trial import PlannedTrial  # noqa: E402
+from trainers.api import Resources  # noqa: E402
+
+log = logging.getLogger(__name__)
+
+_OBJECT_STORE_BYTES = 80 * 2**20
+"""Near Ray's minimum: only configs of a few hundred bytes pass through it."""
+_EXTRA_GRACE_S = 30.0
+"""After the supervisors' own grace, before Tune is told to drop what still runs."""
+
+
+class RayTuneScheduler:
+    """Runs trials side by side as far as their gangs fit the Ray cluster."""
+
+    def __init__(self, *, address: str | None, max_concurrent: int | None) -> None:
+        """See `open_scheduler`."""
+        self._address, self._max_concurrent = address, max_concurrent
+
+    def run(self, trials: Sequence[PlannedTrial], settings: WorkerSettings, stop: StopSignal) -> None:
+        """Run every trial once; returns when all have ended, or some time after a stop request.
+
+        Raises:
+            PlanError: no Ray at the address, or a trial asks for more than any node has.
+        """
+        with _quiet(), _cluster(self._address) as storage:
+            _check_fit(trials)
+            trainable = tune.with_resources(_trainable(settings), lambda config: _gang(config["resources"]))
+            results = tune.Tuner(
+                trainable,
+                tune_config=tune.TuneConfig(
+                    search_alg=_PlannedOrder(trials, settings.stop_file, self._max_concurrent),
+                    num_samples=len(trials),
+                    reuse_actors=True,
+                    trial_dirname_creator=lambda trial: trial.trial_id,
+                ),
+                run_config=tune.RunConfig(
+                    name="sweep",
+                    storage_path=str(storage),
+                    verbose=0,
+                    stop=_Deadline(settings.stop_file, settings.grace_s),
+                ),
+            ).fit()
+        for error in results.errors:
+            log.error("a supervisor failed: %s", str(error).strip().splitlines()[-1])
+
+
+class _PlannedOrder(Searcher):
+    """Not a search: hands out the plan's trials one by one, at most `max_concurrent` at a time."""
+
+    def __init__(self, trials: Sequence[PlannedTrial], stop_file: Path, max_concurrent: int | None) -> None:
+        super().__init__()
+        self._waiting = [{"trial": one.trial.id, "resources": _request(one.resources)} for one in reversed(trials)]
+        self._stop_file, self._max_concurrent = stop_file, max_concurrent
+        self._running: set[str] = set()
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial's config; None while the limit is reached, FINISHED when no more are to start."""
+        if not self._waiting or read_request(self._stop_file)[0]:
+            return Searcher.FINISHED
+        if self._max_concurrent is not None and len(self._running) >= self._max_concurrent:
+            return None
+        self._running.add(trial_id)
+        return self._waiting.pop()
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Free the trial's place."""
+        self._running.discard(trial_id)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to keep: the next launch plans from the store."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Never called: Tune's state is not restored."""
+
+
+class _Deadline(tune.Stopper):
+    """Lets Tune drop its trials at a forced stop, or when a clean one takes too long."""
+
+    def __init__(self, stop_file: Path, grace_s: float) -> None:
+        self._stop_file, self._patience_s = stop_file, grace_s + _EXTRA_GRACE_S
+        self._asked_at: float | None = None
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No trial is stopped for its results."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether waiting for supervisors has lasted long enough."""
+        is_requested, is_forced = read_request(self._stop_file)
+        if not is_requested:
+            return False
+        if self._asked_at is None:
+            self._asked_at = time.monotonic()
+        patience_s = _EXTRA_GRACE_S if is_forced else self._patience_s
+        return time.monotonic() - self._asked_at > patience_s
+
+
+def _trainable(settings: WorkerSettings) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def supervise_trial(config: dict[str, Any]) -> dict[str, Any]:
+        planned = Store(settings.store_root).read_planned(settings.experiment, config["trial"])
+        return {"exit_status": supervise(planned, settings)}
+
+    return supervise_trial
+
+
+def _request(resources: Resources) -> dict[str, float]:
+    request: dict[str, float] = {"CPU": resources.num_cpus}
+    if resources.num_gpus:
+        request["GPU"] = resources.num_gpus
+    if resources.memory_gb is not None:
+        request["memory"] = resources.memory_gb * 2**30
+    return request
+
+
+def _gang(request: dict[str, float]) -> tune.PlacementGroupFactory:
+    return tune.PlacementGroupFactory([dict(request)])
+
+
+def _check_fit(trials: Sequence[PlannedTrial]) -> None:
+    """Refuse a trial that no node could ever hold: Ray would leave it pending without a word."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for planned in trials:
+        request = _request(planned.resources)
+        if any(all(node.get(name, 0) >= amount for name, amount in request.items()) for node in nodes):
+            continue
+        shapes = "; ".join(sorted({_shape(node) for node in nodes}))
+        raise PlanError(
+            f"trial {planned.trial.id} ({planned.label}) asks for {_shape(request)}, and no node has that",
+            where="cluster.num_cpus, cluster.num_gpus, cluster.memory_gb",
+            mend=f"lower them, or join a larger cluster with --ray-address; nodes: {shapes}",
+        )
+
+
+def _shape(amounts: dict[str, float]) -> str:
+    parts = [f"{amounts.get('CPU', 0):g} CPU"]
+    if amounts.get("GPU"):
+        parts.append(f"{amounts['GPU']:g} GPU")
+    if amounts.get("memory"):
+        parts.append(f"{amounts['memory'] / 2**30:.1f} GB memory")
+    return " ".join(parts)
+
+
+@contextlib.contextmanager
+def _cluster(address: str | None) -> Iterator[Path]:
+    """Join the cluster, or start a local one for the block; yields a folder for Tune's own files."""
+    if ray.is_initialized():
+        with tempfile.TemporaryDirectory(prefix="orch-tune-") as storage:
+            yield Path(storage)
+        return
+    folder = Path(tempfile.mkdtemp(prefix="orch-"))  # short: Ray's socket paths are limited to 107 bytes
+    try:
+        _start(address, folder)
+        yield folder / "tune"
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(address: str | None, folder: Path) -> None:
+    common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        ray.init(
+            address="local",
+            num_cpus=len(os.sched_getaffinity(0)),
+            include_dashboard=False,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            _temp_dir=str(folder),
+            _node_ip_address="127.0.0.1",
+            **common,
+        )
+        return
+    try:
+        ray.init(address=address, runtime_env={"env_vars": _ENVIRONMENT}, **common)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise PlanError(
+            f"no Ray cluster answers at {address}: {str(error).strip().splitlines()[0]}",
+            where="--ray-address",
+            mend="start one with `ray start --head`, or leave the option out for a local one; "
+            "a cluster with token authentication needs RAY_AUTH_MODE=token and its token",
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Ray's own messages off the terminal: what matters is in the store and in the trials' logs."""
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.train")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

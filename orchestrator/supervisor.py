@@ -1,0 +1,148 @@
+"""Start a trial's worker process, wait for it, stop it, and put on record what it could not say itself.
+
+Used by every scheduler that runs trials in processes of their own; runs in the scheduler's process on the machine
+where the trial has its resources.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from orchestrator.errors import StoreError
+from orchestrator.provenance import now
+from orchestrator.record import Failure, Outcome, Status, new_record
+from orchestrator.run import close_dead_attempt
+from orchestrator.stop import GRACE_S, read_request
+from orchestrator.store import Store
+from orchestrator.trial import PlannedTrial
+from orchestrator.worker import LOCKED
+
+_POLL_S = 0.2
+_POST_MORTEM_LOCK_S = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """What all workers of one sweep share."""
+
+    store_root: Path
+    experiment: str
+    cache_folder: Path
+    data_folder: Path | None
+    argv: tuple[str, ...]
+    stop_file: Path
+    grace_s: float = GRACE_S
+
+
+def supervise(planned: PlannedTrial, settings: WorkerSettings) -> int:
+    """Run one trial in a process group of its own until it ends or is stopped; its exit status.
+
+    Raises:
+        StoreError: the death of the worker could not be recorded.
+    """
+    if read_request(settings.stop_file)[0]:
+        return -signal.SIGTERM
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            _command(planned.trial.id, settings),
+            env=_environment(planned),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        try:
+            was_stopped = _wait(process, settings)
+        finally:
+            _kill_group(process)
+        if process.returncode not in (0, LOCKED):
+            _record_death(planned, settings, process.returncode, _text(output), was_stopped=was_stopped)
+    return process.returncode
+
+
+def _command(trial_id: str, settings: WorkerSettings) -> list[str]:
+    command = [sys.executable, "-m", "orchestrator.worker"]
+    command += ["--store", str(settings.store_root), "--sweep", settings.experiment, "--trial", trial_id]
+    command += ["--cache-dir", str(settings.cache_folder), "--parent", str(os.getpid())]
+    if settings.data_folder is not None:
+        command += ["--data-dir", str(settings.data_folder)]
+    return [*command, "--", *settings.argv]
+
+
+def _environment(planned: PlannedTrial) -> dict[str, str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": str(planned.resources.num_cpus), "PYTHONUNBUFFERED": "1"}
+    if planned.resources.num_gpus == 0:
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    return environment
+
+
+def _wait(process: subprocess.Popen[bytes], settings: WorkerSettings) -> bool:
+    """Wait for the end, passing on a stop request; whether there was one."""
+    kill_at: float | None = None
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_POLL_S)
+            return kill_at is not None
+        is_requested, is_forced = read_request(settings.stop_file)
+        if is_requested and kill_at is None:
+            process.send_signal(signal.SIGTERM)
+            kill_at = time.monotonic() + settings.grace_s
+        if is_forced or (kill_at is not None and time.monotonic() > kill_at):
+            _kill_group(process)
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Leave nothing of the worker's process group behind, whether the worker itself still runs or not."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _text(output: IO[bytes]) -> tuple[str, ...]:
+    output.seek(0)
+    return tuple(output.read().decode(errors="replace").splitlines()[-20:])
+
+
+def _record_death(
+    planned: PlannedTrial, settings: WorkerSettings, code: int, output: Sequence[str], *, was_stopped: bool
+) -> None:
+    """If the worker ended without closing its attempt, or before it had one, say so in the record."""
+    store = Store(settings.store_root)
+    trial_id = planned.trial.id
+    with store.lock(trial_id, timeout_s=_POST_MORTEM_LOCK_S):
+        record = store.find(trial_id) or new_record(planned.trial, at=now())
+        last = record.attempts[-1] if record.attempts else None
+        if last is not None and last.outcome is Outcome.RUNNING:
+            failure = None if was_stopped else _failure(code, store.log_tail(trial_id, last.number) or output)
+            store.write(close_dead_attempt(record, outcome=_outcome(was_stopped), failure=failure, at=now()))
+        elif output:
+            raise StoreError(
+                f"the process of trial {trial_id} did not start: {' / '.join(output[-3:])}",
+                where=str(store.trial_folder(trial_id)),
+                mend="mend what it says and run the same command again",
+            )
+
+
+def _outcome(was_stopped: bool) -> Outcome:
+    return Outcome.INTERRUPTED if was_stopped else Outcome.FAILED
+
+
+def _failure(code: int, log_tail: Sequence[str]) -> Failure:
+    if code >= 0:
+        message = f"the trial's process ended with status {code} and without a word"
+    else:
+        name = signal.Signals(-code).name
+        message = f"the trial's process was killed by {name}"
+        if -code == signal.SIGKILL:
+            message += "; on Linux mostly for lack of memory (`dmesg | grep -i oom` tells)"
+    return Failure(kind="ProcessDied", message=message, log_tail=tuple(log_tail))

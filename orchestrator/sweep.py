@@ -1,0 +1,195 @@
+"""Drive a plan to its end: find what is missing, prepare models, run it, say what is left. Safe to repeat.
+
+    plan ─ unfinished ─▶ prepare models ─▶ scheduler ─▶ records ─▶ SweepOutcome
+
+One driver at a time drives an experiment. A trial that another experiment's driver is running is left to it and
+waited for; if it comes back unfinished, this driver runs it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.errors import PlanError
+from orchestrator.plan import Plan
+from orchestrator.prepare import prepare_models
+from orchestrator.record import Status
+from orchestrator.schedulers.api import Scheduler
+from orchestrator.stop import StopSignal
+from orchestrator.store import Store
+from orchestrator.supervisor import WorkerSettings
+from orchestrator.trial import PlannedTrial
+from orchestrator.view import SweepView, TrialRow, count_states
+from orchestrator.wanted import is_complete
+
+log = logging.getLogger(__name__)
+
+_POLL_HELD_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepSettings:
+    """What surrounds a sweep. None of it changes a number."""
+
+    cache_folder: Path
+    """Where models that are built or fetched are kept."""
+    data_folder: Path | None
+    argv: tuple[str, ...]
+    """The command line to put on record."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepOutcome:
+    """How a sweep ended."""
+
+    experiment: str
+    rows: tuple[TrialRow, ...]
+    """Every trial of the plan, at the end."""
+    num_started: int
+    """Trials that had something missing when the sweep began; 0 means that there was nothing to do."""
+    was_stopped: bool
+
+    @property
+    def failed(self) -> tuple[TrialRow, ...]:
+        """Trials whose last attempt failed."""
+        return tuple(row for row in self.rows if row.state == "failed")
+
+    @property
+    def unfinished(self) -> tuple[TrialRow, ...]:
+        """Trials that are neither done nor failed."""
+        return tuple(row for row in self.rows if row.state not in ("done", "failed"))
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done, 130 stopped, 1 some failed, 3 some unfinished."""
+        if self.was_stopped and (self.failed or self.unfinished):
+            return 130
+        if self.failed:
+            return 1
+        return 3 if self.unfinished else 0
+
+
+def unfinished_trials(
+    trials: Sequence[PlannedTrial], store: Store, *, data_folder: Path | None
+) -> tuple[PlannedTrial, ...]:
+    """The trials with something missing, in the plan's order; imports nothing heavy.
+
+    Raises:
+        StoreError: a record does not read. DataError: a benchmark is unknown or missing.
+    """
+    return tuple(planned for planned in trials if not _is_done(planned, store, data_folder))
+
+
+def run_sweep(
+    plan: Plan,
+    store: Store,
+    *,
+    settings: SweepSettings,
+    open_scheduler: Callable[[], Scheduler],
+    stop: StopSignal,
+    on_event: Callable[[str], None],
+) -> SweepOutcome:
+    """Run what is missing of a plan and report; run again, it does nothing.
+
+    Args:
+        plan: the trials, in the order in which to start them.
+        store: the runs folder.
+        settings: what surrounds the sweep.
+        open_scheduler: called only when there is something to run.
+        stop: a clean or forced stop may be requested at any moment.
+        on_event: told, in one line each, what the driver itself is doing.
+
+    Raises:
+        StoreError: the runs folder is unusable, or another driver has this experiment.
+        PlanError: a trial that cannot run here. ModelError: a model that cannot be had.
+    """
+    check_supported(plan.entries)
+    store.check_writable()
+    with store.sweep_lock(plan.experiment):
+        if store.sweep_digest(plan.experiment) != plan.digest:
+            store.save_sweep(plan)
+        missing = unfinished_trials(plan.entries, store, data_folder=settings.data_folder)
+        if missing:
+            _run_missing(plan, missing, store, settings, open_scheduler, stop, on_event)
+    view = SweepView(store, plan.entries, data_folder=settings.data_folder)
+    return SweepOutcome(
+        experiment=plan.experiment, rows=view.rows(), num_started=len(missing), was_stopped=stop.is_requested
+    )
+
+
+def check_supported(trials: Sequence[PlannedTrial]) -> None:
+    """Refuse what no backend here can run.
+
+    Raises:
+        PlanError: a trial over several nodes.
+    """
+    for planned in trials:
+        if planned.resources.num_nodes != 1:
+            raise PlanError(
+                f"trial {planned.trial.id} ({planned.label}) asks for {planned.resources.num_nodes} nodes",
+                where="cluster.num_nodes",
+                mend="set it to 1: a trial runs on one node; several trials use several nodes side by side",
+            )
+
+
+def stop_file(store: Store, experiment: str) -> Path:
+    """Where a driver asks its trials' supervisors to stop."""
+    return store.root / "sweeps" / f".{experiment}.stop"
+
+
+def _run_missing(
+    plan: Plan,
+    missing: tuple[PlannedTrial, ...],
+    store: Store,
+    settings: SweepSettings,
+    open_scheduler: Callable[[], Scheduler],
+    stop: StopSignal,
+    on_event: Callable[[str], None],
+) -> None:
+    models = tuple(dict.fromkeys(planned.trial.model for planned in missing))
+    prepare_models(models, cache_folder=settings.cache_folder, stop=stop, on_event=on_event)
+    workers = WorkerSettings(
+        store_root=store.root.resolve(),
+        experiment=plan.experiment,
+        cache_folder=settings.cache_folder.resolve(),
+        data_folder=settings.data_folder.resolve() if settings.data_folder else None,
+        argv=settings.argv,
+        stop_file=stop.path.resolve(),
+    )
+    left = missing
+    while left and not stop.is_requested:
+        open_scheduler().run(left, workers, stop)
+        held = _held_by_others(left, store, settings.data_folder)
+        if held:
+            on_event(f"waiting for {len(held)} trials that other processes are running")
+        left = _wait_for_others(held, store, settings.data_folder, stop)
+
+
+def _held_by_others(trials: Sequence[PlannedTrial], store: Store, data_folder: Path | None) -> tuple[PlannedTrial, ...]:
+    return tuple(
+        planned for planned in trials if store.is_locked(planned.trial.id) and not _is_done(planned, store, data_folder)
+    )
+
+
+def _wait_for_others(
+    held: tuple[PlannedTrial, ...], store: Store, data_folder: Path | None, stop: StopSignal
+) -> tuple[PlannedTrial, ...]:
+    """Wait until nobody holds these trials, then return those that are still unfinished."""
+    while any(store.is_locked(planned.trial.id) for planned in held):
+        if stop.wait(_POLL_HELD_S):
+            return ()
+    return unfinished_trials(held, store, data_folder=data_folder)
+
+
+def _is_done(planned: PlannedTrial, store: Store, data_folder: Path | None) -> bool:
+    record = store.find(planned.trial.id)
+    return record is not None and record.status is Status.DONE and is_complete(record, planned, data_folder=data_folder)
+
+
+def summary_line(rows: Sequence[TrialRow]) -> str:
+    """Counts by state, for example `9 trials: 3 done, 2 running, 4 waiting`."""
+    counts = ", ".join(f"{number} {state}" for state, number in count_states(rows).items())
+    return f"{len(rows)} trials: {counts}" if rows else "no trials"

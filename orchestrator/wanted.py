@@ -1,0 +1,89 @@
+"""Which scores a planned trial wants, and under which keys: what plan, run and status compare a record with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from eval.api import SamplingSettings
+from eval.benchmarks.registry import digest
+from eval.grading.version import grader_version
+from eval.score_file import score_key
+from orchestrator.record import RunRecord
+from orchestrator.trial import EvalSettings, PlannedTrial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedScore:
+    """One benchmark at one checkpoint of one trial."""
+
+    key: str
+    benchmark: str
+    step: int
+    settings: SamplingSettings
+    limit: int | None
+
+
+def final_step(planned: PlannedTrial) -> int:
+    """The training step whose policy the tables show: 0 for the base model."""
+    return planned.trial.recipe.steps if planned.trial.recipe is not None else 0
+
+
+def wanted_scores(planned: PlannedTrial, *, step: int, data_folder: Path | None) -> tuple[WantedScore, ...]:
+    """The scores that `planned.evaluation` asks for at a step, in its order.
+
+    Raises:
+        DataError: a benchmark is unknown, or its file is missing.
+    """
+    settings = sampling_settings(planned.evaluation)
+    return tuple(
+        WantedScore(
+            key=score_key(
+                trial_id=planned.trial.id,
+                step=step,
+                benchmark_digest=_digest(name, data_folder),
+                settings=settings,
+                limit=planned.evaluation.limit,
+                grader_version=grader_version(),
+            ),
+            benchmark=name,
+            step=step,
+            settings=settings,
+            limit=planned.evaluation.limit,
+        )
+        for name in planned.evaluation.benchmarks
+    )
+
+
+def missing_scores(record: RunRecord | None, wanted: Sequence[WantedScore]) -> tuple[WantedScore, ...]:
+    """Those of `wanted` that the record does not hold."""
+    present = {entry.key for entry in record.scores} if record is not None else set()
+    return tuple(one for one in wanted if one.key not in present)
+
+
+def is_complete(record: RunRecord | None, planned: PlannedTrial, *, data_folder: Path | None) -> bool:
+    """Whether nothing is left to do: trained where there is training, and every wanted score there."""
+    if record is None or (planned.trial.kind == "train" and record.train is None):
+        return False
+    wanted = wanted_scores(planned, step=final_step(planned), data_folder=data_folder)
+    return not missing_scores(record, wanted)
+
+
+def sampling_settings(evaluation: EvalSettings) -> SamplingSettings:
+    """The part of the evaluation settings that shapes completions."""
+    return SamplingSettings(
+        num_samples=evaluation.num_samples,
+        temperature=evaluation.temperature,
+        top_p=evaluation.top_p,
+        max_new_tokens=evaluation.max_new_tokens,
+        template=evaluation.template,
+        seed=evaluation.seed,
+    )
+
+
+@cache
+def _digest(name: str, data_folder: Path | None) -> str:
+    """Digests are read once a process: a plan asks for the same few of them for every trial."""
+    return digest(name, data_folder)
