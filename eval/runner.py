@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -16,7 +17,7 @@ from statistics import fmean
 from eval.api import Benchmark, Completion, Grade, Problem, Sampler, SampleRequest, SamplingSettings, Score
 from eval.benchmarks.registry import load
 from eval.errors import EngineError
-from eval.grading import grade
+from eval.grading import grade, grade_async
 from eval.grading.version import grader_version
 from eval.samples import FILE, Sample, SampleStore, read_samples, sample_key
 from eval.score_file import read_score, score_from_dict, score_key, score_to_dict, write_score
@@ -112,6 +113,7 @@ class _Evaluation:
         self.started = time.perf_counter()
         self.keys, self.wanted = _requests(benchmark.problems, sampler, settings)
         self.samples: dict[tuple[str, int], Sample] = {}
+        self.ungraded: list[tuple[tuple[str, int], Completion, Future[Grade]]] = []
         self.num_correct = self.num_reused = 0
         self.last_report = 0.0
 
@@ -142,8 +144,13 @@ class _Evaluation:
             }
             for completion in self.sampler.sample(missing, self.settings):
                 place = places.pop((completion.problem_id, completion.index))
-                verdict = grade(completion.text, self.problems[completion.problem_id])
-                self._keep(place, self._sample(place, completion, verdict))
+                verdict = grade_async(completion.text, self.problems[completion.problem_id])
+                self.ungraded.append((place, completion, verdict))
+                self._keep_graded()
+                self._report(is_final=False)
+            while self.ungraded:
+                wait([self.ungraded[0][2]], timeout=PROGRESS_INTERVAL_S)
+                self._keep_graded()
                 self._report(is_final=False)
             if places:
                 raise EngineError(
@@ -185,8 +192,16 @@ class _Evaluation:
             return sample
         return replace(sample, grade=grade(sample.completion.text, problem))
 
-    def _sample(self, place: tuple[str, int], completion: Completion, verdict: Grade) -> Sample:
-        return Sample(key=place[0], completion=completion, grade=verdict, engine=self.sampler.name)
+    def _keep_graded(self) -> None:
+        """Store every completion whose verdict is there; the others wait for the grader pool."""
+        waiting = []
+        for place, completion, verdict in self.ungraded:
+            if verdict.done():
+                sample = Sample(key=place[0], completion=completion, grade=verdict.result(), engine=self.sampler.name)
+                self._keep(place, sample)
+            else:
+                waiting.append((place, completion, verdict))
+        self.ungraded = waiting
 
     def _keep(self, place: tuple[str, int], sample: Sample) -> None:
         self.store.append(sample)

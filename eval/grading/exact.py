@@ -24,6 +24,9 @@ _BASED = re.compile(r"(\d+)_(?:(\d)|\{(\d+)\})")
 _WORDS = re.compile(r"[A-Za-z]{2,}(?:[ -]?[A-Za-z]+)*")
 _CHOICE = re.compile(r"\(?([A-Ja-j])\)?")
 _CHOICE_AND_TEXT = re.compile(r"\(?([A-J])[).:]+.*", re.DOTALL)
+_LABEL = re.compile(r"\([A-E]\)(?=[-\d])")
+_TIME = re.compile(r"(\d{1,2}):(00)")
+_PURE_TEXT = re.compile(r"\s*\\(?:text|textbf|textrm|textit|mbox|mathrm)\s*\{\s*([A-Za-z][A-Za-z .'-]+?)\s*\}\s*")
 _UNIT = re.compile(
     r"(.*[\d}.)])\s*\\(?:text|textrm|mbox|mathrm|textbf|textit)\s*\{([^{}]*)\}(?:\^\{?\d\}?)?", re.DOTALL
 )
@@ -57,6 +60,8 @@ def decide(answer: str, problem: Problem) -> Decision:
         decision = _within_tolerance(answer, problem.answer, problem.tolerance)
         if decision is not None:
             return decision
+    if problem.kind == "integer":
+        return _integer(answer, problem.answer)
     return compare(answer, problem.answer)
 
 
@@ -64,7 +69,10 @@ def compare(answer: str, gold: str) -> Decision:
     """Compare two answers of kind integer, numeric or expression."""
     left, right = clean(answer), clean(gold)
     if left == right:
-        return Decision(bool(left), "exact") if left else Decision(False, "empty")
+        return Decision(True, "exact") if left else Decision(False, "empty")
+    text = _PURE_TEXT.fullmatch(gold)
+    if text is not None and _WORDS.fullmatch(right):
+        return _text(left, right)
     decision = _compare_cleaned(left, right)
     if decision.is_correct is not None:
         return decision
@@ -101,6 +109,8 @@ def _compare_cleaned(left: str, right: str) -> Decision:
     if based_left and based_right:
         same = based_left[1].lstrip("0") == based_right[1].lstrip("0")
         return Decision(same and (based_left[2] or based_left[3]) == (based_right[2] or based_right[3]), "base")
+    if _TIME.fullmatch(left) and _TIME.fullmatch(right):
+        return Decision(False, "time")
     words = _words(left, right)
     if words is not None:
         return words
@@ -134,6 +144,13 @@ def _words(left: str, right: str) -> Decision | None:
     return None
 
 
+def _text(left: str, right: str) -> Decision:
+    r"""Compare with a gold that the data set marks as words, `\text{even}`: letters are no variables there."""
+    if left.casefold() == right.casefold():
+        return Decision(True, "text")
+    return Decision(False, "text") if left.isalpha() else UNDECIDED
+
+
 def _strip_one_assignment(left: str, right: str) -> tuple[str, str]:
     left_match, right_match = _ASSIGNMENT.match(left), _ASSIGNMENT.match(right)
     if left_match and not right_match and "=" not in right:
@@ -165,20 +182,12 @@ def _when_plain(left: Parts, right: Parts, decision: Decision) -> Decision:
 
 
 def _compare_unordered(left: tuple[str, ...], right: tuple[str, ...]) -> Decision:
-    remaining, is_certain = list(right), True
-    for item in left:
-        verdicts = [_compare_cleaned(item, other).is_correct for other in remaining]
-        if True in verdicts:
-            del remaining[verdicts.index(True)]
-        elif None in verdicts:
-            is_certain = False
-        else:
-            return Decision(False, "parts") if is_certain and len(set(left)) == len(left) else UNDECIDED
-    if not is_certain:
-        return UNDECIDED
-    if not remaining:
-        return Decision(True, "parts")
-    return Decision(False, "parts") if all(parse_number(item) is not None for item in remaining) else UNDECIDED
+    """Compare as sets: each item has an equal on the other side; repetition counts for nothing."""
+    table = [[_compare_cleaned(a, b).is_correct for b in right] for a in left]
+    rows = [*table, *([row[column] for row in table] for column in range(len(right)))]
+    if any(all(verdict is False for verdict in row) for row in rows):
+        return Decision(False, "parts")
+    return Decision(True, "parts") if all(True in row for row in rows) else UNDECIDED
 
 
 def _within_tolerance(answer: str, gold: str, tolerance: float) -> Decision | None:
@@ -187,6 +196,17 @@ def _within_tolerance(answer: str, gold: str, tolerance: float) -> Decision | No
     if value is None or target is None:
         return None
     return Decision(abs(value.value - target.value) <= Fraction(str(tolerance)), "tolerance")
+
+
+def _integer(answer: str, gold: str) -> Decision:
+    """Accept a written number only: `12+3` is the question again, not its answer."""
+    decision = compare(answer, gold)
+    if decision.is_correct is not None:
+        return decision
+    last = clean(answer).rsplit("=", 1)[-1]
+    label = _LABEL.match(last)
+    number = _numbers(last[label.end() :] if label else last, clean(gold))
+    return number or Decision(False, "not_a_number")
 
 
 def _choice(answer: str, problem: Problem) -> bool:

@@ -19,7 +19,7 @@ _SCIENTIFIC = re.compile(
 _POWER_OF_TEN = re.compile(r"([+-]?)10\^(?:\{([+-]?\d+)\}|(\d))")
 _SLASH = re.compile(rf"([+-]?(?:{_DECIMAL}))/([+-]?(?:{_DECIMAL}))")
 _FRAC = re.compile(rf"([+-]?)(\d*)\\frac(?:\{{([+-]?(?:{_DECIMAL}))\}}|(\d))(?:\{{([+-]?(?:{_DECIMAL}))\}}|(\d))")
-_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?")
 
 
 @dataclass(frozen=True, slots=True)
