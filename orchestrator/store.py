@@ -106,8 +106,10 @@ class Store:
         """
         probe = self.root / f".probe.{secrets.token_hex(4)}"
         with _explained(probe):
-            _write_synced(probe, b"orch\n")
-            probe.unlink()
+            try:
+                _write_synced(probe, b"orch\n")
+            finally:
+                probe.unlink(missing_ok=True)
 
     def prepare_trial(self, trial: Trial) -> None:
         """Create a trial's folder with its recipe.json, if it is new."""

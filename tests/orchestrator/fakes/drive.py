@@ -1,0 +1,25 @@
+"""Drives a kept plan to its end in a process that tests may kill: `python drive.py RUNS EXPERIMENT SCHEDULER`."""
+
+import sys
+from pathlib import Path
+
+from orchestrator.schedulers import open_scheduler
+from orchestrator.stop import StopSignal, stop_on_signals
+from orchestrator.store import Store
+from orchestrator.sweep import SweepSettings, run_sweep, stop_file
+
+if __name__ == "__main__":
+    store, experiment, scheduler = Store(Path(sys.argv[1])), sys.argv[2], sys.argv[3]
+    stop = StopSignal(stop_file(store, experiment))
+    with stop_on_signals(stop):
+        outcome = run_sweep(
+            store.read_sweep(experiment),
+            store,
+            settings=SweepSettings(
+                cache_folder=store.root / "models", data_folder=None, argv=("orch", "sweep", "test.yaml")
+            ),
+            open_scheduler=lambda: open_scheduler(scheduler, address=None, max_concurrent=None),  # type: ignore[arg-type]
+            stop=stop,
+            on_event=lambda line: print("event:", line, flush=True),
+        )
+    sys.exit(outcome.exit_code)

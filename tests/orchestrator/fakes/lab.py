@@ -1,0 +1,131 @@
+"""What a test of sweeps needs: plans over the fake trainer, an environment for processes, a fingerprint of results."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.codec import encode
+from orchestrator.identity import hash_of
+from orchestrator.plan import Plan
+from orchestrator.run import RunContext
+from orchestrator.schedulers import SchedulerName, open_scheduler
+from orchestrator.stop import StopSignal
+from orchestrator.store import Store
+from orchestrator.sweep import SweepOutcome, SweepSettings, run_sweep, stop_file
+from orchestrator.trial import EvalSettings, PlannedTrial, Trial
+from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection
+
+FAKES = Path(__file__).parent
+
+
+@dataclass
+class Lab:
+    root: Path
+    steps: int = 6
+    checkpoint_every: int = 2
+    num_benchmarks: int = 1
+    every_steps: int | None = None
+    num_cpus: int = 1
+
+    def __post_init__(self) -> None:
+        self.store = Store(self.root / "runs")
+        self.model = self.root / "model"
+        self.model.mkdir(parents=True, exist_ok=True)
+        (self.model / "config.json").write_text('{"model_type": "qwen2"}')
+
+    def benchmark(self, number: int) -> str:
+        path = self.root / f"bench{number}.jsonl"
+        rows = [{"id": f"q{n}", "question": f"{number} {n}", "answer": str(n), "kind": "integer"} for n in range(5)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return str(path)
+
+    def recipe(self) -> Recipe:
+        return Recipe(
+            trainer="fake_trainer:FakeTrainer",
+            algorithm=Algorithm(name="grpo", clip_low=0.2, clip_high=0.2, loss_mean="sequence"),
+            selection=Selection(method="full"),
+            model=Model(path=str(self.model)),
+            data=Data(name="arithmetic_train", template="chat", max_prompt_tokens=32, max_response_tokens=32),
+            steps=self.steps,
+            prompts_per_step=4,
+            group_size=4,
+            mini_batch_prompts=4,
+            learning_rate=1e-3,
+        )
+
+    def planned(self, seed: int | None) -> PlannedTrial:
+        """The trial of a seed; None is the base model."""
+        recipe = None if seed is None else self.recipe()
+        return PlannedTrial(
+            trial=Trial(
+                id=hash_of({"seed": seed, "recipe": recipe}),
+                kind="base" if recipe is None else "train",
+                model=Model(path=str(self.model)),
+                recipe=recipe,
+                seed=seed,
+                model_digest="model-digest",
+                data_digest=None if recipe is None else "data-digest",
+            ),
+            axes={} if recipe is None else {"selection": "full"},
+            evaluation=EvalSettings(
+                benchmarks=tuple(self.benchmark(number) for number in range(self.num_benchmarks)),
+                num_samples=2,
+                max_new_tokens=16,
+                template="plain",
+                every_steps=self.every_steps,
+            ),
+            resources=Resources(num_cpus=self.num_cpus, checkpoint_every=self.checkpoint_every),
+        )
+
+    def plan(self, seeds: Sequence[int | None], *, experiment: str = "test") -> Plan:
+        entries = tuple(self.planned(seed) for seed in seeds)
+        return Plan(
+            experiment=experiment,
+            file="test.yaml",
+            axes=("selection",),
+            entries=entries,
+            config={},
+            digest=hash_of({"entries": encode(entries)}),
+        )
+
+    def context(self, *, should_stop: Callable[[], bool] = lambda: False) -> RunContext:
+        return RunContext(cache_folder=self.root / "models", should_stop=should_stop, argv=("orch", "test"))
+
+    def sweep(self, plan: Plan, *, scheduler: SchedulerName = "inline", stop: StopSignal | None = None) -> SweepOutcome:
+        return run_sweep(
+            plan,
+            self.store,
+            settings=SweepSettings(cache_folder=self.root / "models", data_folder=None, argv=("orch", "test")),
+            open_scheduler=lambda: open_scheduler(scheduler, address=None, max_concurrent=None),
+            stop=stop or StopSignal(stop_file(self.store, plan.experiment)),
+            on_event=lambda line: print("event:", line),
+        )
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """For processes: the fakes importable, the engine replaced."""
+        paths = [path for path in (os.environ.get("PYTHONPATH"), str(FAKES)) if path]
+        return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **more}
+
+    def driver_command(self, plan: Plan, scheduler: SchedulerName) -> list[str]:
+        """A process that drives the plan, to be killed: `python drive.py RUNS EXPERIMENT SCHEDULER`."""
+        self.store.save_sweep(plan)
+        return [sys.executable, str(FAKES / "drive.py"), str(self.store.root), plan.experiment, scheduler]
+
+    def results(self) -> dict[str, Any]:
+        """All that must not depend on interruptions: per trial, the policy, the metrics and the scores."""
+        return {
+            record.trial.id: {
+                "status": record.status,
+                "train": record.train and (record.train.step, record.train.metrics, self._policy(record.trial.id)),
+                "metrics": self.store.metrics(record.trial.id),
+                "scores": sorted((entry.key, entry.step, entry.avg) for entry in record.scores),
+            }
+            for record in self.store.list()
+        }
+
+    def _policy(self, trial_id: str) -> str:
+        return (self.store.checkpoint_folder(trial_id) / "policy" / "state.json").read_text()

@@ -1,0 +1,248 @@
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import psutil
+import pytest
+from lab import Lab
+
+from orchestrator.errors import PlanError, StoreError
+from orchestrator.record import Outcome, Status
+from orchestrator.schedulers import SchedulerName
+from orchestrator.stop import StopSignal
+from orchestrator.sweep import stop_file, summary_line
+
+
+def wait_until(is_so: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.02)
+
+
+def undisturbed_results(lab: Lab, seeds: list[int | None]) -> object:
+    other = Lab(lab.root / "undisturbed")
+    other.model, other.steps, other.checkpoint_every = lab.model, lab.steps, lab.checkpoint_every
+    other.sweep(other.plan(seeds))
+    return other.results()
+
+
+def test_a_sweep_runs_everything_once_and_then_has_nothing_to_do(lab: Lab) -> None:
+    plan = lab.plan([None, 0, 1])
+    outcome = lab.sweep(plan)
+    assert (outcome.exit_code, outcome.num_started) == (0, 3)
+    assert [row.state for row in outcome.rows] == ["done", "done", "done"]
+    again = lab.sweep(plan)
+    assert (again.exit_code, again.num_started) == (0, 0)
+    assert all(len(record.attempts) == 1 for record in lab.store.list())
+    assert lab.store.read_sweep("test") == plan
+    assert summary_line(again.rows) == "3 trials: 3 done"
+
+
+def test_a_failed_trial_does_not_stop_its_siblings_and_is_retried(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_FAIL", "0@3")
+    outcome = lab.sweep(lab.plan([0, 1]))
+    assert outcome.exit_code == 1
+    assert [row.state for row in outcome.rows] == ["failed", "done"]
+    assert outcome.failed[0].failure == "RuntimeError: asked to fail at step 3"
+    monkeypatch.delenv("FAKE_FAIL")
+    again = lab.sweep(lab.plan([0, 1]))
+    assert (again.exit_code, again.num_started) == (0, 1)
+    assert lab.results() == undisturbed_results(lab, [0, 1])
+
+
+def test_a_trial_shared_by_two_sweeps_runs_once(lab: Lab) -> None:
+    lab.sweep(lab.plan([None, 0], experiment="first"))
+    outcome = lab.sweep(lab.plan([None, 0, 1], experiment="second"))
+    assert outcome.num_started == 1
+    assert [len(record.attempts) for record in lab.store.list()] == [1, 1, 1]
+    assert lab.store.list_sweeps() == ("first", "second")
+
+
+def test_a_sweep_waits_for_a_trial_that_another_process_runs(lab: Lab) -> None:
+    planned = lab.planned(0)
+    script = (
+        "import sys, time; from pathlib import Path; from orchestrator.store import Store\n"
+        "with Store(Path(sys.argv[1])).lock(sys.argv[2]): print('held', flush=True); time.sleep(3)"
+    )
+    command = [sys.executable, "-c", script, str(lab.store.root), planned.trial.id]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        outcome = lab.sweep(lab.plan([0, 1]))
+    assert [row.state for row in outcome.rows] == ["done", "done"]
+
+
+def test_a_second_driver_of_a_sweep_is_refused(lab: Lab) -> None:
+    with lab.store.sweep_lock("test"), pytest.raises(StoreError, match="another `orch sweep` is driving test"):
+        lab.sweep(lab.plan([0]))
+
+
+def test_a_stop_request_ends_the_sweep_with_130_and_it_resumes(lab: Lab) -> None:
+    plan = lab.plan([0, 1])
+    stop = StopSignal(stop_file(lab.store, "test"))
+    stop.request()
+    outcome = lab.sweep(plan, stop=stop)
+    assert outcome.exit_code == 130
+    assert [row.state for row in outcome.rows] == ["waiting", "waiting"]
+    assert lab.sweep(plan).exit_code == 0
+
+
+def test_trials_over_several_nodes_are_refused(lab: Lab) -> None:
+    plan = lab.plan([0])
+    wide = replace(plan.entries[0], resources=replace(plan.entries[0].resources, num_nodes=2))
+    with pytest.raises(PlanError, match="asks for 2 nodes") as raised:
+        lab.sweep(replace(plan, entries=(wide,)))
+    assert raised.value.where == "cluster.num_nodes"
+
+
+def start_driver(
+    lab: Lab, seeds: list[int | None], scheduler: SchedulerName, **environment: str
+) -> subprocess.Popen[bytes]:
+    command = lab.driver_command(lab.plan(seeds), scheduler)
+    with (lab.root / "driver.log").open("ab") as log:
+        return subprocess.Popen(command, env=lab.environment(**environment), stdout=log, stderr=log)
+
+
+def num_metrics(lab: Lab) -> int:
+    return sum(len(lab.store.metrics(trial_id)) for trial_id in lab.store.trial_ids())
+
+
+def processes_of(lab: Lab) -> list[psutil.Process]:
+    """Workers of this laboratory's runs folder that are alive."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        line = process.info["cmdline"] or []
+        if "orchestrator.worker" in line and str(lab.store.root) in line and process.info["status"] != "zombie":
+            found.append(process)
+    return found
+
+
+def test_after_kill_nine_of_an_inline_driver_only_the_rest_is_run(lab: Lab) -> None:
+    lab.steps = 20
+    driver = start_driver(lab, [None, 0, 1], "inline", FAKE_STEP_S="0.02")
+    wait_until(lambda: num_metrics(lab) >= 30)
+    driver.kill()
+    driver.wait()
+    done_before = {record.trial.id for record in lab.store.list() if record.status is Status.DONE}
+    assert len(done_before) == 2
+    assert lab.sweep(lab.plan([None, 0, 1])).num_started == 1
+    assert lab.results() == undisturbed_results(lab, [None, 0, 1])
+
+
+def test_a_sweep_through_ray_equals_one_in_this_process(lab: Lab) -> None:
+    driver = start_driver(lab, [None, 0, 1, 2], "ray_tune", FAKE_FAIL="1@3")
+    assert driver.wait(120) == 1, (lab.root / "driver.log").read_text()
+    states = {record.trial.seed: record.status for record in lab.store.list()}
+    assert states == {None: Status.DONE, 0: Status.DONE, 1: Status.FAILED, 2: Status.DONE}
+    assert (lab.root / "driver.log").read_text() == ""
+    lab.sweep(lab.plan([None, 0, 1, 2]))
+    assert lab.results() == undisturbed_results(lab, [None, 0, 1, 2])
+    record = lab.store.read(lab.planned(0).trial.id)
+    assert record.attempts[0].provenance.argv == ("orch", "sweep", "test.yaml")
+    assert "trained seed 0" in lab.store.log_file(record.trial.id, 1).read_text()
+
+
+def test_interrupting_a_ray_driver_checkpoints_its_trials_and_exits_130(lab: Lab) -> None:
+    lab.steps, lab.checkpoint_every = 500, 1000
+    driver = start_driver(lab, [0, 1], "ray_tune", FAKE_STEP_S="0.02")
+    wait_until(lambda: num_metrics(lab) >= 20)
+    driver.send_signal(signal.SIGINT)
+    assert driver.wait(60) == 130, (lab.root / "driver.log").read_text()
+    assert processes_of(lab) == []
+    records = [record for record in lab.store.list() if record.attempts]
+    assert {record.status for record in records} == {Status.STOPPED}
+    for record in records:
+        assert (lab.store.checkpoint_folder(record.trial.id) / "latest.json").exists()
+    lab.sweep(lab.plan([0, 1]))
+    assert lab.results() == undisturbed_results(lab, [0, 1])
+
+
+def test_kill_nine_of_a_ray_driver_leaves_no_process_and_the_next_sweep_finishes(lab: Lab) -> None:
+    lab.steps = 200
+    driver = start_driver(lab, [0, 1, 2], "ray_tune", FAKE_STEP_S="0.02")
+    wait_until(lambda: num_metrics(lab) >= 20)
+    driver.kill()
+    driver.wait()
+    wait_until(lambda: processes_of(lab) == [], timeout_s=30)
+    assert lab.sweep(lab.plan([0, 1, 2])).exit_code == 0
+    assert lab.results() == undisturbed_results(lab, [0, 1, 2])
+
+
+def test_kill_nine_of_a_worker_fails_that_trial_alone(lab: Lab) -> None:
+    lab.steps = 100
+    driver = start_driver(lab, [0, 1], "ray_tune", FAKE_STEP_S="0.02")
+    wait_until(lambda: num_metrics(lab) >= 10)
+    victim = processes_of(lab)[0]
+    trial_id = victim.cmdline()[victim.cmdline().index("--trial") + 1]
+    victim.kill()
+    assert driver.wait(120) == 1, (lab.root / "driver.log").read_text()
+    record = lab.store.read(trial_id)
+    assert record.failure is not None
+    assert record.failure.kind == "ProcessDied"
+    assert "killed by SIGKILL" in record.failure.message
+    assert lab.sweep(lab.plan([0, 1])).num_started == 1
+    assert [attempt.outcome for attempt in lab.store.read(trial_id).attempts] == [Outcome.FAILED, Outcome.DONE]
+    assert lab.results() == undisturbed_results(lab, [0, 1])
+
+
+def test_a_trial_larger_than_every_node_is_refused_before_it_starts(lab: Lab) -> None:
+    lab.num_cpus = 4096
+    driver = start_driver(lab, [0], "ray_tune")
+    assert driver.wait(60) == 1
+    message = (lab.root / "driver.log").read_text()
+    assert "asks for 4096 CPU, and no node has that" in message
+    assert "cluster.num_cpus" in message
+
+
+def test_two_sweeps_at_once_share_a_trial(lab: Lab) -> None:
+    lab.steps = 50
+    first = start_driver(lab, [None, 0, 1], "inline", FAKE_STEP_S="0.02")
+    wait_until(lambda: num_metrics(lab) >= 5)
+    command = lab.driver_command(lab.plan([1, 0], experiment="second"), "inline")
+    second = subprocess.run(command, env=lab.environment(FAKE_STEP_S="0.02"), capture_output=True, timeout=120)
+    assert (first.wait(60), second.returncode) == (0, 0)
+    assert [len(record.attempts) for record in lab.store.list()] == [1, 1, 1]
+    assert lab.results() == undisturbed_results(lab, [None, 0, 1])
+
+
+def test_a_worker_stops_when_its_parent_is_gone(lab: Lab) -> None:
+    lab.steps, lab.checkpoint_every = 100_000, 1_000_000
+    planned = lab.planned(0)
+    lab.store.save_sweep(lab.plan([0]))
+    script = (
+        "import os, subprocess, sys\n"
+        "subprocess.Popen([sys.executable, '-m', 'orchestrator.worker', *sys.argv[1:], '--parent', str(os.getpid())],"
+        " start_new_session=True); sys.stdin.read()"
+    )
+    arguments = ["--store", str(lab.store.root), "--sweep", "test", "--trial", planned.trial.id]
+    arguments += ["--cache-dir", str(lab.root / "models")]
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script, *arguments], env=lab.environment(FAKE_STEP_S="0.01"), stdin=subprocess.PIPE
+    )
+    wait_until(lambda: num_metrics(lab) >= 5)
+    parent.kill()
+    parent.communicate()
+    wait_until(lambda: processes_of(lab) == [], timeout_s=30)
+    assert lab.store.read(planned.trial.id).status is Status.STOPPED
+
+
+def test_the_full_disk_of_a_trial_is_told_and_mended_by_the_next_sweep(lab: Lab) -> None:
+    lab.steps = 200
+    script = (
+        "import resource, runpy, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n"
+        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    command = lab.driver_command(lab.plan([0]), "inline")
+    limited = [command[0], "-c", script, *command[1:]]
+    done = subprocess.run(limited, env=lab.environment(), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1, done.stderr
+    record = lab.store.read(lab.planned(0).trial.id)
+    assert record.failure is not None
+    assert "File too large" in record.failure.message
+    assert lab.sweep(lab.plan([0])).exit_code == 0
+    assert lab.results() == undisturbed_results(lab, [0])
