@@ -72,13 +72,13 @@ def _render_numbers(published: PublishedTable) -> Table:
     table.add_column("")
     for column in published.columns:
         table.add_column(column.label, justify="right")
+    models = {row.arm.model for row in published.rows}
     block = None
     for row in published.rows:
-        if row.block != block:
-            table.add_section()
-            block = row.block
-        label = f"{row.block} {row.label}" if published.paper != "gmts" and row.block else row.label
-        table.add_row(escape(label), *(_render_cell(cell) for cell in row.cells))
+        if row.block != block and row.block in models:
+            table.add_row(Text(row.block or "", style="bold"))
+        block = row.block
+        table.add_row(escape(row.label), *(_render_cell(cell) for cell in row.cells))
     return table
 
 
