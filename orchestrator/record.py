@@ -185,6 +185,13 @@ class RunRecord:
         others = tuple(one for one in self.scores if one.key != entry.key)
         return replace(self, scores=(*others, entry), updated_at=at)
 
+    def with_death(self, *, outcome: Outcome, failure: Failure | None, at: str) -> RunRecord:
+        """Close an attempt that still says `running`, whose process the caller knows to be gone."""
+        if not self.attempts or self.attempts[-1].outcome is not Outcome.RUNNING:
+            return self
+        last = replace(self.attempts[-1], outcome=outcome, failure=failure, ended_at=at)
+        return self.with_attempt(last, status=Status.STOPPED if failure is None else Status.FAILED, at=at)
+
 
 def new_record(trial: Trial, *, at: str) -> RunRecord:
     """A trial that nobody has worked on yet."""

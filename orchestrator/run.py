@@ -78,15 +78,6 @@ def run_trial(planned: PlannedTrial, store: Store, *, context: RunContext) -> Ru
         return _AttemptAtTrial(planned, store, record, context).run()
 
 
-def close_dead_attempt(record: RunRecord, *, outcome: Outcome, failure: Failure | None, at: str) -> RunRecord:
-    """Mark an attempt that still says `running` as ended; the caller knows that its process is gone."""
-    if not record.attempts or record.attempts[-1].outcome is not Outcome.RUNNING:
-        return record
-    last = replace(record.attempts[-1], outcome=outcome, failure=failure, ended_at=at)
-    status = Status.FAILED if failure is not None else Status.STOPPED
-    return record.with_attempt(last, status=status, at=at)
-
-
 @contextlib.contextmanager
 def log_to_file(path: Path) -> Any:
     """Copy the log records of this process to a file while the block runs."""
@@ -119,7 +110,7 @@ class _AttemptAtTrial:
             provenance=collect(context.argv),
             phase_seconds={},
         )
-        record = close_dead_attempt(record, outcome=Outcome.INTERRUPTED, failure=None, at=now())
+        record = record.with_death(outcome=Outcome.INTERRUPTED, failure=None, at=now())
         self.record = record.with_attempt(self.attempt, status=Status.RUNNING, at=now())
         store.write(self.record)
         self.progress = ProgressWriter(store.progress_file(self.trial.id), attempt=number, now=now)
@@ -148,7 +139,7 @@ class _AttemptAtTrial:
 
     def _train_and_evaluate(self) -> None:
         self._enter("prepare", 0)
-        initial = resolve(self.trial.model, cache_folder=self.context.cache_folder, on_progress=lambda *_: None)
+        initial = resolve(self.trial.model, cache_folder=self.context.cache_folder, on_progress=log.info)
         recipe = self.trial.recipe
         if recipe is not None and self.record.train is None:
             self._train(recipe, initial)

@@ -20,8 +20,7 @@ from typing import IO
 
 from orchestrator.errors import StoreError
 from orchestrator.provenance import now
-from orchestrator.record import Failure, Outcome, Status, new_record
-from orchestrator.run import close_dead_attempt
+from orchestrator.record import Failure, Outcome, new_record
 from orchestrator.stop import GRACE_S, read_request
 from orchestrator.store import Store
 from orchestrator.trial import PlannedTrial
@@ -124,7 +123,7 @@ def _record_death(
         last = record.attempts[-1] if record.attempts else None
         if last is not None and last.outcome is Outcome.RUNNING:
             failure = None if was_stopped else _failure(code, store.log_tail(trial_id, last.number) or output)
-            store.write(close_dead_attempt(record, outcome=_outcome(was_stopped), failure=failure, at=now()))
+            store.write(record.with_death(outcome=_outcome(was_stopped), failure=failure, at=now()))
         elif output:
             raise StoreError(
                 f"the process of trial {trial_id} did not start: {' / '.join(output[-3:])}",

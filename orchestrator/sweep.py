@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,6 +92,7 @@ def run_sweep(
     open_scheduler: Callable[[], Scheduler],
     stop: StopSignal,
     on_event: Callable[[str], None],
+    around: AbstractContextManager[object] | None = None,
 ) -> SweepOutcome:
     """Run what is missing of a plan and report; run again, it does nothing.
 
@@ -101,6 +103,7 @@ def run_sweep(
         open_scheduler: called only when there is something to run.
         stop: a clean or forced stop may be requested at any moment.
         on_event: told, in one line each, what the driver itself is doing.
+        around: entered while trials run, once the plan is kept: displays and mirrors.
 
     Raises:
         StoreError: the runs folder is unusable, or another driver has this experiment.
@@ -113,7 +116,8 @@ def run_sweep(
             store.save_sweep(plan)
         missing = unfinished_trials(plan.entries, store, data_folder=settings.data_folder)
         if missing:
-            _run_missing(plan, missing, store, settings, open_scheduler, stop, on_event)
+            with around or nullcontext():
+                _run_missing(plan, missing, store, settings, open_scheduler, stop, on_event)
     view = SweepView(store, plan.entries, data_folder=settings.data_folder)
     return SweepOutcome(
         experiment=plan.experiment, rows=view.rows(), num_started=len(missing), was_stopped=stop.is_requested

@@ -1,0 +1,137 @@
+"""50 trials that do nothing, through orch and through plain Ray Tune, in one Ray session with the same concurrency.
+
+Plain Tune runs the no-op inside its actors, with its defaults (a fresh actor a trial) and with reused actors. Ours
+gives every trial a process of its own, a record, provenance, metrics and a lock, all of them on disk.
+"""
+
+import argparse
+import logging
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from orchestrator.identity import hash_of
+from orchestrator.plan import Plan
+from orchestrator.record import Status
+from orchestrator.stop import StopSignal
+from orchestrator.store import Store
+from orchestrator.supervisor import WorkerSettings
+from orchestrator.sweep import stop_file
+from orchestrator.trial import EvalSettings, PlannedTrial, Trial
+from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection, TrainJob, TrainResult
+
+CONCURRENCY = 2
+
+
+class NoopTrainer:
+    """Finishes at once."""
+
+    def train(self, job: TrainJob) -> TrainResult:
+        return TrainResult(
+            is_finished=True,
+            step=job.recipe.steps,
+            model_folder=job.model_folder,
+            metrics={},
+            phase_seconds={},
+            peak_memory_mb=0.0,
+            num_parameters=0,
+        )
+
+
+def planned(seed: int, model: Path) -> PlannedTrial:
+    recipe = Recipe(
+        trainer="bench_overhead:NoopTrainer",
+        algorithm=Algorithm(name="grpo", clip_low=0.2, clip_high=0.2, loss_mean="sequence"),
+        selection=Selection(method="full"),
+        model=Model(path=str(model)),
+        data=Data(name="arithmetic_train", template="chat", max_prompt_tokens=32, max_response_tokens=32),
+        steps=1,
+        prompts_per_step=1,
+        group_size=2,
+        mini_batch_prompts=1,
+        learning_rate=1e-3,
+    )
+    trial = Trial(
+        id=hash_of({"seed": seed}),
+        kind="train",
+        model=recipe.model,
+        recipe=recipe,
+        seed=seed,
+        model_digest="-",
+        data_digest="-",
+    )
+    evaluation = EvalSettings(benchmarks=(), num_samples=1, max_new_tokens=1, template="plain")
+    return PlannedTrial(trial=trial, axes={}, evaluation=evaluation, resources=Resources())
+
+
+def time_orch(num_trials: int, root: Path) -> float:
+    from orchestrator.schedulers.ray_tune import RayTuneScheduler
+
+    model = root / "model"
+    model.mkdir()
+    (model / "config.json").write_text('{"model_type": "qwen2"}')
+    store = Store(root / "runs")
+    entries = tuple(planned(seed, model) for seed in range(num_trials))
+    plan = Plan(experiment="bench", file="", axes=(), entries=entries, config={}, digest="-")
+    store.save_sweep(plan)
+    stop = StopSignal(stop_file(store, "bench"))
+    settings = WorkerSettings(
+        store_root=store.root,
+        experiment="bench",
+        cache_folder=root / "models",
+        data_folder=None,
+        argv=("bench",),
+        stop_file=stop.path,
+    )
+    started = time.perf_counter()
+    RayTuneScheduler(address=None, max_concurrent=CONCURRENCY).run(entries, settings, stop)
+    elapsed_s = time.perf_counter() - started
+    assert [record.status for record in store.list()] == [Status.DONE] * num_trials
+    return elapsed_s
+
+
+def time_tune(num_trials: int, storage: Path, *, reuse_actors: bool) -> float:
+    from ray import tune
+
+    def noop(config: dict[str, int]) -> dict[str, int]:
+        return {"seed": config["seed"]}
+
+    started = time.perf_counter()
+    results = tune.Tuner(
+        tune.with_resources(noop, {"cpu": 1}),
+        param_space={"seed": tune.grid_search(list(range(num_trials)))},
+        tune_config=tune.TuneConfig(max_concurrent_trials=CONCURRENCY, reuse_actors=reuse_actors),
+        run_config=tune.RunConfig(storage_path=str(storage), verbose=0),
+    ).fit()
+    assert len(results) == num_trials
+    assert results.num_errors == 0
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=50)
+    num_trials = parser.parse_args().trials
+    sys.path.insert(0, str(Path(__file__).parent))
+    import os
+
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        path for path in (os.environ.get("PYTHONPATH"), str(Path(__file__).parent)) if path
+    )
+    import orchestrator.schedulers.ray_tune  # noqa: F401  # sets Ray's environment, the same for both sides
+    import ray
+
+    ray.init(num_cpus=CONCURRENCY, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = time_tune(num_trials, Path(folder) / "fresh", reuse_actors=False)
+        reused = time_tune(num_trials, Path(folder) / "reused", reuse_actors=True)
+        ours = time_orch(num_trials, Path(folder))
+    ray.shutdown()
+    for name, elapsed_s in (("orch", ours), ("plain Ray Tune", fresh), ("Ray Tune, reused actors", reused)):
+        print(f"{name:<26}{elapsed_s:7.2f} s  {elapsed_s / num_trials:6.3f} s a trial")
+    print(f"orch / plain Ray Tune: {ours / fresh:.2f} (at most 1.20)   orch / reused actors: {ours / reused:.2f}")
+
+
+if __name__ == "__main__":
+    main()
