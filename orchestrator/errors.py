@@ -4,6 +4,7 @@
     ├── SpecError                        an experiment file or override: unknown key, group, type, value
     ├── PlanError                        a plan that cannot be made or run: empty grid, gang larger than the cluster
     ├── StoreError                       the runs folder: not writable, disk full, written by a newer orch
+    ├── TrackingError   exit 1           MLflow cannot be reached or refuses; the sweep itself is not affected
     ├── DataError               eval     a benchmark or training set missing, malformed, or not the declared one
     ├── ModelError              eval     a model folder missing, incomplete, or unfit
     ├── EngineError     exit 1  eval     a sampling engine that does not start or stopped answering
@@ -24,6 +25,7 @@ __all__ = [
     "SpecError",
     "StoreError",
     "SweepIncomplete",
+    "TrackingError",
     "TrialFailed",
 ]
 
@@ -38,6 +40,12 @@ class PlanError(OrchError):
 
 class StoreError(OrchError):
     """The runs folder cannot be read or written as needed."""
+
+
+class TrackingError(OrchError):
+    """MLflow cannot be reached, or refuses what it is sent."""
+
+    exit_code = 1
 
 
 class TrialFailed(OrchError):

@@ -1,0 +1,182 @@
+"""Records of an experiment as a pandas DataFrame: one row a trial × benchmark, at the checkpoint that tables show.
+
+Nothing is left out: a trial that failed, or was never run, has rows too, with NaN where a number would be and a
+`state` that says why. NaN is never turned into 0.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from orchestrator.codec import encode
+from orchestrator.plan import Plan
+from orchestrator.record import RunRecord, ScoreEntry, Status
+from orchestrator.store import Store
+from orchestrator.tracking_view import shown_scores
+from orchestrator.trial import PlannedTrial
+from orchestrator.wanted import final_step
+
+COLUMNS = (
+    "trial",
+    "label",
+    "kind",
+    "arm",
+    "family",
+    "model",
+    "model_digest",
+    "algorithm",
+    "method",
+    "seed",
+    "benchmark",
+    "step",
+    "state",
+    "reason",
+    "avg",
+    "se",
+    "generation_se",
+    "num_problems",
+    "num_samples",
+    "clip_rate",
+    "no_box_rate",
+    "mean_tokens",
+    "temperature",
+    "max_new_tokens",
+    "template",
+    "benchmark_digest",
+    "grader_version",
+    "engine",
+    "per_problem",
+)
+"""Columns of every frame; one column an axis follows, named `axis:<axis>`.
+
+`arm`: equal for trials that differ in their seed only. `family`: equal for arms that differ in selection only, so
+that the one among them with method `full` is the others' dense baseline; None for base models.
+`state`: scored, failed, stopped, running, missing. `reason`: why it is not scored. `avg` and the errors are fractions.
+`per_problem`: problem id → 0/1 for each sample, None where there is no score.
+"""
+
+AXIS = "axis:"
+
+
+def frame(store: Store, experiment: str) -> pd.DataFrame:
+    """All trials of an experiment in planned order, base models first; `attrs` holds `experiment` and `axes`.
+
+    Raises:
+        StoreError: no such experiment, or a record does not read.
+    """
+    plan = store.read_sweep(experiment)
+    rows = [row for planned in plan.entries for row in _rows(planned, store, plan)]
+    columns = [*COLUMNS, *(AXIS + axis for axis in plan.axes)]
+    table = pd.DataFrame(rows, columns=columns)
+    table.attrs = {"experiment": experiment, "axes": list(plan.axes)}
+    return table
+
+
+def _rows(planned: PlannedTrial, store: Store, plan: Plan) -> Iterator[dict[str, Any]]:
+    record = store.find(planned.trial.id)
+    scores = shown_scores(record, planned.evaluation)
+    step = final_step(planned)
+    for benchmark in planned.evaluation.benchmarks:
+        entry = scores.get((benchmark, step))
+        state, reason = ("scored", "") if entry is not None else _unscored(record, planned, store)
+        yield {
+            **_trial_columns(planned, plan),
+            "benchmark": benchmark,
+            "step": step,
+            "state": state,
+            "reason": reason,
+            **_score_columns(entry, planned, store),
+        }
+
+
+def _trial_columns(planned: PlannedTrial, plan: Plan) -> dict[str, Any]:
+    trial, recipe = planned.trial, planned.trial.recipe
+    return {
+        "trial": trial.id,
+        "label": planned.label,
+        "kind": trial.kind,
+        "arm": arm_of(planned),
+        "family": family_of(planned),
+        "model": Path(trial.model.path.removeprefix("builtin:")).name,
+        "model_digest": trial.model_digest,
+        "algorithm": recipe.algorithm.name if recipe else None,
+        "method": recipe.selection.method if recipe else None,
+        "seed": trial.seed,
+        **{AXIS + axis: planned.axes.get(axis) for axis in plan.axes},
+    }
+
+
+def _score_columns(entry: ScoreEntry | None, planned: PlannedTrial, store: Store) -> dict[str, Any]:
+    evaluation = planned.evaluation
+    columns: dict[str, Any] = {
+        "num_samples": evaluation.num_samples,
+        "temperature": evaluation.temperature,
+        "max_new_tokens": evaluation.max_new_tokens,
+        "template": evaluation.template,
+    }
+    if entry is None:
+        numbers = ("avg", "se", "generation_se", "num_problems", "clip_rate", "no_box_rate", "mean_tokens")
+        return columns | dict.fromkeys(numbers, math.nan)
+    score = store.read_score(planned.trial.id, entry.key)
+    return columns | {
+        "avg": entry.avg,
+        "se": entry.standard_error,
+        "generation_se": math.nan if entry.generation_error is None else entry.generation_error,
+        "num_problems": entry.num_problems,
+        "clip_rate": entry.clip_rate,
+        "no_box_rate": entry.no_box_rate,
+        "mean_tokens": entry.mean_tokens,
+        "benchmark_digest": entry.benchmark_digest,
+        "grader_version": entry.grader_version,
+        "engine": entry.engine,
+        "per_problem": None if score is None else score.per_problem,
+    }
+
+
+def _unscored(record: RunRecord | None, planned: PlannedTrial, store: Store) -> tuple[str, str]:
+    """State and reason of a row without a score."""
+    if record is None or record.status is Status.PENDING:
+        return "missing", "not run yet"
+    if record.failure is not None:
+        first_line = (record.failure.message.strip() or record.failure.kind).splitlines()[0]
+        return "failed", f"failed: {first_line}"
+    if record.status is Status.STOPPED:
+        return "stopped", "stopped, resumes with the same `orch sweep`"
+    progress = store.progress(planned.trial.id)
+    if record.status in (Status.RUNNING, Status.TRAINED) and progress is not None and progress.is_alive():
+        return "running", f"{progress.phase} {progress.step}/{progress.total}"
+    return "missing", "not evaluated" if record.status is Status.DONE else "interrupted"
+
+
+def arm_of(planned: PlannedTrial) -> str:
+    """12 hex digits, equal for trials that differ in their seed only."""
+    trial = planned.trial
+    return _short_hash([trial.kind, trial.model_digest, trial.data_digest, _recipe_json(planned)])
+
+
+def family_of(planned: PlannedTrial) -> str | None:
+    """12 hex digits, equal for arms whose recipes differ in selection only; None for a base model.
+
+    Whether the update skips unselected tokens changes no gradient, so it does not tell recipes apart here.
+    """
+    if planned.trial.recipe is None:
+        return None
+    recipe = _recipe_json(planned)
+    for key in ("selection", "update"):
+        del recipe[key]
+    return _short_hash([planned.trial.model_digest, planned.trial.data_digest, recipe])
+
+
+def _recipe_json(planned: PlannedTrial) -> Any:
+    return encode(planned.trial.recipe)
+
+
+def _short_hash(value: Any) -> str:
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=6).hexdigest()

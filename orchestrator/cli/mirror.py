@@ -1,0 +1,24 @@
+"""How the commands open a mirror: the one place where the table of `dashboards` meets the runs of `tracking`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.store import Store
+    from orchestrator.tracking import Mirror
+
+
+def open_mirror(store: Store, experiment: str, tracking_uri: str) -> Mirror:
+    """The mirror of an experiment, with its table; imports neither mlflow nor pandas by itself."""
+    from orchestrator.tracking import Mirror
+
+    def tables() -> Mapping[str, str]:
+        from dashboards.frame import frame
+        from dashboards.render import files
+        from dashboards.table import table
+
+        return files(table(frame(store, experiment)))
+
+    return Mirror(store, experiment, tracking_uri, tables=tables)

@@ -1,0 +1,212 @@
+"""One pass over an experiment: send MLflow what it lacks. Holds what is known of both sides between passes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from orchestrator.codec import encode
+from orchestrator.plan import Plan
+from orchestrator.record import RunRecord
+from orchestrator.store import Store
+from orchestrator.tracking_cursor import Cursor, TrialCursor, save_cursor, text_digest
+from orchestrator.tracking_mlflow import RemoteRun, Tracker
+from orchestrator.tracking_view import (
+    Point,
+    RunStatus,
+    RunView,
+    cost_points,
+    metric_key,
+    milliseconds,
+    score_points,
+    shown_scores,
+    step_points,
+    sweep_view,
+    trial_view,
+)
+from orchestrator.trial import PlannedTrial
+
+log = logging.getLogger(__name__)
+
+TableFiles = Callable[[], Mapping[str, str]]
+"""Renders the experiment's table: artifact name → text. Given from outside, as dashboards stand above."""
+
+_SAVE_EVERY_TRIALS = 50
+_MAX_NOTE = 7500
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a pass sent."""
+
+    runs: int = 0
+    points: int = 0
+    artifacts: int = 0
+    scored: set[str] = field(default_factory=set)
+    """Trials with a score that is new to MLflow."""
+
+
+class SyncPass:
+    """Brings one tracker up to the store. After an error throw it away: MLflow is then asked again what it holds."""
+
+    def __init__(self, store: Store, tracker: Tracker, cursor: Cursor, tables: TableFiles) -> None:
+        """Ask MLflow which runs it holds; what the cursor says of runs that are gone is forgotten."""
+        self._store, self._tracker, self._tables = store, tracker, tables
+        self._sweep: RemoteRun | None = None
+        self._trials: dict[str, RemoteRun] = {}
+        for run in tracker.find_runs():
+            if run.role == "sweep":
+                self._sweep = self._sweep or run
+            elif run.trial_id is not None:
+                self._trials.setdefault(run.trial_id, run)
+        self.cursor = self._valid(cursor)
+
+    @property
+    def experiment_id(self) -> str:
+        """MLflow's id of the experiment."""
+        return self._tracker.experiment_id
+
+    def run(self, plan: Plan, *, cursor_file: Path) -> Counts:
+        """Send what is missing, trial by trial in the plan's order, then the sweep's own run.
+
+        Raises:
+            TrackingError: MLflow failed; what was sent stays sent.
+            StoreError: a record does not read, or the cursor cannot be written.
+        """
+        counts = Counts()
+        parent = self._parent(plan, counts)
+        statuses: dict[str, RunStatus] = {}
+        is_new_plan = self.cursor.plan != plan.digest
+        for number, planned in enumerate(plan.entries, start=1):
+            status = self._sync_trial(planned, plan, parent, counts, is_forced=is_new_plan)
+            statuses[planned.trial.id] = status
+            if number % _SAVE_EVERY_TRIALS == 0:
+                save_cursor(cursor_file, self.cursor)
+        self._sync_sweep(plan, parent, statuses, counts, is_forced=is_new_plan)
+        self.cursor = replace(self.cursor, plan=plan.digest)
+        save_cursor(cursor_file, self.cursor)
+        return counts
+
+    def _valid(self, cursor: Cursor) -> Cursor:
+        kept = {
+            trial_id: known
+            for trial_id, known in cursor.trials.items()
+            if trial_id in self._trials and self._trials[trial_id].run_id == known.run_id
+        }
+        is_known = cursor.sweep is not None and self._sweep is not None and cursor.sweep.run_id == self._sweep.run_id
+        return replace(cursor, trials=kept, sweep=cursor.sweep if is_known else None)
+
+    def _parent(self, plan: Plan, counts: Counts) -> RemoteRun:
+        if self._sweep is None:
+            tags = {"orch.role": "sweep", "orch.experiment": plan.experiment}
+            self._sweep = self._tracker.create_run(name=plan.experiment, tags=tags, started_ms=None)
+            counts.runs += 1
+        return self._sweep
+
+    def _sync_trial(
+        self, planned: PlannedTrial, plan: Plan, parent: RemoteRun, counts: Counts, *, is_forced: bool
+    ) -> RunStatus:
+        trial_id = planned.trial.id
+        known = self.cursor.trials.get(trial_id)
+        mark = self._store.change_mark(trial_id)
+        if known and known.mark == mark and known.status != "RUNNING" and not is_forced:
+            return self._trials[trial_id].status
+        record = self._store.find(trial_id)
+        if record is None or not record.attempts:
+            return "SCHEDULED"
+        view = trial_view(planned, record, experiment=plan.experiment, is_alive=self._is_alive(trial_id))
+        run = self._child(trial_id, view, parent, counts)
+        known = known or TrialCursor(run_id=run.run_id)
+        run, known = self._send_points(run, known, planned, record, counts)
+        run, known = self._send_view(run, known, view, counts)
+        self._trials[trial_id] = run
+        self.cursor.trials[trial_id] = replace(known, mark=mark)
+        return view.status
+
+    def _child(self, trial_id: str, view: RunView, parent: RemoteRun, counts: Counts) -> RemoteRun:
+        if trial_id not in self._trials:
+            tags = {**view.tags, "mlflow.parentRunId": parent.run_id}
+            self._trials[trial_id] = self._tracker.create_run(name=view.name, tags=tags, started_ms=view.started_ms)
+            counts.runs += 1
+        return self._trials[trial_id]
+
+    def _send_points(
+        self, run: RemoteRun, known: TrialCursor, planned: PlannedTrial, record: RunRecord, counts: Counts
+    ) -> tuple[RemoteRun, TrialCursor]:
+        rows = self._store.metrics(planned.trial.id)
+        origin_ms = milliseconds(record.created_at)
+        points: list[Point] = step_points(rows, after_step=run.last_step, origin_ms=origin_ms)
+        files: dict[str, str] = {}
+        new = [one for one in shown_scores(record, planned.evaluation).values() if one.key not in known.scores]
+        for entry in new:
+            points += score_points(entry)
+            if (score := self._store.read_score(planned.trial.id, entry.key)) is not None:
+                folder = f"eval/{metric_key(Path(entry.benchmark).stem)}/step_{entry.step}"
+                files[f"{folder}/score.json"] = json.dumps(encode(score), ensure_ascii=False)
+        num_ended = sum(attempt.ended_at is not None for attempt in record.attempts)
+        if num_ended > known.num_costs:
+            points += cost_points(planned, record)
+        if points:
+            self._tracker.log(run.run_id, points=points)
+        if files:
+            self._tracker.upload(run.run_id, files)
+        if new:
+            counts.scored.add(planned.trial.id)
+        counts.points += len(points)
+        counts.artifacts += len(files)
+        last_step = max([run.last_step, *(int(row["step"]) for row in rows)])
+        scores = (*known.scores, *(entry.key for entry in new))
+        return replace(run, last_step=last_step), replace(known, scores=scores, num_costs=num_ended)
+
+    def _send_view(
+        self, run: RemoteRun, known: TrialCursor, view: RunView, counts: Counts
+    ) -> tuple[RemoteRun, TrialCursor]:
+        params = {key: value for key, value in view.params.items() if key not in run.params}
+        tags = {key: value for key, value in view.tags.items() if run.tags.get(key) != value}
+        if params or tags:
+            self._tracker.log(run.run_id, params=params, tags=tags)
+        datasets = {f"{one.context} {one.name} {one.digest}": one for one in view.datasets}
+        if unsent := [one for name, one in datasets.items() if name not in known.datasets]:
+            self._tracker.log_datasets(run.run_id, unsent)
+        digests = {path: text_digest(text) for path, text in view.artifacts.items()}
+        files = {path: view.artifacts[path] for path, it in digests.items() if known.artifacts.get(path) != it}
+        if files:
+            self._tracker.upload(run.run_id, files)
+            counts.artifacts += len(files)
+        if run.status != view.status:
+            self._tracker.set_status(run.run_id, view.status, ended_ms=view.ended_ms)
+        run = replace(run, params=run.params | params.keys(), tags={**run.tags, **tags}, status=view.status)
+        artifacts = {**known.artifacts, **digests}
+        return run, replace(known, status=view.status, datasets=tuple(datasets), artifacts=artifacts)
+
+    def _sync_sweep(
+        self, plan: Plan, parent: RemoteRun, statuses: dict[str, RunStatus], counts: Counts, *, is_forced: bool
+    ) -> None:
+        known = self.cursor.sweep or TrialCursor(run_id=parent.run_id)
+        mark = text_digest(repr(sorted(statuses.items())))
+        if self.cursor.sweep and known.mark == mark and not counts.scored and not is_forced:
+            return
+        tables = self._rendered()
+        view = sweep_view(plan, statuses, tables=tables, notes=_note(tables.get("table.md", "")))
+        self._sweep, known = self._send_view(parent, known, view, counts)
+        self.cursor = replace(self.cursor, sweep=replace(known, mark=mark))
+
+    def _rendered(self) -> Mapping[str, str]:
+        try:
+            return self._tables()
+        except Exception:  # a table that does not render must not keep the runs from MLflow
+            log.exception("the table could not be rendered for MLflow")
+            return {}
+
+    def _is_alive(self, trial_id: str) -> bool:
+        progress = self._store.progress(trial_id)
+        return progress is not None and progress.is_alive()
+
+
+def _note(markdown: str) -> str:
+    if len(markdown) <= _MAX_NOTE:
+        return markdown
+    return markdown[:_MAX_NOTE].rpartition("\n")[0] + "\n\n… the whole table is the artifact `table.md`\n"
