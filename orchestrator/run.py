@@ -11,7 +11,7 @@ import logging
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -43,6 +43,20 @@ from trainers.registry import trainer
 log = logging.getLogger(__name__)
 
 
+@contextlib.contextmanager
+def log_to_file(path: Path) -> Iterator[None]:
+    """Copy the log records of this process to a file while the block runs."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunContext:
     """What surrounds a trial: folders, the command line, the way to ask it to stop, where its log goes."""
@@ -54,7 +68,7 @@ class RunContext:
     should_stop: Callable[[], bool] = lambda: False
     lock_timeout_s: float = 0.0
     """How long to wait for another process that works on the same trial."""
-    open_log: Callable[[Path], AbstractContextManager[None]] = lambda path: log_to_file(path)
+    open_log: Callable[[Path], AbstractContextManager[None]] = log_to_file
     """Sends this trial's log to the file while it works."""
 
 
@@ -76,20 +90,6 @@ def run_trial(planned: PlannedTrial, store: Store, *, context: RunContext) -> Ru
         if is_complete(record, planned, data_folder=context.data_folder) and record.status is Status.DONE:
             return record
         return _AttemptAtTrial(planned, store, record, context).run()
-
-
-@contextlib.contextmanager
-def log_to_file(path: Path) -> Any:
-    """Copy the log records of this process to a file while the block runs."""
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    root.addHandler(handler)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        handler.close()
 
 
 class _AttemptAtTrial:

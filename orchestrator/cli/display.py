@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.errors import OrchError
+from orchestrator.stop import StopSignal
 from orchestrator.sweep import summary_line
 from orchestrator.view import SweepView, TrialRow
 
@@ -46,8 +47,9 @@ class Display(Protocol):
 class PlainDisplay:
     """For logs and pipes: one line for each change of state, and a heartbeat while nothing changes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, on_stderr: bool = False) -> None:
         """The first rows shown are the baseline."""
+        self._on_stderr = on_stderr
         self._states: dict[str, tuple[str, int]] = {}
         self._last_line_s = time.monotonic()
 
@@ -68,7 +70,7 @@ class PlainDisplay:
     def say(self, line: str) -> None:
         """Print one line at once."""
         self._last_line_s = time.monotonic()
-        typer.echo(f"{time.strftime('%H:%M:%S', time.gmtime())}Z {line}")
+        typer.echo(f"{time.strftime('%H:%M:%S', time.gmtime())}Z {line}", err=self._on_stderr)
 
 
 class LiveDisplay:
@@ -102,27 +104,30 @@ class LiveDisplay:
 
 
 @contextlib.contextmanager
-def open_display() -> Iterator[Display]:
-    """The live table on a terminal, plain lines elsewhere."""
-    console = Console()
+def open_display(*, on_stderr: bool = False) -> Iterator[Display]:
+    """The live table on a terminal, plain lines elsewhere; on standard error when standard output is for JSON."""
+    console = Console(stderr=on_stderr)
     if not console.is_terminal:
-        yield PlainDisplay()
+        yield PlainDisplay(on_stderr=on_stderr)
         return
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         yield LiveDisplay(console, live)
 
 
 @contextlib.contextmanager
-def follow(view: SweepView, display: Display, *, interval_s: float = REFRESH_S) -> Iterator[None]:
+def follow(view: SweepView, display: Display, stop: StopSignal, *, interval_s: float = REFRESH_S) -> Iterator[None]:
     """Keep a display fresh from a thread while the block runs, and show the last state at its end."""
-    stop = threading.Event()
+    ended = threading.Event()
 
     def refresh() -> None:
+        said = ""
         while True:
             # A record that a crash garbled stops the driver with its own message, not the display.
             with contextlib.suppress(OrchError):
                 display.show(view.rows())
-            if stop.wait(interval_s):
+            if stop.is_requested and said != (said := _stopping_line(stop)):
+                display.say(said)
+            if ended.wait(interval_s):
                 return
 
     thread = threading.Thread(target=refresh, name="display", daemon=True)
@@ -130,7 +135,7 @@ def follow(view: SweepView, display: Display, *, interval_s: float = REFRESH_S) 
     try:
         yield
     finally:
-        stop.set()
+        ended.set()
         thread.join()
         with contextlib.suppress(OrchError):
             display.show(view.rows())
@@ -185,6 +190,12 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60}m{whole % 60:02d}s"
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def _stopping_line(stop: StopSignal) -> str:
+    if stop.is_forced:
+        return "killing the trials; they resume from their last checkpoint"
+    return "stopping: trials write their checkpoints; Ctrl-C again kills them"
 
 
 def _change_line(row: TrialRow) -> str:

@@ -1,0 +1,232 @@
+"""`orch sweep`: run what is missing of an experiment, show it live, mirror it to MLflow, print its table."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from orchestrator.cli.display import Display
+    from orchestrator.plan import Plan
+    from orchestrator.stop import StopSignal
+    from orchestrator.store import Store
+    from orchestrator.sweep import SweepOutcome
+    from orchestrator.view import TrialRow
+
+MIRROR_PATIENCE_S = 60.0
+"""How long the end of a sweep waits for MLflow; `orch sync` makes up for the rest."""
+SchedulerName = Literal["ray_tune", "inline"]
+_NUM_LOG_LINES = 12
+_NUM_FAILURES_SHOWN = 3
+
+
+def sweep(
+    file: Annotated[Path, typer.Argument(help="Experiment file.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Changes, for example selection.ratio=[0.1,0.2] seeds=[0,1].")
+    ] = None,
+    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
+    data_dir: Annotated[Path | None, typer.Option(envvar="ORCH_DATA_DIR", help="Benchmark files.")] = None,
+    cache_dir: Annotated[
+        Path | None, typer.Option(envvar="ORCH_CACHE_DIR", help="Built models; STORE/models without it.")
+    ] = None,
+    scheduler: Annotated[SchedulerName | None, typer.Option(help="Instead of the file's.")] = None,
+    ray_address: Annotated[str | None, typer.Option(help="Ray cluster to join: auto, ray://host:port.")] = None,
+    max_concurrent: Annotated[int | None, typer.Option(min=1, help="Most trials at once.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and run nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON; progress on stderr.")] = False,
+    tracking_uri: Annotated[
+        str, typer.Option(envvar="MLFLOW_TRACKING_URI", help="Where MLflow is.")
+    ] = "sqlite:///mlflow.db",
+    mlflow: Annotated[bool, typer.Option("--mlflow/--no-mlflow", help="Mirror the sweep into MLflow.")] = True,
+) -> None:
+    """Run what is missing of an experiment; run again, it finds nothing to do."""
+    from orchestrator.plan import make_plan
+    from orchestrator.spec import load_sweep
+    from orchestrator.store import Store
+
+    spec = load_sweep(file, tuple(overrides or ()))
+    plan = make_plan(spec, data_folder=data_dir)
+    runs = Store(store)
+    if dry_run:
+        _print_missing(plan, runs, data_dir, as_json=as_json)
+        return
+    choice = _Choice(
+        scheduler=scheduler or spec.scheduling.scheduler,
+        address=ray_address or spec.scheduling.address,
+        max_concurrent=max_concurrent or spec.scheduling.max_concurrent,
+        cache_folder=cache_dir or store / "models",
+        data_folder=data_dir,
+        tracking_uri=tracking_uri if mlflow else None,
+        is_json=as_json,
+    )
+    outcome = _run(plan, runs, choice)
+    _report(outcome, runs, choice)
+    raise typer.Exit(outcome.exit_code)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Choice:
+    """What the command line and the experiment file chose together."""
+
+    scheduler: SchedulerName
+    address: str | None
+    max_concurrent: int | None
+    cache_folder: Path
+    data_folder: Path | None
+    tracking_uri: str | None
+    """None: no mirror."""
+    is_json: bool
+
+
+def _run(plan: Plan, runs: Store, choice: _Choice) -> SweepOutcome:
+    from orchestrator.cli.display import open_display
+    from orchestrator.provenance import masked
+    from orchestrator.schedulers import open_scheduler
+    from orchestrator.schedulers.api import Scheduler
+    from orchestrator.stop import StopSignal, stop_on_signals
+    from orchestrator.sweep import SweepSettings, run_sweep, stop_file
+
+    def scheduler() -> Scheduler:
+        return open_scheduler(choice.scheduler, address=choice.address, max_concurrent=choice.max_concurrent)
+
+    stop = StopSignal(stop_file(runs, plan.experiment))
+    with open_display(on_stderr=choice.is_json) as display, stop_on_signals(stop):
+        try:
+            return run_sweep(
+                plan,
+                runs,
+                settings=SweepSettings(
+                    cache_folder=choice.cache_folder, data_folder=choice.data_folder, argv=masked(sys.argv)
+                ),
+                open_scheduler=scheduler,
+                stop=stop,
+                on_event=display.say,
+                around=_beside(plan, runs, choice, display, stop),
+            )
+        finally:
+            stop.close()
+
+
+@contextlib.contextmanager
+def _beside(plan: Plan, runs: Store, choice: _Choice, display: Display, stop: StopSignal) -> Iterator[None]:
+    """What goes on while trials run: the display and the mirror."""
+    from orchestrator.cli.display import follow
+    from orchestrator.view import SweepView
+
+    view = SweepView(runs, plan.entries, data_folder=choice.data_folder)
+    with follow(view, display, stop), _mirrored(runs, plan.experiment, choice, display):
+        yield
+
+
+@contextlib.contextmanager
+def _mirrored(runs: Store, experiment: str, choice: _Choice, display: Display | None) -> Iterator[None]:
+    if choice.tracking_uri is None:
+        yield
+        return
+    from orchestrator.cli.mirror import open_mirror
+
+    mirror = open_mirror(runs, experiment, choice.tracking_uri)
+    mirror.start()
+    try:
+        yield
+    finally:
+        if display is not None:
+            display.say("sending the rest to MLflow")
+        mirror.stop(MIRROR_PATIENCE_S)
+
+
+def _report(outcome: SweepOutcome, runs: Store, choice: _Choice) -> None:
+    """Print how it ended: the failures, the table, and the commands that are useful next."""
+    if outcome.num_started == 0:
+        _catch_up(outcome.experiment, runs, choice)
+    if choice.is_json:
+        _print_json(outcome)
+        return
+    for row in outcome.failed[:_NUM_FAILURES_SHOWN]:
+        _print_failure(row, runs)
+    if any(row.scores for row in outcome.rows):
+        from orchestrator.cli.table import table
+
+        table(outcome.experiment, format="text", output=None, store=runs.root)
+    typer.echo(_closing_line(outcome))
+    for command in _next_commands(outcome, choice):
+        typer.echo(f"  {command}")
+
+
+def _catch_up(experiment: str, runs: Store, choice: _Choice) -> None:
+    """Send MLflow what an earlier sweep could not, if anything; loads mlflow only then."""
+    if choice.tracking_uri is None:
+        return
+    from orchestrator.cli.mirror import open_mirror
+
+    if not open_mirror(runs, experiment, choice.tracking_uri).is_synced():
+        with _mirrored(runs, experiment, choice, None):
+            pass
+
+
+def _print_failure(row: TrialRow, runs: Store) -> None:
+    record = runs.find(row.id)
+    failure = record.failure if record is not None else None
+    typer.secho(f"{row.id} failed: {row.failure}", fg="red", err=True)
+    for line in (failure.log_tail if failure else ())[-_NUM_LOG_LINES:]:
+        typer.echo(f"  | {line}", err=True)
+    typer.echo(f"  log: orch logs {row.id}", err=True)
+
+
+def _closing_line(outcome: SweepOutcome) -> str:
+    from orchestrator.sweep import summary_line
+
+    line = f"{outcome.experiment}: {summary_line(outcome.rows)}"
+    if outcome.num_started == 0:
+        return f"{line}; nothing to do"
+    if outcome.exit_code:
+        return f"{line}; run the same command again to finish the rest"
+    return line
+
+
+def _next_commands(outcome: SweepOutcome, choice: _Choice) -> list[str]:
+    name = outcome.experiment
+    commands = [f"orch table {name} --format md", f"orch status {name}"]
+    return [*commands, f"orch ui {name}"] if choice.tracking_uri is not None else commands
+
+
+def _print_json(outcome: SweepOutcome) -> None:
+    import json
+
+    from orchestrator.codec import encode
+    from orchestrator.view import count_states
+
+    payload = {
+        "experiment": outcome.experiment,
+        "exit_code": outcome.exit_code,
+        "num_started": outcome.num_started,
+        "was_stopped": outcome.was_stopped,
+        "counts": count_states(outcome.rows),
+        "trials": encode(outcome.rows),
+    }
+    typer.echo(json.dumps(payload, indent=1, allow_nan=False))
+
+
+def _print_missing(plan: Plan, runs: Store, data_folder: Path | None, *, as_json: bool) -> None:
+    """What a sweep would run, in order."""
+    import json
+
+    from orchestrator.sweep import check_supported, unfinished_trials
+
+    check_supported(plan.entries)
+    missing = unfinished_trials(plan.entries, runs, data_folder=data_folder)
+    if as_json:
+        payload = {"experiment": plan.experiment, "num_trials": len(plan.entries)}
+        trials = [{"id": one.trial.id, "label": one.label} for one in missing]
+        typer.echo(json.dumps({**payload, "would_run": trials}, indent=1))
+        return
+    for one in missing:
+        typer.echo(f"{one.trial.id}  {one.label}")
+    typer.echo(f"{plan.experiment}: {len(missing)} of {len(plan.entries)} trials would run")
