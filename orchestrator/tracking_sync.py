@@ -144,7 +144,7 @@ class SyncPass:
         for entry in new:
             points += score_points(entry)
             if (score := self._store.read_score(planned.trial.id, entry.key)) is not None:
-                folder = f"eval/{metric_key(Path(entry.benchmark).stem)}/step_{entry.step}"
+                folder = f"eval/{metric_key(entry.benchmark)}/step_{entry.step}"
                 files[f"{folder}/score.json"] = json.dumps(encode(score), ensure_ascii=False)
         num_ended = sum(attempt.ended_at is not None for attempt in record.attempts)
         if num_ended > known.num_costs:

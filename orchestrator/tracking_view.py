@@ -139,13 +139,19 @@ def sweep_view(plan: Plan, statuses: Mapping[str, RunStatus], *, tables: Mapping
 
 
 def shown_scores(record: RunRecord | None, evaluation: EvalSettings) -> dict[tuple[str, int], ScoreEntry]:
-    """The scores that an experiment asked for, by (benchmark, step); of regraded ones the latest."""
+    """The scores that an experiment asked for, by (benchmark as asked for, step); of regraded ones the latest."""
     wanted = sampling_settings(evaluation)
+    asked = {benchmark_name(benchmark): benchmark for benchmark in evaluation.benchmarks}
     chosen: dict[tuple[str, int], ScoreEntry] = {}
     for entry in sorted(record.scores if record else (), key=lambda entry: entry.finished_at):
-        if entry.settings == wanted and entry.limit == evaluation.limit and entry.benchmark in evaluation.benchmarks:
-            chosen[entry.benchmark, entry.step] = entry
+        if entry.settings == wanted and entry.limit == evaluation.limit and entry.benchmark in asked:
+            chosen[asked[entry.benchmark], entry.step] = entry
     return chosen
+
+
+def benchmark_name(benchmark: str) -> str:
+    """What a benchmark's scores call it: the name itself, or the stem of a `.jsonl` path."""
+    return Path(benchmark).stem if benchmark.endswith(".jsonl") else benchmark
 
 
 def step_points(rows: Iterable[Mapping[str, Any]], *, after_step: int, origin_ms: int) -> list[Point]:
@@ -181,7 +187,7 @@ def score_points(entry: ScoreEntry) -> list[Point]:
         "no_box_rate": entry.no_box_rate,
         "mean_tokens": entry.mean_tokens,
     }
-    prefix = f"eval/{Path(entry.benchmark).stem}"
+    prefix = f"eval/{entry.benchmark}"
     moment = milliseconds(entry.finished_at)
     return [
         Point(key=metric_key(f"{prefix}/{key}"), value=value, timestamp_ms=moment, step=entry.step)
@@ -267,7 +273,7 @@ def _datasets(planned: PlannedTrial, record: RunRecord | None) -> tuple[DatasetV
 
 
 def _dataset(name: str, digest: str, context: Literal["training", "evaluation"]) -> DatasetView:
-    return DatasetView(name=Path(name).stem, digest=digest.removeprefix("sha256:")[:_MAX_DIGEST], context=context)
+    return DatasetView(name=benchmark_name(name), digest=digest.removeprefix("sha256:")[:_MAX_DIGEST], context=context)
 
 
 def _trial_artifacts(planned: PlannedTrial, record: RunRecord | None) -> dict[str, str]:

@@ -60,7 +60,9 @@ def runs_by_role(uri: str, role: str):
 
 
 def test_a_sweep_becomes_a_parent_run_with_a_child_for_each_trial(lab: Lab, uri: str) -> None:
-    Mirror(swept(lab), "test", uri, tables=lambda: {"table.md": "| a |", "table.json": '{"columns": [], "data": []}'}).sync()
+    Mirror(
+        swept(lab), "test", uri, tables=lambda: {"table.md": "| a |", "table.json": '{"columns": [], "data": []}'}
+    ).sync()
 
     (parent,) = runs_by_role(uri, "sweep")
     children = {run.info.run_name: run for run in runs_by_role(uri, "trial")}
@@ -232,17 +234,20 @@ def test_a_failed_trial_says_why_and_fails_the_sweep(lab: Lab, uri: str, monkeyp
     assert parent.data.tags["orch.finished"] == "1 of 2"
 
 
-def test_a_deleted_database_is_filled_again(lab: Lab, uri: str) -> None:
+def test_another_database_is_made_and_filled(lab: Lab, uri: str) -> None:
     store = swept(lab)
     Mirror(store, "test", uri).sync()
     before = counts(uri)
-    Path(uri.removeprefix("sqlite:///")).unlink()
+    fresh = f"sqlite:///{lab.root / 'fresh' / 'mlflow.db'}"
 
-    mirror = Mirror(store, "test", uri)
+    mirror = Mirror(store, "test", fresh)
     assert not mirror.is_synced()
     mirror.sync()
 
-    assert counts(uri) == before
+    assert counts(fresh) == before
+    assert not Mirror(store, "test", uri).is_synced()
+    Path(fresh.removeprefix("sqlite:///")).unlink()
+    assert not mirror.is_synced()
 
 
 def test_a_dead_server_neither_raises_nor_holds_up_a_sweep(
