@@ -157,12 +157,12 @@ class _Worker:
             process.stdin.flush()
             self._num_tasks += 1
             reply = self._read(process, HARD_LIMIT_S)
-        except (OSError, ValueError):
-            reply = None
-        if reply is None:
-            is_dead = self._process is None or self._process.poll() is not None
+        except TimeoutError:
             self.kill()
-            return Verdict(False, "crash" if is_dead else "timeout")
+            return Verdict(False, "timeout")
+        except (OSError, ValueError):
+            self.kill()
+            return Verdict(False, "crash")
         return Verdict(reply["is_correct"], reply["status"])
 
     def kill(self) -> None:
@@ -185,17 +185,24 @@ class _Worker:
                 bufsize=0,
                 start_new_session=True,
             )
-            if self._read(self._process, START_LIMIT_S) is None:
-                self.kill()
-                raise OSError("the grading worker does not start")
+            self._read(self._process, START_LIMIT_S)
         return self._process
 
-    def _read(self, process: subprocess.Popen[bytes], limit_s: float) -> dict[str, Any] | None:
-        """Return the next line as JSON, or None when the child died or stayed silent."""
+    def _read(self, process: subprocess.Popen[bytes], limit_s: float) -> dict[str, Any]:
+        """Return the child's next line as JSON.
+
+        Raises:
+            TimeoutError: silence for `limit_s`.
+            OSError: the child died.
+        """
         assert process.stdout is not None
         ready, _, _ = select.select([process.stdout], [], [], limit_s)
-        line = process.stdout.readline() if ready else b""
-        reply: dict[str, Any] | None = json.loads(line) if line.endswith(b"\n") else None
+        if not ready:
+            raise TimeoutError
+        line = process.stdout.readline()
+        if not line.endswith(b"\n"):
+            raise OSError("the grading worker died")
+        reply: dict[str, Any] = json.loads(line)
         return reply
 
 

@@ -1,6 +1,7 @@
 """Where the real benchmark files are: ORCH_DATA_DIR, or ../shared/data beside the checkout."""
 
 import os
+import runpy
 from pathlib import Path
 
 import pytest
@@ -13,3 +14,9 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip("no benchmark files: set ORCH_DATA_DIR")
     return folder
+
+
+@pytest.fixture(scope="session")
+def respellings():
+    """Functions that spell an answer otherwise; tests have no packages to import one another from."""
+    return runpy.run_path(str(Path(__file__).with_name("respell.py")))["RESPELLINGS"]
