@@ -6,14 +6,18 @@ gives every trial a process of its own, a record, provenance, metrics and a lock
 
 import argparse
 import logging
-import sys
+import os
 import tempfile
 import time
 from pathlib import Path
 
+import ray
+from ray import tune
+
 from orchestrator.identity import hash_of
 from orchestrator.plan import Plan
 from orchestrator.record import Status
+from orchestrator.schedulers.ray_tune import ENVIRONMENT, RayTuneScheduler
 from orchestrator.stop import StopSignal
 from orchestrator.store import Store
 from orchestrator.supervisor import WorkerSettings
@@ -28,6 +32,7 @@ class NoopTrainer:
     """Finishes at once."""
 
     def train(self, job: TrainJob) -> TrainResult:
+        """Do nothing, successfully."""
         return TrainResult(
             is_finished=True,
             step=job.recipe.steps,
@@ -66,11 +71,10 @@ def planned(seed: int, model: Path) -> PlannedTrial:
 
 
 def time_orch(num_trials: int, root: Path) -> float:
-    from orchestrator.schedulers.ray_tune import RayTuneScheduler
-
     model = root / "model"
     model.mkdir()
     (model / "config.json").write_text('{"model_type": "qwen2"}')
+    (model / "model.safetensors").write_bytes(b"")
     store = Store(root / "runs")
     entries = tuple(planned(seed, model) for seed in range(num_trials))
     plan = Plan(experiment="bench", file="", axes=(), entries=entries, config={}, digest="-")
@@ -92,8 +96,6 @@ def time_orch(num_trials: int, root: Path) -> float:
 
 
 def time_tune(num_trials: int, storage: Path, *, reuse_actors: bool) -> float:
-    from ray import tune
-
     def noop(config: dict[str, int]) -> dict[str, int]:
         return {"seed": config["seed"]}
 
@@ -113,15 +115,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=50)
     num_trials = parser.parse_args().trials
-    sys.path.insert(0, str(Path(__file__).parent))
-    import os
-
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        path for path in (os.environ.get("PYTHONPATH"), str(Path(__file__).parent)) if path
-    )
-    import orchestrator.schedulers.ray_tune  # noqa: F401  # sets Ray's environment, the same for both sides
-    import ray
-
+    folders = (os.environ.get("PYTHONPATH"), str(Path(__file__).parent))  # where workers find NoopTrainer
+    os.environ.update(ENVIRONMENT, PYTHONPATH=os.pathsep.join(folder for folder in folders if folder))
     ray.init(num_cpus=CONCURRENCY, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         fresh = time_tune(num_trials, Path(folder) / "fresh", reuse_actors=False)

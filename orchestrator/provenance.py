@@ -26,7 +26,7 @@ PACKAGES = (
 ).split()
 """Distributions whose version can move a number or a file; those not installed are left out."""
 
-_SECRET_NAME = re.compile(r"(?i)(token|secret|passw|api[-_]?key|credential)")
+_SECRET_NAME = re.compile(r"(?i)((?<![a-z])token(?!s|izer)|secret|passw|api[-_]?key|credential)")
 _URL_PASSWORD = re.compile(r"(://[^/\s:@]+:)[^@\s]+(@)")
 _COMMAND_TIMEOUT_S = 10.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,10 +13,10 @@ from orchestrator.progress import Progress, age_s
 from orchestrator.record import RunRecord, Status
 from orchestrator.store import Store
 from orchestrator.trial import PlannedTrial
-from orchestrator.wanted import final_step, is_complete
+from orchestrator.wanted import final_step, is_complete, wanted_scores
 
-State = Literal["waiting", "running", "trained", "done", "partial", "failed", "stopped", "interrupted"]
-STATES: tuple[State, ...] = ("done", "running", "waiting", "trained", "partial", "stopped", "interrupted", "failed")
+State = Literal["waiting", "running", "done", "partial", "failed", "stopped", "interrupted"]
+STATES: tuple[State, ...] = ("done", "running", "waiting", "partial", "stopped", "interrupted", "failed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class SweepView:
     def __init__(self, store: Store, trials: Sequence[PlannedTrial], *, data_folder: Path | None) -> None:
         """Nothing is read yet."""
         self._store, self._trials, self._data_folder = store, trials, data_folder
-        self._seen: dict[str, tuple[tuple[int, int], RunRecord | None, bool]] = {}
+        self._seen: dict[str, tuple[tuple[int, int], TrialRow]] = {}
 
     def rows(self) -> tuple[TrialRow, ...]:
         """One row a trial, in the plan's order.
@@ -60,19 +60,13 @@ class SweepView:
         return tuple(self._row(planned) for planned in self._trials)
 
     def _row(self, planned: PlannedTrial) -> TrialRow:
-        record, is_everything_there = self._record(planned)
-        if record is None:
-            return TrialRow(id=planned.trial.id, label=planned.label, state="waiting", scores={}, total=_steps(planned))
-        progress = self._store.progress(planned.trial.id) if record.status in _WORKING else None
-        return _row_of(planned, record, progress, is_everything_there)
-
-    def _record(self, planned: PlannedTrial) -> tuple[RunRecord | None, bool]:
         trial_id = planned.trial.id
         stamp = self._store.record_stamp(trial_id)
         if trial_id not in self._seen or self._seen[trial_id][0] != stamp:
-            record = self._store.find(trial_id)
-            self._seen[trial_id] = (stamp, record, _has_everything(record, planned, self._data_folder))
-        return self._seen[trial_id][1:]
+            row = _resting_row(planned, self._store.find(trial_id), self._data_folder)
+            self._seen[trial_id] = (stamp, row)
+        row = self._seen[trial_id][1]
+        return _moving_row(row, self._store.progress(trial_id)) if row.state == "running" else row
 
 
 def count_states(rows: Sequence[TrialRow]) -> dict[State, int]:
@@ -81,58 +75,70 @@ def count_states(rows: Sequence[TrialRow]) -> dict[State, int]:
     return {state: counts[state] for state in STATES if counts[state]}
 
 
-_WORKING = (Status.RUNNING, Status.TRAINED)
+REWARD_METRIC = "reward/mean"
+"""The training metric that views show."""
 
 
-def _has_everything(record: RunRecord | None, planned: PlannedTrial, data_folder: Path | None) -> bool:
-    """False also where a benchmark's file is gone, so that a view never fails for it."""
-    try:
-        return is_complete(record, planned, data_folder=data_folder)
-    except OrchError:
-        return False
-
-
-def _row_of(planned: PlannedTrial, record: RunRecord, progress: Progress | None, has_everything: bool) -> TrialRow:
-    is_alive = progress is not None and progress.is_alive()
-    final = final_step(planned)
-    moving = progress if is_alive else None
-    return TrialRow(
-        id=planned.trial.id,
-        label=planned.label,
-        state=_state(record, is_alive, has_everything),
-        phase=moving.phase if moving else "",
-        step=moving.step if moving else (record.train.step if record.train else 0),
-        total=moving.total if moving else _steps(planned),
-        unit=moving.unit if moving else "step",
-        reward=moving.reward if moving else _last_reward(record),
-        eta_s=moving.eta_s if moving else None,
-        age_s=round(age_s(moving.updated_at), 1) if moving else None,
+def _resting_row(planned: PlannedTrial, record: RunRecord | None, data_folder: Path | None) -> TrialRow:
+    """What the record alone tells; `running` where it says so, whether or not the process still lives."""
+    row = TrialRow(id=planned.trial.id, label=planned.label, state="waiting", total=final_step(planned), scores={})
+    if record is None:
+        return row
+    scores, has_everything = _scores(planned, record, data_folder)
+    return replace(
+        row,
+        state=_state(record, has_everything),
+        step=record.train.step if record.train else 0,
+        reward=record.train.metrics.get(REWARD_METRIC) if record.train else None,
         attempts=len(record.attempts),
-        scores={entry.benchmark: entry.avg for entry in record.scores if entry.step == final},
+        scores=scores,
         failure=_first_line(record),
     )
 
 
-def _state(record: RunRecord, is_alive: bool, has_everything: bool) -> State:
-    if record.status in _WORKING:
-        return "running" if is_alive else "interrupted"
+def _moving_row(row: TrialRow, progress: Progress | None) -> TrialRow:
+    """A running trial's row with what it is doing, or the word that its process is gone."""
+    if progress is None or not progress.is_alive():
+        return replace(row, state="interrupted")
+    return replace(
+        row,
+        phase=progress.phase,
+        step=progress.step,
+        total=progress.total,
+        unit=progress.unit,
+        reward=progress.reward if progress.reward is not None else row.reward,
+        eta_s=progress.eta_s,
+        age_s=round(age_s(progress.updated_at), 1),
+    )
+
+
+def _scores(planned: PlannedTrial, record: RunRecord, data_folder: Path | None) -> tuple[dict[str, float], bool]:
+    """The final policy's scores that this plan wants, and whether everything it wants is there.
+
+    Where a benchmark's file is gone, a view still shows what was scored.
+    """
+    final = final_step(planned)
+    try:
+        keys = {wanted.key for wanted in wanted_scores(planned, step=final, data_folder=data_folder)}
+        has_everything = is_complete(record, planned, data_folder=data_folder)
+    except OrchError:
+        keys, has_everything = {entry.key for entry in record.scores if entry.step == final}, False
+    return {entry.benchmark: entry.avg for entry in record.scores if entry.key in keys}, has_everything
+
+
+def _state(record: RunRecord, has_everything: bool) -> State:
     if record.status is Status.DONE:
         return "done" if has_everything else "partial"
-    if record.status is Status.PENDING:
-        return "waiting"
-    return "failed" if record.status is Status.FAILED else "stopped"
+    return _STATE_OF[record.status]
 
 
-def _steps(planned: PlannedTrial) -> int:
-    return final_step(planned)
-
-
-def _last_reward(record: RunRecord) -> float | None:
-    return record.train.metrics.get(REWARD_METRIC) if record.train is not None else None
-
-
-REWARD_METRIC = "reward/mean"
-"""The training metric that views show."""
+_STATE_OF: dict[Status, State] = {
+    Status.PENDING: "waiting",
+    Status.RUNNING: "running",
+    Status.TRAINED: "running",
+    Status.FAILED: "failed",
+    Status.STOPPED: "stopped",
+}
 
 
 def _first_line(record: RunRecord) -> str:

@@ -11,7 +11,6 @@ from typing import Protocol
 import typer
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from orchestrator.errors import OrchError
@@ -21,17 +20,17 @@ from orchestrator.view import SweepView, TrialRow
 
 REFRESH_S = 1.0
 HEARTBEAT_S = 15.0
-_STYLES = {
+STYLES = {
     "done": "green",
     "running": "cyan",
-    "failed": "bold red",
+    "failed": "red",
     "interrupted": "yellow",
     "stopped": "yellow",
     "partial": "magenta",
-    "trained": "magenta",
-    "waiting": "dim",
+    "waiting": "bright_black",
 }
-_ORDER = ("running", "failed", "interrupted", "stopped", "partial", "trained", "waiting", "done")
+"""State → colour, by a name that rich and typer share."""
+_ORDER = ("running", "failed", "interrupted", "stopped", "partial", "waiting", "done")
 
 
 class Display(Protocol):
@@ -96,11 +95,13 @@ class LiveDisplay:
         room = max(5, self._console.height - 6)
         urgent = sorted(self._rows, key=lambda row: _ORDER.index(row.state))
         shown = {row.id for row in urgent[:room]}
-        table = trial_table([row for row in self._rows if row.id in shown])
+        rows = [row for row in self._rows if row.id in shown]
+        heading, *lines = table_lines(rows)
+        styled = [Text(line, style=STYLES[row.state], no_wrap=True) for line, row in zip(lines, rows, strict=True)]
         hidden = len(self._rows) - len(shown)
         footer = summary_line(self._rows) + (f" ({hidden} not shown)" if hidden > 0 else "")
-        lines = [Text(footer)] + ([Text(self._message, style="dim")] if self._message else [])
-        self._live.update(Group(table, *lines))
+        notes = [Text(footer)] + ([Text(self._message, style="dim")] if self._message else [])
+        self._live.update(Group(Text(heading, style="bold", no_wrap=True), *styled, *notes))
 
 
 @contextlib.contextmanager
@@ -141,26 +142,26 @@ def follow(view: SweepView, display: Display, stop: StopSignal, *, interval_s: f
             display.show(view.rows())
 
 
-def trial_table(rows: Sequence[TrialRow]) -> Table:
-    """Trials as lines: state, phase, step, reward, time left, scores in percent."""
+def table_lines(rows: Sequence[TrialRow]) -> list[str]:
+    """A heading and a line a trial, in aligned columns; scores in percent. Quick for thousands of rows."""
     benchmarks = list(dict.fromkeys(name for row in rows for name in row.scores))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("trial", "what", "state", "doing", "step"):
-        table.add_column(name, no_wrap=True)
-    for name in ("reward", "ETA", *benchmarks):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row.id,
-            row.label,
-            Text(row.state, style=_STYLES[row.state]),
-            row.phase or row.failure[:60],
-            steps(row),
-            "" if row.reward is None else f"{row.reward:.3f}",
-            duration(row.eta_s),
-            *(f"{100 * row.scores[name]:.1f}" if name in row.scores else "" for name in benchmarks),
-        )
-    return table
+    heading = ["trial", "what", "state", "step", "reward", "ETA", *benchmarks, "doing"]
+    cells = [heading, *(_cells(row, benchmarks) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    is_number = [3 <= index < len(heading) - 1 for index in range(len(heading))]
+    return [
+        "  ".join(
+            text.rjust(width) if right else text.ljust(width)
+            for text, width, right in zip(line, widths, is_number, strict=True)
+        ).rstrip()
+        for line in cells
+    ]
+
+
+def _cells(row: TrialRow, benchmarks: Sequence[str]) -> list[str]:
+    scores = (f"{100 * row.scores[name]:.1f}" if name in row.scores else "" for name in benchmarks)
+    reward = "" if row.reward is None else f"{row.reward:.3f}"
+    return [row.id, row.label, row.state, steps(row), reward, duration(row.eta_s), *scores, row.phase or row.failure]
 
 
 def doing(row: TrialRow) -> str:

@@ -43,19 +43,17 @@ def status(
 
 
 def _print_tables(runs: Store, names: tuple[str, ...], data_folder: Path | None) -> None:
-    from rich.console import Console
-
-    from orchestrator.cli.display import trial_table
+    from orchestrator.cli.display import STYLES, table_lines
     from orchestrator.sweep import summary_line
 
-    console = Console()
     for name in names:
         rows = _view(runs, name, data_folder).rows()
-        console.print(f"[bold]{name}[/bold]  {summary_line(rows)}")
         if len(names) == 1:
-            console.print(trial_table(rows))
-    if len(names) > 1:
-        typer.echo("next: orch status EXPERIMENT")
+            heading, *lines = table_lines(rows)
+            colours = [typer.style(line, fg=STYLES[row.state]) for line, row in zip(lines, rows, strict=True)]
+            typer.echo("\n".join([typer.style(heading, bold=True), *colours]))
+        typer.echo(f"{name}: {summary_line(rows)}")
+    typer.echo("  orch status EXPERIMENT" if len(names) > 1 else f"  orch table {names[0]}")
 
 
 def _print_json(runs: Store, names: tuple[str, ...], data_folder: Path | None) -> None:

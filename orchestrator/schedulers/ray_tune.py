@@ -17,7 +17,20 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-_ENVIRONMENT = {
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+
+from orchestrator.errors import PlanError
+from orchestrator.stop import StopSignal, read_request
+from orchestrator.store import Store
+from orchestrator.supervisor import WorkerSettings, supervise
+from orchestrator.trial import PlannedTrial
+from trainers.api import Resources
+
+log = logging.getLogger(__name__)
+
+ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -26,22 +39,7 @@ _ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",
 }
-for _name, _value in _ENVIRONMENT.items():  # before the import: Ray reads some of them then
-    os.environ.setdefault(_name, _value)
-
-import ray  # noqa: E402  # after its environment
-from ray import tune  # noqa: E402
-from ray.tune.search import Searcher  # noqa: E402
-
-from orchestrator.errors import PlanError  # noqa: E402
-from orchestrator.stop import StopSignal, read_request  # noqa: E402
-from orchestrator.store import Store  # noqa: E402
-from orchestrator.supervisor import WorkerSettings, supervise  # noqa: E402
-from orchestrator.trial import PlannedTrial  # noqa: E402
-from trainers.api import Resources  # noqa: E402
-
-log = logging.getLogger(__name__)
-
+"""Keeps Ray silent, off the network, out of the working folder and away from our signals."""
 _OBJECT_STORE_BYTES = 80 * 2**20
 """Near Ray's minimum: only configs of a few hundred bytes pass through it."""
 _EXTRA_GRACE_S = 30.0
@@ -61,6 +59,7 @@ class RayTuneScheduler:
         Raises:
             PlanError: no Ray at the address, or a trial asks for more than any node has.
         """
+        os.environ.update(ENVIRONMENT)
         with _quiet(), _cluster(self._address) as storage:
             _check_fit(trials)
             trainable = tune.with_resources(_trainable(settings), lambda config: _gang(config["resources"]))
@@ -209,7 +208,7 @@ def _start(address: str | None, folder: Path) -> None:
         )
         return
     try:
-        ray.init(address=address, runtime_env={"env_vars": _ENVIRONMENT}, **common)
+        ray.init(address=address, runtime_env={"env_vars": ENVIRONMENT}, **common)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise PlanError(
             f"no Ray cluster answers at {address}: {str(error).strip().splitlines()[0]}",

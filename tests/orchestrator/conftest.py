@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "fakes"))
 
-from lab import Lab  # noqa: E402  # from the folder of fakes
+from lab import Lab  # from the folder of fakes
 
 
 @pytest.fixture

@@ -36,6 +36,7 @@ class Lab:
         self.model = self.root / "model"
         self.model.mkdir(parents=True, exist_ok=True)
         (self.model / "config.json").write_text('{"model_type": "qwen2"}')
+        (self.model / "model.safetensors").write_bytes(b"")
 
     def benchmark(self, number: int) -> str:
         path = self.root / f"bench{number}.jsonl"

@@ -1,0 +1,119 @@
+"""`orch status` on 1,000 finished trials, as a fresh process: wall time of the whole command, at most one second."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from bench_overhead import planned
+
+from orchestrator.codec import encode
+from orchestrator.plan import Plan
+from orchestrator.provenance import collect, now
+from orchestrator.record import Attempt, Outcome, RunRecord, ScoreEntry, Status, TrainSummary
+from orchestrator.store import Store
+from orchestrator.trial import PlannedTrial
+from orchestrator.wanted import wanted_scores
+
+NUM_TRIALS = 1000
+NUM_BENCHMARKS = 5
+REPEATS = 5
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        build(root)
+        code = "import sys; from orchestrator.cli import main; sys.argv = ['orch', *sys.argv[1:]]; main()"
+        for name, extra in (("table", []), ("--json", ["--json"])):
+            run = [sys.executable, "-c", code, "status", "bench", "--store", str(root / "runs"), *extra]
+            times = []
+            for _ in range(REPEATS):
+                started = time.perf_counter()
+                done = subprocess.run(run, capture_output=True, text=True, check=True)
+                times.append(time.perf_counter() - started)
+                assert f"{NUM_TRIALS} done" in done.stdout or f'"done": {NUM_TRIALS}' in done.stdout, done.stdout[:500]
+            print(f"orch status, {NUM_TRIALS} trials, {name:<7} best of {REPEATS}: {min(times):.2f} s (at most 1)")
+
+
+def build(root: Path) -> None:
+    benchmarks = tuple(benchmark(root, number) for number in range(NUM_BENCHMARKS))
+    entries = tuple(wanting(planned(seed, root / "model"), benchmarks) for seed in range(NUM_TRIALS))
+    store = Store(root / "runs")
+    store.save_sweep(Plan(experiment="bench", file="", axes=(), entries=entries, config={}, digest="-"))
+    for entry in entries:
+        path = store.trial_folder(entry.trial.id) / "record.json"
+        path.parent.mkdir()
+        path.write_text(json.dumps(encode(finished(entry)), indent=1))
+
+
+def benchmark(root: Path, number: int) -> str:
+    path = root / f"bench{number}.jsonl"
+    path.write_text(json.dumps({"question": f"1 + {number}", "answer": str(1 + number), "kind": "integer"}) + "\n")
+    return str(path)
+
+
+def wanting(entry: PlannedTrial, benchmarks: tuple[str, ...]) -> PlannedTrial:
+    return replace(entry, evaluation=replace(entry.evaluation, benchmarks=benchmarks, num_samples=16))
+
+
+def finished(entry: PlannedTrial) -> RunRecord:
+    """A record as a real trial leaves it."""
+    at = now()
+    attempt = Attempt(
+        number=1,
+        started_at=at,
+        ended_at=at,
+        outcome=Outcome.DONE,
+        seed=entry.trial.seed,
+        data_digest="-",
+        provenance=collect(["orch", "sweep", "experiments/smoke.yaml"]),
+        phase_seconds={"sample": 20.0, "score": 2.0, "update": 20.0, "evaluate": 5.0},
+        peak_memory_mb=900.0,
+    )
+    summary = TrainSummary(
+        step=1,
+        model_folder="checkpoints/final",
+        metrics={f"group/metric_{number}": number / 7 for number in range(40)},
+        num_parameters=10**6,
+        finished_at=at,
+    )
+    scores = tuple(
+        ScoreEntry(
+            key=wanted.key,
+            step=1,
+            benchmark=Path(wanted.benchmark).stem,
+            benchmark_digest="-",
+            settings=wanted.settings,
+            limit=None,
+            num_problems=500,
+            num_samples=16,
+            avg=0.5,
+            standard_error=0.01,
+            generation_error=0.005,
+            clip_rate=0.0,
+            no_box_rate=0.0,
+            mean_tokens=100.0,
+            grader_version="-",
+            engine="hf",
+            elapsed_s=10.0,
+            finished_at=at,
+        )
+        for wanted in wanted_scores(entry, step=1, data_folder=None)
+    )
+    return RunRecord(
+        trial=entry.trial,
+        status=Status.DONE,
+        attempts=(attempt,),
+        train=summary,
+        scores=scores,
+        created_at=at,
+        updated_at=at,
+    )
+
+
+if __name__ == "__main__":
+    main()

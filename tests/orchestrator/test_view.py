@@ -1,0 +1,122 @@
+import os
+from dataclasses import replace
+
+import pytest
+from lab import Lab
+
+from orchestrator.cli.display import PlainDisplay, duration, steps, table_lines
+from orchestrator.progress import ProgressWriter
+from orchestrator.provenance import now
+from orchestrator.record import Outcome, Status
+from orchestrator.run import run_trial
+from orchestrator.store import Store
+from orchestrator.sweep import summary_line
+from orchestrator.view import SweepView, TrialRow, count_states
+
+
+def view(lab: Lab, seeds: list[int | None]) -> SweepView:
+    return SweepView(lab.store, [lab.planned(seed) for seed in seeds], data_folder=None)
+
+
+def test_rows_tell_done_waiting_failed_and_partial_apart(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_FAIL", "1@3")
+    for seed in (None, 0, 1):
+        run_trial(lab.planned(seed), lab.store, context=lab.context())
+    rows = view(lab, [None, 0, 1, 2]).rows()
+    assert [row.state for row in rows] == ["done", "done", "failed", "waiting"]
+    assert rows[2].failure == "RuntimeError: asked to fail at step 3"
+    assert list(rows[1].scores) == ["bench0"]
+    assert count_states(rows) == {"done": 2, "waiting": 1, "failed": 1}
+    lab.num_benchmarks = 2
+    assert [row.state for row in view(lab, [None, 2]).rows()] == ["partial", "waiting"]
+
+
+def test_a_running_trial_shows_its_progress_and_a_dead_one_that_it_was_interrupted(lab: Lab) -> None:
+    planned = lab.planned(0)
+    record = run_trial(planned, lab.store, context=lab.context())
+    ghost = replace(record.attempts[0], outcome=Outcome.RUNNING, ended_at=None)
+    lab.store.write(replace(record, attempts=(ghost,), status=Status.RUNNING))
+    writer = ProgressWriter(lab.store.progress_file(planned.trial.id), attempt=1, now=now)
+    with writer.heartbeat():
+        writer.enter("update", step=2, total=6)
+    reader = view(lab, [0])
+    row = reader.rows()[0]
+    assert (row.state, row.phase, row.step, row.total) == ("running", "update", 2, 6)
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    path = lab.store.progress_file(planned.trial.id)
+    path.write_text(path.read_text().replace(f'"pid": {os.getpid()}', f'"pid": {child}'))
+    assert reader.rows()[0].state == "interrupted"
+
+
+def test_only_records_that_changed_are_read_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in (0, 1):
+        run_trial(lab.planned(seed), lab.store, context=lab.context())
+    reader = view(lab, [0, 1])
+    first = reader.rows()
+    read: list[str] = []
+    find = Store.find
+    monkeypatch.setattr(Store, "find", lambda self, trial_id: read.append(trial_id) or find(self, trial_id))
+    assert reader.rows() == first
+    assert read == []
+    record = lab.store.read(lab.planned(1).trial.id)
+    read.clear()
+    lab.store.write(replace(record, status=Status.STOPPED))
+    assert [row.state for row in reader.rows()] == ["done", "stopped"]
+    assert read == [record.trial.id]
+
+
+def row(**changes: object) -> TrialRow:
+    return replace(TrialRow(id="0123456789ab", label="grpo · full · seed 0", state="running", scores={}), **changes)  # type: ignore[arg-type]
+
+
+def test_plain_display_prints_one_line_a_change(capsys: pytest.CaptureFixture[str]) -> None:
+    display = PlainDisplay()
+    display.show([row(state="waiting")])
+    display.show([row(state="running", attempts=1)])
+    display.show([row(state="running", attempts=1, step=3)])
+    display.show([row(state="done", attempts=1, scores={"arithmetic": 0.5})])
+    lines = [line.partition("Z ")[2] for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        "1 trials: 1 waiting",
+        "0123456789ab running (attempt 1) · grpo · full · seed 0",
+        "0123456789ab done: arithmetic 50.0 · grpo · full · seed 0",
+    ]
+
+
+def test_plain_display_gives_a_heartbeat_while_nothing_changes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.cli.display.HEARTBEAT_S", 0.0)
+    display = PlainDisplay()
+    rows = [row(step=3, total=40, phase="update", reward=0.25, eta_s=200.0)]
+    display.show(rows)
+    display.show(rows)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.endswith("1 trials: 1 running | 0123456789ab update 3/40 reward 0.250 3m20s left")
+
+
+def test_the_table_aligns_columns_and_shows_scores_in_percent() -> None:
+    done = row(state="done", scores={"arithmetic": 0.4321}, step=6, total=6)
+    busy = row(id="ba9876543210", label="base", phase="sample", step=10, total=640, unit="sample", reward=0.5)
+    assert table_lines([done, busy]) == [
+        "trial         what                  state              step  reward  ETA  arithmetic  doing",
+        "0123456789ab  grpo · full · seed 0  done                6/6                     43.2",
+        "ba9876543210  base                  running  10/640 samples   0.500                   sample",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, ""), (0.4, "0s"), (59.4, "59s"), (200.0, "3m20s"), (7500.0, "2h05m")]
+)
+def test_durations_read_as_people_write_them(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_steps_name_their_unit_unless_they_are_training_steps() -> None:
+    assert steps(row(step=3, total=40)) == "3/40"
+    assert steps(row(step=3, total=40, unit="sample")) == "3/40 samples"
+    assert steps(row()) == ""
+    assert summary_line([]) == "no trials"
