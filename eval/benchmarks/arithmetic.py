@@ -41,7 +41,7 @@ def problems(split: Split) -> tuple[Problem, ...]:
     else:
         left = unordered[COUNTS["test"] :]
         both = {pair for unordered_pair in left for pair in (unordered_pair, unordered_pair[::-1])}
-        pairs = sorted(both, key=lambda pair: _shuffle_key(*pair, "order"))[: COUNTS["train"]]
+        pairs = sorted(both, key=lambda pair: _shuffle_key(*pair, purpose="order"))[: COUNTS["train"]]
     name = "arithmetic" if split == "test" else "arithmetic_train"
     return tuple(_problem(f"{name}-{index:04d}", *pair) for index, pair in enumerate(pairs))
 
@@ -66,6 +66,6 @@ def _problem(problem_id: str, first: int, second: int) -> Problem:
     return Problem(id=problem_id, question=f"{first}+{second}=?", answer=str(first + second), kind="integer")
 
 
-def _shuffle_key(first: int, second: int, purpose: str = "split") -> bytes:
+def _shuffle_key(first: int, second: int, *, purpose: str = "split") -> bytes:
     text = f"arithmetic {GENERATOR_VERSION} {purpose} {first} {second}"
     return hashlib.sha256(text.encode()).digest()

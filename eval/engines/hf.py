@@ -1,0 +1,141 @@
+"""The embedded engine: Hugging Face transformers in this process, on CPU or one GPU.
+
+`HfSampler` also wraps a live model during training, so that a checkpoint and its policy are sampled the same way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+from eval.api import Completion, SampleRequest, SamplingSettings
+from eval.engines.decoding import Decoding, Response, generate
+from eval.engines.hf_model import end_tokens, load_model, load_tokenizer, raw_bytes
+from eval.errors import ModelError
+from eval.model_folder import folder_digest
+
+__all__ = ["Decoding", "HfSampler", "Response", "generate", "live_digest", "open_hf_sampler"]
+
+
+def open_hf_sampler(
+    model_folder: Path,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    batch_sequences: int = 256,
+    trust_remote_code: bool = False,
+) -> HfSampler:
+    """Load a folder into a sampler.
+
+    Raises:
+        ModelError: the folder does not hold a usable model and tokenizer.
+        EngineError: the device does not exist.
+    """
+    model = load_model(model_folder, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(model_folder, trust_remote_code=trust_remote_code)
+    # The type of the weights changes samples, so it is part of what the sample store's key stands for.
+    digest = f"{folder_digest(model_folder)}:{dtype}"
+    return HfSampler(model, tokenizer, model_digest=digest, batch_sequences=batch_sequences)
+
+
+def live_digest(model: Any) -> str:
+    """Return a digest of a model's present weights; reads every byte of them."""
+    digest = hashlib.blake2b(digest_size=32)
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(raw_bytes(tensor))
+    return digest.hexdigest()
+
+
+class HfSampler:
+    """A `Sampler` over a transformers model and its tokenizer."""
+
+    def __init__(self, model: Any, tokenizer: Any, *, model_digest: str, batch_sequences: int) -> None:
+        """Wrap what is loaded already; the model is used as it stands at each call.
+
+        Args:
+            model: a causal language model on its device.
+            tokenizer: its tokenizer, with a padding token.
+            model_digest: what identifies weights and tokenizer.
+            batch_sequences: rows decoded at once.
+        """
+        self._model, self._tokenizer, self._digest = model, tokenizer, model_digest
+        self._batch_sequences = batch_sequences
+
+    @property
+    def name(self) -> str:
+        """Engine and version."""
+        return f"hf {transformers.__version__}"
+
+    @property
+    def model_digest(self) -> str:
+        """Content digest given at opening."""
+        return self._digest
+
+    def encode(self, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
+        """Return the tokens of a chat with the generation prompt appended.
+
+        Raises:
+            ModelError: the tokenizer has no chat template.
+        """
+        if self._tokenizer.chat_template is None:
+            raise ModelError(
+                "the tokenizer has no chat template",
+                where="template",
+                mend="choose the template `plain` or `80/20`, or a model that was trained to chat",
+            )
+        tokens = self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=False)
+        return tuple(tokens)
+
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        """Return the tokens of a raw prompt, with whatever the tokenizer puts before every text."""
+        return tuple(self._tokenizer(text)["input_ids"])
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of a response, without special tokens."""
+        text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+        return text
+
+    def sample(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> Iterator[Completion]:
+        """Yield completions as they finish.
+
+        Raises:
+            ModelError: a prompt and its response do not fit the model's context.
+        """
+        prompts = [request.prompt_tokens for request in requests]
+        seeds = [request.seed for request in requests]
+        for response in generate(self._model, prompts, seeds=seeds, decoding=self._decoding(settings)):
+            yield self._completion(requests[response.row], response, settings.stop)
+
+    def close(self) -> None:
+        """Drop the model, so that its memory can be used again."""
+        self._model = None
+
+    def _decoding(self, settings: SamplingSettings) -> Decoding:
+        def holds_stop(tokens: list[int]) -> bool:
+            return any(stop in self.decode(tokens) for stop in settings.stop)
+
+        return Decoding(
+            max_new_tokens=settings.max_new_tokens,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            end_tokens=end_tokens(self._model, self._tokenizer),
+            pad_token=self._tokenizer.pad_token_id,
+            batch_sequences=self._batch_sequences,
+            is_finished=holds_stop if settings.stop else None,
+        )
+
+    def _completion(self, request: SampleRequest, response: Response, stop: tuple[str, ...]) -> Completion:
+        text = self.decode(response.tokens)
+        cut = min((place for place in map(text.find, stop) if place >= 0), default=len(text))
+        return Completion(
+            problem_id=request.problem_id,
+            index=request.index,
+            text=text[:cut],
+            num_tokens=len(response.tokens),
+            finish_reason="stop" if response.is_complete else "length",
+        )

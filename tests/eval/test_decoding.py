@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from eval.engines import decoding as module
+from eval.engines.decoding import Decoding, draw, generate
+from eval.errors import ModelError
+from eval.seeds import derive_seed, uniforms
+
+END, PAD, VOCABULARY = 31, 30, 32
+SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.4,
+    "pad_token_id": PAD,
+    "eos_token_id": END,
+    "bos_token_id": None,
+}
+PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 10], [1, 2, 3], [11, 12], [4]]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def model_of(kind: str) -> torch.nn.Module:
+    torch.manual_seed(3)
+    if kind == "llama":
+        return LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
+    if kind == "sliding window":
+        return MistralForCausalLM(MistralConfig(**SIZES, sliding_window=8)).eval()
+    return Qwen2ForCausalLM(Qwen2Config(**SIZES)).eval()
+
+
+def decoding(**changes: object) -> Decoding:
+    values = {
+        "max_new_tokens": 24,
+        "temperature": 1.0,
+        "end_tokens": (END,),
+        "pad_token": PAD,
+        "batch_sequences": 64,
+    } | changes
+    return Decoding(**values)  # type: ignore[arg-type]
+
+
+def decode(model: torch.nn.Module, prompts: list[list[int]], seeds: list[int], **changes: object) -> list[list[int]]:
+    responses = list(generate(model, prompts, seeds=seeds, decoding=decoding(**changes)))
+    assert sorted(response.row for response in responses) == list(range(len(prompts)))
+    for response in responses:
+        assert response.is_complete == (response.tokens[-1] == END)
+    return [response.tokens for response in sorted(responses, key=lambda response: response.row)]
+
+
+def reference_tokens(model: torch.nn.Module, prompt: list[int], seed: int, *, length: int = 24) -> list[int]:
+    """No cache, no batch: a whole forward pass a token."""
+    tokens = list(prompt)
+    while len(tokens) < len(prompt) + length and tokens[-1:] != [END]:
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([tokens])).logits[0, -1]
+        cdf = logits.double().softmax(-1).cumsum(-1)
+        u = uniforms(np.array([seed], dtype=np.uint64), len(tokens) - len(prompt))[0]
+        tokens.append(int((cdf <= u * cdf[-1]).sum()))
+    return tokens[len(prompt) :]
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "llama", "sliding window"])
+def test_greedy_decoding_equals_transformers_generate_token_for_token(kind: str) -> None:
+    model = model_of(kind)
+    ours = decode(model, PROMPTS, [0] * len(PROMPTS), temperature=0.0)
+    for prompt, tokens in zip(PROMPTS, ours, strict=True):
+        theirs = model.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            do_sample=False,
+            max_new_tokens=24,
+        )[0, len(prompt) :]
+        assert tokens == theirs.tolist()
+    assert len({tuple(tokens) for tokens in ours}) > 1
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "sliding window"])
+def test_sampling_equals_a_reference_without_cache_or_batch(kind: str) -> None:
+    model = model_of(kind)
+    prompts = PROMPTS * 4
+    seeds = [derive_seed("decode", row) for row in range(len(prompts))]
+    ours = decode(model, prompts, seeds)
+    assert ours == [reference_tokens(model, prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+    assert {len(tokens) for tokens in ours} - {24}, "some rows must end early, so that rows are dropped"
+
+
+def test_a_sample_is_the_same_in_any_batch_and_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of("qwen2")
+    prompts = PROMPTS * 5
+    seeds = list(range(len(prompts)))
+    together = decode(model, prompts, seeds)
+    assert decode(model, prompts, seeds, batch_sequences=4) == together
+    backwards = decode(model, prompts[::-1], seeds[::-1])
+    assert backwards[::-1] == together
+    monkeypatch.setattr(module, "PREFILL_TOKENS", 7)
+    monkeypatch.setattr(module, "FIRST_CAPACITY", 2)
+    assert decode(model, prompts, seeds) == together
+
+
+def test_slices_of_prompts_join_for_sliding_windows_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of("sliding window")
+    seeds = list(range(len(PROMPTS)))
+    together = decode(model, PROMPTS, seeds)
+    monkeypatch.setattr(module, "PREFILL_TOKENS", 7)
+    assert decode(model, PROMPTS, seeds) == together
+
+
+def test_drawn_frequencies_follow_the_softmax_at_the_temperature() -> None:
+    logits = torch.tensor([[2.0, 0.0, -1.0, float("-inf"), 1.0]])
+    seeds = np.arange(40_000, dtype=np.uint64)
+    for temperature in (0.6, 1.0, 2.0):
+        uniform = torch.from_numpy(uniforms(seeds, 5))
+        drawn = draw(logits.expand(len(seeds), -1), uniform, temperature=temperature)
+        counts = torch.bincount(drawn, minlength=5).double()
+        expected = (logits[0].double() / temperature).softmax(-1) * len(seeds)
+        assert counts[3] == 0
+        chi_square = float(((counts - expected)[expected > 0] ** 2 / expected[expected > 0]).sum())
+        assert chi_square < 16.3  # 3 degrees of freedom, p = 0.001
+
+
+def test_top_p_keeps_the_smallest_set_that_reaches_the_mass() -> None:
+    logits = torch.tensor([[0.1, 0.5, 0.15, 0.25]]).log()
+    uniform = torch.linspace(0, 1 - 1e-12, 1000, dtype=torch.float64)
+
+    def shares(top_p: float) -> list[float]:
+        drawn = draw(logits.expand(1000, -1), uniform, temperature=1.0, top_p=top_p)
+        return (torch.bincount(drawn, minlength=4) / 1000).tolist()
+
+    assert shares(0.5) == [0, 1, 0, 0]
+    assert shares(0.74) == pytest.approx([0, 2 / 3, 0, 1 / 3], abs=2e-3)
+    assert shares(0.8) == pytest.approx([0, 5 / 9, 1.5 / 9, 2.5 / 9], abs=2e-3)
+    assert shares(1.0) == pytest.approx([0.1, 0.5, 0.15, 0.25], abs=2e-3)
+
+
+def test_the_largest_uniform_still_draws_a_token_of_positive_mass() -> None:
+    logits = torch.tensor([[0.3, 1.7, float("-inf"), float("-inf")]])
+    assert draw(logits, torch.tensor([1 - 2.0**-53], dtype=torch.float64), temperature=1.0).tolist() == [1]
+    assert draw(logits, torch.tensor([0.0], dtype=torch.float64), temperature=1.0).tolist() == [0]
+
+
+def test_large_vocabularies_are_drawn_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(50, 40, generator=torch.Generator().manual_seed(0))
+    uniform = torch.from_numpy(uniforms(np.arange(50, dtype=np.uint64), 0))
+    whole = draw(logits, uniform, temperature=1.0)
+    monkeypatch.setattr(module, "SAMPLED_ELEMENTS", 120)
+    assert draw(logits, uniform, temperature=1.0).tolist() == whole.tolist()
+
+
+def test_a_callback_can_end_a_response_early() -> None:
+    model = model_of("qwen2")
+    seeds = list(range(len(PROMPTS)))
+    free = decode(model, PROMPTS, seeds)
+    cut = [
+        response.tokens
+        for response in sorted(
+            generate(model, PROMPTS, seeds=seeds, decoding=decoding(is_finished=lambda tokens: len(tokens) == 3)),
+            key=lambda response: response.row,
+        )
+    ]
+    assert cut == [tokens[:3] for tokens in free]
+
+
+def test_a_prompt_that_does_not_fit_the_context_is_refused() -> None:
+    model = model_of("qwen2")
+    with pytest.raises(ModelError, match="exceed the model's context of 128"):
+        list(generate(model, [[1] * 120], seeds=[0], decoding=decoding()))
+    with pytest.raises(ModelError, match="without a token"):
+        list(generate(model, [[]], seeds=[0], decoding=decoding()))
+
+
+def test_decoding_leaves_the_model_in_the_mode_it_was_in() -> None:
+    model = model_of("qwen2").train()
+    decode(model, PROMPTS[:2], [0, 1])
+    assert model.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_decoding_works_in_bfloat16() -> None:
+    model = model_of("qwen2").to(torch.bfloat16)
+    ours = decode(model, PROMPTS, list(range(len(PROMPTS))))
+    assert all(1 <= len(tokens) <= 24 for tokens in ours)

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from eval.errors import ModelError, OrchError
+from eval.model_folder import folder_digest
+from trainers.api import Model
+from trainers.models import model_digest, resolve
+from trainers.registry import trainer
+from trainers.rewards import rewards
+
+
+def write_model(folder: Path, weights: bytes = b"weights") -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "qwen2"}')
+    (folder / "model.safetensors").write_bytes(weights)
+    return folder
+
+
+def test_an_unknown_builtin_proposes_the_known_one() -> None:
+    with pytest.raises(ModelError, match="did you mean builtin:arithmetic-tiny"):
+        model_digest(Model(path="builtin:arithmetic_tiny"))
+
+
+def test_a_path_that_is_neither_folder_nor_hub_id_says_so() -> None:
+    with pytest.raises(ModelError, match="neither a folder nor the id") as caught:
+        resolve(Model(path="/no/such/folder"), cache_folder=Path("unused"))
+    assert "owner/name" in caught.value.mend
+
+
+def test_a_hub_id_is_identified_with_its_revision() -> None:
+    assert model_digest(Model(path="Qwen/Qwen2.5-0.5B", revision="abc")) == "Qwen/Qwen2.5-0.5B@abc"
+    assert model_digest(Model(path="Qwen/Qwen2.5-0.5B")) == "Qwen/Qwen2.5-0.5B@main"
+
+
+def test_the_digest_of_a_folder_follows_its_content_and_not_its_place(tmp_path: Path) -> None:
+    first = write_model(tmp_path / "first")
+    second = write_model(tmp_path / "second")
+    assert model_digest(Model(path=str(first))) == model_digest(Model(path=str(second)))
+    (second / "README.md").write_text("words")
+    assert folder_digest(second) == folder_digest(first)
+    (second / "model.safetensors").write_bytes(b"weightz")
+    assert folder_digest(second) != folder_digest(first)
+
+
+def test_large_weights_are_told_apart_by_their_blocks(tmp_path: Path) -> None:
+    weights = bytes(6 << 20)
+    first = folder_digest(write_model(tmp_path / "first", weights))
+    assert folder_digest(write_model(tmp_path / "same", weights)) == first
+    changed = bytearray(weights)
+    changed[-1] = 1
+    assert folder_digest(write_model(tmp_path / "changed", bytes(changed))) != first
+
+
+def test_incomplete_folders_are_refused_with_what_is_missing(tmp_path: Path) -> None:
+    whole = write_model(tmp_path / "model")
+    assert resolve(Model(path=str(whole)), cache_folder=tmp_path) == whole
+    (whole / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="no weights"):
+        resolve(Model(path=str(whole)), cache_folder=tmp_path)
+    (whole / "config.json").unlink()
+    with pytest.raises(ModelError, match=r"no config\.json"):
+        model_digest(Model(path=str(whole)))
+
+
+def test_an_unknown_trainer_proposes_the_known_one() -> None:
+    with pytest.raises(OrchError, match="did you mean lite"):
+        trainer("light")
+    with pytest.raises(OrchError, match="cannot be loaded"):
+        trainer("no_such_module:Trainer")
+
+
+def test_a_trainer_of_the_users_own_is_found_by_its_place() -> None:
+    assert type(trainer("collections:OrderedDict")).__name__ == "OrderedDict"
+
+
+def test_the_reward_is_the_verdict_of_the_grader() -> None:
+    from eval.api import Problem
+
+    problem = Problem(id="p", question="47+85=?", answer="132", kind="integer")
+    found = rewards([("so \\boxed{132}", problem), ("\\boxed{131}", problem), ("132", problem)])
+    assert [reward.value for reward in found] == [1.0, 0.0, 0.0]
+    assert [reward.has_answer for reward in found] == [True, True, False]
+
+
+def test_names_of_models_and_trainers_import_nothing_heavy() -> None:
+    code = (
+        "import sys, trainers.models, trainers.registry\n"
+        "from trainers.api import Model\n"
+        "trainers.models.model_digest(Model(path='builtin:arithmetic-tiny'))\n"
+        "heavy = {'torch', 'transformers', 'numpy', 'ray', 'huggingface_hub'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,1 @@
+"""The embedded trainer: one process, one device (CPU or one GPU), Hugging Face transformers, no Ray."""

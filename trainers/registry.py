@@ -1,0 +1,40 @@
+"""Names to trainers. Nothing heavy is imported until one is asked for."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from importlib import import_module
+
+from eval.errors import OrchError
+from trainers.api import Trainer
+
+TRAINERS = {"lite": "trainers.lite.trainer:LiteTrainer"}
+"""Name → where its class lives."""
+
+
+def trainer(name: str) -> Trainer:
+    """Return the trainer of a name, or of a user's own class given as `package.module:Class`.
+
+    Raises:
+        OrchError: no such name, module or class.
+    """
+    place = TRAINERS.get(name, name)
+    module_name, _, class_name = place.partition(":")
+    if not class_name:
+        near = get_close_matches(name, TRAINERS, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise OrchError(
+            f"unknown trainer {name!r}",
+            where="recipe.trainer",
+            mend=f"{hint}known: {', '.join(TRAINERS)}; or package.module:Class",
+        )
+    try:
+        found = getattr(import_module(module_name), class_name)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise OrchError(
+            f"trainer {name!r} cannot be loaded: {error}",
+            where="recipe.trainer",
+            mend="check the module path and the class name, and that the package is installed",
+        ) from error
+    instance: Trainer = found()
+    return instance
