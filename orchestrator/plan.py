@@ -18,8 +18,9 @@ from trainers.api import Model
 
 if TYPE_CHECKING:
     from orchestrator.record import RunRecord
-    from orchestrator.spec import Arm, SweepSpec
+    from orchestrator.spec import SweepSpec
 
+Axes = Mapping[str, str | int | float]
 State = Literal["new", "partial", "failed", "running", "done"]
 
 
@@ -154,7 +155,7 @@ def _base(model: Model, digest_of: _Digests) -> Trial:
     )
 
 
-def _trained(spec: SweepSpec, digest_of: _Digests) -> Iterator[tuple[Trial, Arm]]:
+def _trained(spec: SweepSpec, digest_of: _Digests) -> Iterator[tuple[Trial, Axes]]:
     for arm in spec.arms:
         model, data = digest_of.model(arm.recipe.model), digest_of.data(arm.recipe.data.name)
         for seed in spec.seeds:
@@ -168,13 +169,12 @@ def _trained(spec: SweepSpec, digest_of: _Digests) -> Iterator[tuple[Trial, Arm]
                     model_digest=model,
                     data_digest=data,
                 ),
-                arm,
+                arm.axes,
             )
 
 
-def _planned(spec: SweepSpec, trial: Trial, arm: Arm | dict[str, Any]) -> PlannedTrial:
-    axes = {} if isinstance(arm, dict) else dict(arm.axes)
-    return PlannedTrial(trial=trial, axes=axes, evaluation=spec.evaluation, resources=spec.resources)
+def _planned(spec: SweepSpec, trial: Trial, axes: Axes) -> PlannedTrial:
+    return PlannedTrial(trial=trial, axes=dict(axes), evaluation=spec.evaluation, resources=spec.resources)
 
 
 def _plan_digest(spec: SweepSpec, entries: tuple[PlannedTrial, ...]) -> str:

@@ -18,23 +18,28 @@ def trainer(name: str) -> Trainer:
     Raises:
         OrchError: no such name, module or class.
     """
-    place = TRAINERS.get(name, name)
-    module_name, _, class_name = place.partition(":")
-    if not class_name:
-        near = get_close_matches(name, TRAINERS, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise OrchError(
-            f"unknown trainer {name!r}",
-            where="recipe.trainer",
-            mend=f"{hint}known: {', '.join(TRAINERS)}; or package.module:Class",
-        )
+    check_trainer(name)
+    module_name, _, class_name = TRAINERS.get(name, name).partition(":")
     try:
         found = getattr(import_module(module_name), class_name)
     except (ModuleNotFoundError, AttributeError) as error:
         raise OrchError(
             f"trainer {name!r} cannot be loaded: {error}",
-            where="recipe.trainer",
+            where="trainer",
             mend="check the module path and the class name, and that the package is installed",
         ) from error
     instance: Trainer = found()
     return instance
+
+
+def check_trainer(name: str) -> None:
+    """Raise OrchError unless `name` is a known trainer or spelled `package.module:Class`; imports nothing."""
+    if name in TRAINERS or name.partition(":")[2]:
+        return
+    near = get_close_matches(name, TRAINERS, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise OrchError(
+        f"unknown trainer {name!r}",
+        where="trainer",
+        mend=f"{hint}known: {', '.join(TRAINERS)}; or package.module:Class",
+    )
