@@ -23,30 +23,14 @@ from orchestrator.store import Store
 from orchestrator.supervisor import WorkerSettings
 from orchestrator.sweep import stop_file
 from orchestrator.trial import EvalSettings, PlannedTrial, Trial
-from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection, TrainJob, TrainResult
+from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection
 
 CONCURRENCY = 2
 
 
-class NoopTrainer:
-    """Finishes at once."""
-
-    def train(self, job: TrainJob) -> TrainResult:
-        """Do nothing, successfully."""
-        return TrainResult(
-            is_finished=True,
-            step=job.recipe.steps,
-            model_folder=job.model_folder,
-            metrics={},
-            phase_seconds={},
-            peak_memory_mb=0.0,
-            num_parameters=0,
-        )
-
-
 def planned(seed: int, model: Path) -> PlannedTrial:
     recipe = Recipe(
-        trainer="bench_overhead:NoopTrainer",
+        trainer="noop_trainer:NoopTrainer",
         algorithm=Algorithm(name="grpo", clip_low=0.2, clip_high=0.2, loss_mean="sequence"),
         selection=Selection(method="full"),
         model=Model(path=str(model)),
