@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from eval.api import Benchmark, Problem
 from eval.benchmarks import (
@@ -48,7 +49,7 @@ _FILES = (
     math12k,
     dapo_math_17k,
 )
-_DECLARATIONS = {module.DECLARATION.name: module.DECLARATION for module in _FILES}
+_DECLARATIONS: dict[str, Declaration] = {module.DECLARATION.name: module.DECLARATION for module in _FILES}
 _GENERATED = ("arithmetic", "arithmetic_train")
 
 NAMES: tuple[str, ...] = (*_DECLARATIONS, *_GENERATED)
@@ -216,23 +217,28 @@ def _is_path(name: str) -> bool:
 
 
 def _generated(name: str) -> Declaration:
-    from eval.benchmarks import arithmetic
+    from eval.benchmarks.arithmetic import COUNTS, DIGESTS
 
-    split = "train" if name.endswith("_train") else "test"
+    split = _split(name)
     return Declaration(
         name=name,
         purpose="training" if split == "train" else "evaluation",
         file="",
-        count=arithmetic.COUNTS[split],
-        digest=arithmetic.DIGESTS[split],
+        count=COUNTS[split],
+        digest=DIGESTS[split],
         kind="integer",
         licence="Apache-2.0 (generated)",
         template="chat",
         max_new_tokens=96,
+        note="two-digit additions, generated",
     )
 
 
 def _generated_problems(name: str) -> tuple[Problem, ...]:
-    from eval.benchmarks import arithmetic
+    from eval.benchmarks.arithmetic import problems
 
-    return arithmetic.problems("train" if name.endswith("_train") else "test")
+    return problems(_split(name))
+
+
+def _split(name: str) -> Literal["train", "test"]:
+    return "train" if name.endswith("_train") else "test"
