@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from eval.api import Benchmark, Problem
 from eval.benchmarks import (
@@ -137,7 +137,7 @@ def read_problems(declaration: Declaration, file: Path) -> tuple[Problem, ...]:
     """
     return tuple(
         problem_of_row(row, name=declaration.name, index=index, kind=declaration.kind, where=where)
-        for index, (row, where) in enumerate(_rows(file))
+        for index, (row, where) in enumerate(rows_of_file(file))
     )
 
 
@@ -178,14 +178,19 @@ def _load_declared(declaration: Declaration, data_folder: Path | None) -> Benchm
 def _load_user_file(file: Path) -> Benchmark:
     problems = tuple(
         problem_of_row(row, name=file.stem, index=index, kind="expression", where=where)
-        for index, (row, where) in enumerate(_rows(file))
+        for index, (row, where) in enumerate(rows_of_file(file))
     )
     if not problems:
         raise DataError("the file holds no rows", where=str(file))
     return Benchmark(name=file.stem, problems=problems, digest=_hash_of_file(file))
 
 
-def _rows(file: Path) -> Iterator[tuple[dict[str, object], str]]:
+def rows_of_file(file: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield the JSON objects of a jsonl file, each with `file:line` for messages.
+
+    Raises:
+        DataError: the file cannot be read, or a line is not a JSON object.
+    """
     try:
         with file.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
@@ -195,7 +200,7 @@ def _rows(file: Path) -> Iterator[tuple[dict[str, object], str]]:
         raise DataError(f"cannot read the file: {error.strerror}", where=str(file)) from error
 
 
-def _parse_row(line: bytes, where: str) -> dict[str, object]:
+def _parse_row(line: bytes, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line.decode())
     except (UnicodeDecodeError, json.JSONDecodeError) as error:

@@ -19,7 +19,7 @@ from eval.grading.extract import extract
 from eval.grading.pool import Verdict, shared_pool
 from eval.grading.version import grader_version
 
-__all__ = ["grade", "grade_answer", "grade_async", "grade_many", "grader_version"]
+__all__ = ["grade", "grade_answer", "grade_answer_async", "grade_async", "grade_many", "grader_version"]
 
 
 def grade(response: str, problem: Problem) -> Grade:
@@ -29,7 +29,12 @@ def grade(response: str, problem: Problem) -> Grade:
 
 def grade_answer(answer: str, problem: Problem) -> Grade:
     """Grade a bare answer, without looking for a box."""
-    return _grade_answer(answer.strip(), problem, perf_counter()).result()
+    return grade_answer_async(answer, problem).result()
+
+
+def grade_answer_async(answer: str, problem: Problem) -> Future[Grade]:
+    """Grade a bare answer without waiting."""
+    return _grade_answer(answer.strip(), problem, perf_counter())
 
 
 def grade_many(pairs: Iterable[tuple[str, Problem]]) -> list[Grade]:
