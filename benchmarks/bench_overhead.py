@@ -18,10 +18,9 @@ from orchestrator.identity import hash_of
 from orchestrator.plan import Plan
 from orchestrator.record import Status
 from orchestrator.schedulers.ray_tune import ENVIRONMENT, RayTuneScheduler
-from orchestrator.stop import StopSignal
+from orchestrator.stop import StopSignal, stop_file
 from orchestrator.store import Store
 from orchestrator.supervisor import WorkerSettings
-from orchestrator.sweep import stop_file
 from orchestrator.trial import EvalSettings, PlannedTrial, Trial
 from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection
 
@@ -63,7 +62,7 @@ def time_orch(num_trials: int, root: Path) -> float:
     entries = tuple(planned(seed, model) for seed in range(num_trials))
     plan = Plan(experiment="bench", file="", axes=(), entries=entries, config={}, digest="-")
     store.save_sweep(plan)
-    stop = StopSignal(stop_file(store, "bench"))
+    stop = StopSignal(stop_file(store.root, "bench"))
     settings = WorkerSettings(
         store_root=store.root,
         experiment="bench",
@@ -71,6 +70,7 @@ def time_orch(num_trials: int, root: Path) -> float:
         data_folder=None,
         argv=("bench",),
         stop_file=stop.path,
+        working_folder=root,
     )
     started = time.perf_counter()
     RayTuneScheduler(address=None, max_concurrent=CONCURRENCY).run(entries, settings, stop)

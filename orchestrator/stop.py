@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ class StopSignal:
         """`time.monotonic()` of the first request."""
         self._is_forced = threading.Event()
         self._requested = threading.Event()
-        path.unlink(missing_ok=True)
+        self.close()
 
     @property
     def is_requested(self) -> bool:
@@ -59,6 +60,11 @@ class StopSignal:
         """Remove the file."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
+
+
+def stop_file(runs: Path, experiment: str) -> Path:
+    """Where this driver, and no other, asks the supervisors of its trials to stop."""
+    return runs / "sweeps" / f".{experiment}.{socket.gethostname()}.{os.getpid()}.stop"
 
 
 def read_request(path: Path) -> tuple[bool, bool]:

@@ -18,13 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from orchestrator.errors import StoreError
-from orchestrator.provenance import now
-from orchestrator.record import Failure, Outcome, new_record
+from orchestrator.provenance import collect, now
+from orchestrator.record import Attempt, Failure, Outcome, RunRecord, Status, new_record
 from orchestrator.stop import GRACE_S, read_request
 from orchestrator.store import Store
 from orchestrator.trial import PlannedTrial
-from orchestrator.worker import LOCKED
+from orchestrator.worker import DONE, FAILED, LOCKED, REFUSED, STOPPED
 
 _POLL_S = 0.2
 _POST_MORTEM_LOCK_S = 20.0
@@ -40,6 +39,8 @@ class WorkerSettings:
     data_folder: Path | None
     argv: tuple[str, ...]
     stop_file: Path
+    working_folder: Path
+    """Where relative paths in recipes begin: the driver's own."""
     grace_s: float = GRACE_S
 
 
@@ -55,6 +56,7 @@ def supervise(planned: PlannedTrial, settings: WorkerSettings) -> int:
         process = subprocess.Popen(
             _command(planned.trial.id, settings),
             env=_environment(planned),
+            cwd=settings.working_folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -64,7 +66,7 @@ def supervise(planned: PlannedTrial, settings: WorkerSettings) -> int:
             was_stopped = _wait(process, settings)
         finally:
             _kill_group(process)
-        if process.returncode not in (0, LOCKED):
+        if process.returncode not in (DONE, FAILED, STOPPED, LOCKED):
             _record_death(planned, settings, process.returncode, _text(output), was_stopped=was_stopped)
     return process.returncode
 
@@ -115,33 +117,43 @@ def _text(output: IO[bytes]) -> tuple[str, ...]:
 def _record_death(
     planned: PlannedTrial, settings: WorkerSettings, code: int, output: Sequence[str], *, was_stopped: bool
 ) -> None:
-    """If the worker ended without closing its attempt, or before it had one, say so in the record."""
+    """Say in the record what the worker could not: that it died at work, or before it had begun."""
     store = Store(settings.store_root)
     trial_id = planned.trial.id
     with store.lock(trial_id, timeout_s=_POST_MORTEM_LOCK_S):
         record = store.find(trial_id) or new_record(planned.trial, at=now())
-        last = record.attempts[-1] if record.attempts else None
-        if last is not None and last.outcome is Outcome.RUNNING:
-            failure = None if was_stopped else _failure(code, store.log_tail(trial_id, last.number) or output)
-            store.write(record.with_death(outcome=_outcome(was_stopped), failure=failure, at=now()))
-        elif output:
-            raise StoreError(
-                f"the process of trial {trial_id} did not start: {' / '.join(output[-3:])}",
-                where=str(store.trial_folder(trial_id)),
-                mend="mend what it says and run the same command again",
-            )
+        is_open = bool(record.attempts) and record.attempts[-1].outcome is Outcome.RUNNING
+        if was_stopped and not is_open:
+            return
+        if not is_open:
+            record = record.with_attempt(_empty_attempt(planned, record, settings), status=Status.RUNNING, at=now())
+        if was_stopped:
+            record = record.with_death(outcome=Outcome.INTERRUPTED, failure=None, at=now())
+        else:
+            log_tail = store.log_tail(trial_id, record.attempts[-1].number) if is_open else output
+            record = record.with_death(outcome=Outcome.FAILED, failure=_failure(code, log_tail, output), at=now())
+        store.write(record)
 
 
-def _outcome(was_stopped: bool) -> Outcome:
-    return Outcome.INTERRUPTED if was_stopped else Outcome.FAILED
+def _empty_attempt(planned: PlannedTrial, record: RunRecord, settings: WorkerSettings) -> Attempt:
+    """The attempt of a worker that did not get as far as making one."""
+    return Attempt(
+        number=max((attempt.number for attempt in record.attempts), default=0) + 1,
+        started_at=now(),
+        seed=planned.trial.seed,
+        data_digest=planned.trial.data_digest,
+        provenance=collect(settings.argv),
+        phase_seconds={},
+    )
 
 
-def _failure(code: int, log_tail: Sequence[str]) -> Failure:
-    if code >= 0:
-        message = f"the trial's process ended with status {code} and without a word"
+def _failure(code: int, log_tail: Sequence[str], output: Sequence[str]) -> Failure:
+    if code == REFUSED:
+        message = "\n".join(output) or "the trial's process did not start, and did not say why"
+    elif code >= 0:
+        message = f"the trial's process ended with status {code}: {log_tail[-1] if log_tail else 'without a word'}"
     else:
-        name = signal.Signals(-code).name
-        message = f"the trial's process was killed by {name}"
+        message = f"the trial's process was killed by {signal.Signals(-code).name}"
         if -code == signal.SIGKILL:
             message += "; on Linux mostly for lack of memory (`dmesg | grep -i oom` tells)"
     return Failure(kind="ProcessDied", message=message, log_tail=tuple(log_tail))

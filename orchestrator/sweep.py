@@ -17,14 +17,12 @@ from pathlib import Path
 from orchestrator.errors import PlanError
 from orchestrator.plan import Plan
 from orchestrator.prepare import prepare_models
-from orchestrator.record import Status
 from orchestrator.schedulers.api import Scheduler
 from orchestrator.stop import StopSignal
 from orchestrator.store import Store
 from orchestrator.supervisor import WorkerSettings
 from orchestrator.trial import PlannedTrial
 from orchestrator.view import SweepView, TrialRow, count_states
-from orchestrator.wanted import is_complete
 
 log = logging.getLogger(__name__)
 
@@ -73,15 +71,13 @@ class SweepOutcome:
         return 3 if self.unfinished else 0
 
 
-def unfinished_trials(
-    trials: Sequence[PlannedTrial], store: Store, *, data_folder: Path | None
-) -> tuple[PlannedTrial, ...]:
+def unfinished_trials(view: SweepView) -> tuple[PlannedTrial, ...]:
     """The trials with something missing, in the plan's order; imports nothing heavy.
 
     Raises:
-        StoreError: a record does not read. DataError: a benchmark is unknown or missing.
+        StoreError: a record does not read.
     """
-    return tuple(planned for planned in trials if not _is_done(planned, store, data_folder))
+    return tuple(planned for planned, row in zip(view.trials, view.rows(), strict=True) if row.state != "done")
 
 
 def run_sweep(
@@ -110,15 +106,16 @@ def run_sweep(
         PlanError: a trial that cannot run here. ModelError: a model that cannot be had.
     """
     check_supported(plan.entries)
-    store.check_writable()
-    with store.sweep_lock(plan.experiment):
-        if store.sweep_digest(plan.experiment) != plan.digest:
-            store.save_sweep(plan)
-        missing = unfinished_trials(plan.entries, store, data_folder=settings.data_folder)
-        if missing:
-            with around or nullcontext():
-                _run_missing(plan, missing, store, settings, open_scheduler, stop, on_event)
     view = SweepView(store, plan.entries, data_folder=settings.data_folder)
+    missing = unfinished_trials(view)
+    if missing or store.sweep_digest(plan.experiment) != plan.digest:
+        store.check_writable()
+        with store.sweep_lock(plan.experiment):
+            store.save_sweep(plan)
+            missing = unfinished_trials(view)
+            if missing:
+                with around or nullcontext():
+                    _run_missing(plan, missing, store, settings, open_scheduler, stop, on_event)
     return SweepOutcome(
         experiment=plan.experiment, rows=view.rows(), num_started=len(missing), was_stopped=stop.is_requested
     )
@@ -139,11 +136,6 @@ def check_supported(trials: Sequence[PlannedTrial]) -> None:
             )
 
 
-def stop_file(store: Store, experiment: str) -> Path:
-    """Where a driver asks its trials' supervisors to stop."""
-    return store.root / "sweeps" / f".{experiment}.stop"
-
-
 def _run_missing(
     plan: Plan,
     missing: tuple[PlannedTrial, ...],
@@ -162,35 +154,22 @@ def _run_missing(
         data_folder=settings.data_folder.resolve() if settings.data_folder else None,
         argv=settings.argv,
         stop_file=stop.path.resolve(),
+        working_folder=Path.cwd(),
     )
     left = missing
     while left and not stop.is_requested:
         open_scheduler().run(left, workers, stop)
-        held = _held_by_others(left, store, settings.data_folder)
+        held = tuple(planned for planned in left if store.is_locked(planned.trial.id))
         if held:
             on_event(f"waiting for {len(held)} trials that other processes are running")
-        left = _wait_for_others(held, store, settings.data_folder, stop)
+            _wait_until_free(held, store, stop)
+        left = unfinished_trials(SweepView(store, held, data_folder=settings.data_folder))
 
 
-def _held_by_others(trials: Sequence[PlannedTrial], store: Store, data_folder: Path | None) -> tuple[PlannedTrial, ...]:
-    return tuple(
-        planned for planned in trials if store.is_locked(planned.trial.id) and not _is_done(planned, store, data_folder)
-    )
-
-
-def _wait_for_others(
-    held: tuple[PlannedTrial, ...], store: Store, data_folder: Path | None, stop: StopSignal
-) -> tuple[PlannedTrial, ...]:
-    """Wait until nobody holds these trials, then return those that are still unfinished."""
+def _wait_until_free(held: Sequence[PlannedTrial], store: Store, stop: StopSignal) -> None:
     while any(store.is_locked(planned.trial.id) for planned in held):
         if stop.wait(_POLL_HELD_S):
-            return ()
-    return unfinished_trials(held, store, data_folder=data_folder)
-
-
-def _is_done(planned: PlannedTrial, store: Store, data_folder: Path | None) -> bool:
-    record = store.find(planned.trial.id)
-    return record is not None and record.status is Status.DONE and is_complete(record, planned, data_folder=data_folder)
+            return
 
 
 def summary_line(rows: Sequence[TrialRow]) -> str:

@@ -48,7 +48,8 @@ class SweepView:
 
     def __init__(self, store: Store, trials: Sequence[PlannedTrial], *, data_folder: Path | None) -> None:
         """Nothing is read yet."""
-        self._store, self._trials, self._data_folder = store, trials, data_folder
+        self.trials = tuple(trials)
+        self._store, self._data_folder = store, data_folder
         self._seen: dict[str, tuple[tuple[int, int], TrialRow]] = {}
 
     def rows(self) -> tuple[TrialRow, ...]:
@@ -57,7 +58,7 @@ class SweepView:
         Raises:
             StoreError: a record does not read.
         """
-        return tuple(self._row(planned) for planned in self._trials)
+        return tuple(self._row(planned) for planned in self.trials)
 
     def _row(self, planned: PlannedTrial) -> TrialRow:
         trial_id = planned.trial.id

@@ -1,7 +1,7 @@
 """One trial in its own process: `python -m orchestrator.worker --store RUNS --sweep NAME --trial ID`.
 
-Started by a supervisor in a process group of its own. Exit status: 0 done, 1 failed (the record says why), 2 not
-even started (stderr says why), 3 stopped on request, 4 another process holds the trial.
+Started by a supervisor in a process group of its own. Its exit status is one of the constants below; anything else
+is the death of the process.
 """
 
 from __future__ import annotations
@@ -21,8 +21,15 @@ from orchestrator.errors import OrchError
 from orchestrator.stop import GRACE_S, exit_with_parent
 from orchestrator.store import Store, TrialLocked
 
-DONE, FAILED, REFUSED, STOPPED, LOCKED = range(5)
-
+DONE = 0
+FAILED = 10
+"""The record says why."""
+STOPPED = 11
+"""On request; resumable."""
+LOCKED = 12
+"""Another process is at work on the trial."""
+REFUSED = 13
+"""Did not start, or could not write its record; standard error says why."""
 _LOCK_TIMEOUT_S = 5.0
 
 

@@ -90,13 +90,13 @@ def _run(plan: Plan, runs: Store, choice: _Choice) -> SweepOutcome:
     from orchestrator.provenance import masked
     from orchestrator.schedulers import open_scheduler
     from orchestrator.schedulers.api import Scheduler
-    from orchestrator.stop import StopSignal, stop_on_signals
-    from orchestrator.sweep import SweepSettings, run_sweep, stop_file
+    from orchestrator.stop import StopSignal, stop_file, stop_on_signals
+    from orchestrator.sweep import SweepSettings, run_sweep
 
     def scheduler() -> Scheduler:
         return open_scheduler(choice.scheduler, address=choice.address, max_concurrent=choice.max_concurrent)
 
-    stop = StopSignal(stop_file(runs, plan.experiment))
+    stop = StopSignal(stop_file(runs.root, plan.experiment))
     with open_display(on_stderr=choice.is_json) as display, stop_on_signals(stop):
         try:
             return run_sweep(
@@ -219,9 +219,10 @@ def _print_missing(plan: Plan, runs: Store, data_folder: Path | None, *, as_json
     import json
 
     from orchestrator.sweep import check_supported, unfinished_trials
+    from orchestrator.view import SweepView
 
     check_supported(plan.entries)
-    missing = unfinished_trials(plan.entries, runs, data_folder=data_folder)
+    missing = unfinished_trials(SweepView(runs, plan.entries, data_folder=data_folder))
     if as_json:
         payload = {"experiment": plan.experiment, "num_trials": len(plan.entries)}
         trials = [{"id": one.trial.id, "label": one.label} for one in missing]

@@ -14,6 +14,10 @@ from orchestrator.trial import PlannedTrial
 log = logging.getLogger(__name__)
 
 
+_LOCK_TIMEOUT_S = 2.0
+"""Longer than any look at a lock, shorter than any work under it."""
+
+
 class InlineScheduler:
     """No processes, no threads: a breakpoint in a trainer works."""
 
@@ -24,6 +28,7 @@ class InlineScheduler:
             data_folder=settings.data_folder,
             argv=settings.argv,
             should_stop=lambda: stop.is_requested,
+            lock_timeout_s=_LOCK_TIMEOUT_S,
         )
         for planned in trials:
             if stop.is_requested:

@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -12,8 +13,8 @@ from lab import Lab
 from orchestrator.errors import PlanError, StoreError
 from orchestrator.record import Outcome, Status
 from orchestrator.schedulers import SchedulerName
-from orchestrator.stop import StopSignal
-from orchestrator.sweep import stop_file, summary_line
+from orchestrator.stop import StopSignal, stop_file
+from orchestrator.sweep import summary_line
 
 
 def wait_until(is_so: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
@@ -83,12 +84,24 @@ def test_a_second_driver_of_a_sweep_is_refused(lab: Lab) -> None:
 
 def test_a_stop_request_ends_the_sweep_with_130_and_it_resumes(lab: Lab) -> None:
     plan = lab.plan([0, 1])
-    stop = StopSignal(stop_file(lab.store, "test"))
+    stop = StopSignal(stop_file(lab.store.root, "test"))
     stop.request()
     outcome = lab.sweep(plan, stop=stop)
     assert outcome.exit_code == 130
     assert [row.state for row in outcome.rows] == ["waiting", "waiting"]
     assert lab.sweep(plan).exit_code == 0
+
+
+def test_nothing_to_do_needs_no_permission_to_write(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = lab.plan([None, 0])
+    lab.sweep(plan)
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("something was written")
+
+    monkeypatch.setattr("orchestrator.store.write_atomically", refuse)
+    monkeypatch.setattr("orchestrator.store.Store.check_writable", refuse)
+    assert lab.sweep(plan).num_started == 0
 
 
 def test_trials_over_several_nodes_are_refused(lab: Lab) -> None:
@@ -104,7 +117,9 @@ def start_driver(
 ) -> subprocess.Popen[bytes]:
     command = lab.driver_command(lab.plan(seeds), scheduler)
     with (lab.root / "driver.log").open("ab") as log:
-        return subprocess.Popen(command, env=lab.environment(**environment), stdout=log, stderr=log)
+        return subprocess.Popen(
+            command, env=lab.environment(**environment), stdout=log, stderr=log, start_new_session=True
+        )
 
 
 def num_metrics(lab: Lab) -> int:
@@ -150,7 +165,7 @@ def test_interrupting_a_ray_driver_checkpoints_its_trials_and_exits_130(lab: Lab
     lab.steps, lab.checkpoint_every = 500, 1000
     driver = start_driver(lab, [0, 1], "ray_tune", FAKE_STEP_S="0.02")
     wait_until(lambda: num_metrics(lab) >= 20)
-    driver.send_signal(signal.SIGINT)
+    os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: Ray's own processes get it too
     assert driver.wait(60) == 130, (lab.root / "driver.log").read_text()
     assert processes_of(lab) == []
     records = [record for record in lab.store.list() if record.attempts]

@@ -4,13 +4,13 @@ import sys
 from pathlib import Path
 
 from orchestrator.schedulers import open_scheduler
-from orchestrator.stop import StopSignal, stop_on_signals
+from orchestrator.stop import StopSignal, stop_file, stop_on_signals
 from orchestrator.store import Store
-from orchestrator.sweep import SweepSettings, run_sweep, stop_file
+from orchestrator.sweep import SweepSettings, run_sweep
 
 if __name__ == "__main__":
     store, experiment, scheduler = Store(Path(sys.argv[1])), sys.argv[2], sys.argv[3]
-    stop = StopSignal(stop_file(store, experiment))
+    stop = StopSignal(stop_file(store.root, experiment))
     with stop_on_signals(stop):
         outcome = run_sweep(
             store.read_sweep(experiment),

@@ -29,7 +29,7 @@ class FakeTrainer:
         (job.checkpoint_folder).mkdir(parents=True, exist_ok=True)
         with (job.attempt_folder / "metrics.jsonl").open("a") as file:
             while step < job.recipe.steps:
-                if job.should_stop():
+                if job.should_stop() and "FAKE_DEAF" not in os.environ:
                     self._checkpoint(job, step, state)
                     return self._result(job, step, metrics, is_finished=False)
                 job.on_phase("sample", step)
@@ -48,6 +48,7 @@ class FakeTrainer:
         folder = job.checkpoint_folder / "policy"
         folder.mkdir(exist_ok=True)
         (folder / "state.json").write_text(json.dumps({"state": state}))
+        print(f"threads: {os.environ.get('OMP_NUM_THREADS')}, gpus: {os.environ.get('CUDA_VISIBLE_DEVICES')!r}")
         print(f"trained seed {job.seed} to {state}")
         return self._result(job, step, metrics, is_finished=True)
 

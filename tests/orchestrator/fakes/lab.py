@@ -13,9 +13,9 @@ from orchestrator.identity import hash_of
 from orchestrator.plan import Plan
 from orchestrator.run import RunContext
 from orchestrator.schedulers import SchedulerName, open_scheduler
-from orchestrator.stop import StopSignal
+from orchestrator.stop import StopSignal, stop_file
 from orchestrator.store import Store
-from orchestrator.sweep import SweepOutcome, SweepSettings, run_sweep, stop_file
+from orchestrator.sweep import SweepOutcome, SweepSettings, run_sweep
 from orchestrator.trial import EvalSettings, PlannedTrial, Trial
 from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection
 
@@ -102,7 +102,7 @@ class Lab:
             self.store,
             settings=SweepSettings(cache_folder=self.root / "models", data_folder=None, argv=("orch", "test")),
             open_scheduler=lambda: open_scheduler(scheduler, address=None, max_concurrent=None),
-            stop=stop or StopSignal(stop_file(self.store, plan.experiment)),
+            stop=stop or StopSignal(stop_file(self.store.root, plan.experiment)),
             on_event=lambda line: print("event:", line),
         )
 

@@ -1,0 +1,152 @@
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from lab import Lab
+
+from orchestrator.record import Outcome, Status
+from orchestrator.stop import StopSignal, read_request
+from orchestrator.supervisor import WorkerSettings, supervise
+from orchestrator.worker import DONE, FAILED, LOCKED, REFUSED, STOPPED
+
+
+@pytest.fixture
+def settings(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> WorkerSettings:
+    """A kept plan of two trials, and the fakes on the workers' path."""
+    for name, value in lab.environment().items():
+        monkeypatch.setenv(name, value)
+    lab.store.save_sweep(lab.plan([0, 1]))
+    return WorkerSettings(
+        store_root=lab.store.root,
+        experiment="test",
+        cache_folder=lab.root / "models",
+        data_folder=None,
+        argv=("orch", "sweep", "--flag"),
+        stop_file=lab.root / "stop",
+        working_folder=lab.root,
+        grace_s=5.0,
+    )
+
+
+def test_a_worker_brings_a_trial_to_its_end_and_logs_to_its_file(lab: Lab, settings: WorkerSettings) -> None:
+    planned = lab.planned(0)
+    assert supervise(planned, settings) == DONE
+    record = lab.store.read(planned.trial.id)
+    assert record.status is Status.DONE
+    assert record.attempts[0].provenance.argv == ("orch", "sweep", "--flag")
+    log = lab.store.log_file(planned.trial.id, 1).read_text()
+    assert "trained seed 0" in log
+    assert f"{planned.trial.id} attempt 1 ends: done" in log
+    assert supervise(planned, settings) == DONE
+    assert len(lab.store.read(planned.trial.id).attempts) == 1
+
+
+def test_a_failure_in_the_trial_is_the_workers_own_to_record(
+    lab: Lab, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_FAIL", "0@3")
+    assert supervise(lab.planned(0), settings) == FAILED
+    failure = lab.store.read(lab.planned(0).trial.id).failure
+    assert failure is not None
+    assert failure.kind == "RuntimeError"
+    assert failure.log_tail[-1] == "RuntimeError: asked to fail at step 3"
+
+
+def test_a_trial_that_another_process_holds_is_left_to_it(lab: Lab, settings: WorkerSettings) -> None:
+    with lab.store.lock(lab.planned(0).trial.id):
+        assert supervise(lab.planned(0), settings) == LOCKED
+    assert lab.store.find(lab.planned(0).trial.id) is None
+
+
+def test_a_worker_that_cannot_begin_is_recorded_with_its_reason(lab: Lab, settings: WorkerSettings) -> None:
+    stranger = lab.planned(7)
+    assert supervise(stranger, settings) == REFUSED
+    record = lab.store.read(stranger.trial.id)
+    assert record.status is Status.FAILED
+    assert record.failure is not None
+    assert "is not in the plan of test" in record.failure.message
+
+
+def test_a_worker_that_dies_before_its_first_line_is_recorded(
+    lab: Lab, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = lab.root / "broken" / "orchestrator"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise SystemError('a broken installation')")
+    monkeypatch.setenv("PYTHONPATH", str(broken.parent))
+    assert supervise(lab.planned(0), settings) == 1
+    failure = lab.store.read(lab.planned(0).trial.id).failure
+    assert failure is not None
+    assert "ended with status 1" in failure.message
+    assert "a broken installation" in failure.log_tail[-1]
+
+
+def run_and_stop(lab: Lab, settings: WorkerSettings, *, num_requests: int) -> int:
+    """Supervise a slow trial, and ask it to stop once it has made some steps."""
+    status: list[int] = []
+    thread = threading.Thread(target=lambda: status.append(supervise(lab.planned(0), settings)))
+    thread.start()
+    deadline = time.monotonic() + 30
+    while len(lab.store.metrics(lab.planned(0).trial.id)) < 3:
+        assert time.monotonic() < deadline, "the trial does not start"
+        time.sleep(0.02)
+    stop = StopSignal(settings.stop_file)
+    for _ in range(num_requests):
+        stop.request()
+    thread.join(30)
+    return status[0]
+
+
+def test_a_stop_request_lets_the_worker_write_its_checkpoint(
+    lab: Lab, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.steps, lab.checkpoint_every = 5000, 10_000
+    lab.store.save_sweep(lab.plan([0]))
+    monkeypatch.setenv("FAKE_STEP_S", "0.01")
+    assert run_and_stop(lab, settings, num_requests=1) == STOPPED
+    assert lab.store.read(lab.planned(0).trial.id).status is Status.STOPPED
+    assert (lab.store.checkpoint_folder(lab.planned(0).trial.id) / "latest.json").exists()
+
+
+@pytest.mark.parametrize("num_requests", [1, 2])
+def test_a_worker_that_does_not_listen_is_killed(
+    lab: Lab, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch, num_requests: int
+) -> None:
+    lab.steps, lab.checkpoint_every = 5000, 10_000
+    lab.store.save_sweep(lab.plan([0]))
+    monkeypatch.setenv("FAKE_STEP_S", "0.01")
+    monkeypatch.setenv("FAKE_DEAF", "1")
+    patience_s = 0.5 if num_requests == 1 else 60.0
+    started = time.monotonic()
+    status = run_and_stop(lab, replace(settings, grace_s=patience_s), num_requests=num_requests)
+    assert status == -signal.SIGKILL
+    assert time.monotonic() - started < 20.0
+    record = lab.store.read(lab.planned(0).trial.id)
+    assert (record.status, record.attempts[-1].outcome) == (Status.STOPPED, Outcome.INTERRUPTED)
+
+
+def test_nothing_starts_after_a_stop_request(lab: Lab, settings: WorkerSettings) -> None:
+    StopSignal(settings.stop_file).request()
+    assert supervise(lab.planned(0), settings) == -signal.SIGTERM
+    assert lab.store.trial_ids() == ()
+
+
+def test_a_second_request_is_a_forced_one_and_closing_takes_it_back(tmp_path: Path) -> None:
+    stop = StopSignal(tmp_path / "sweeps" / "stop")
+    assert read_request(stop.path) == (False, False)
+    stop.request()
+    assert (stop.is_requested, stop.is_forced, read_request(stop.path)) == (True, False, (True, False))
+    stop.request()
+    assert (stop.is_forced, read_request(stop.path)) == (True, (True, True))
+    stop.close()
+    assert read_request(stop.path) == (False, False)
+
+
+def test_a_worker_uses_the_threads_that_were_booked(lab: Lab, settings: WorkerSettings) -> None:
+    lab.num_cpus = 3
+    lab.store.save_sweep(lab.plan([0]))
+    assert supervise(lab.planned(0), settings) == DONE
+    assert "threads: 3, gpus: ''" in lab.store.log_file(lab.planned(0).trial.id, 1).read_text()
