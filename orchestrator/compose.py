@@ -1,159 +1,219 @@
-"""An experiment file and its groups composed by Hydra into plain values: once per combination of group choices.
+"""Experiment files to plain dictionaries through Hydra's compose API: groups are folders of YAML found by path.
 
-Groups (`algorithm/grpo.yaml`) are looked for beside the experiment file, then in orch's own `experiments/`, so a
-user's folder needs only what it changes.
+The experiment's own folder comes first, the `experiments/` of this repository after it. Hydra takes tens of
+milliseconds a composition, so a combination of group choices is composed once, and where the files chosen are plain
+(they pull in no others) each choice is composed once instead of each combination.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Mapping
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from orchestrator.errors import SpecError
-from orchestrator.schema import GROUPS, PLAIN_KEYS, Misfit, check_keys, unknown_name
+from orchestrator.schema import GROUPS, unknown_name
 
-OWN_FOLDER = Path(__file__).parents[1] / "experiments"
-Values = dict[str, Any]
+PACKAGED = Path(__file__).resolve().parents[1] / "experiments"
+"""The experiments of this repository; absent where only the packages are installed."""
+_PULLS_IN_OTHERS = re.compile(r"^(defaults\s*:|#\s*@package)", re.MULTILINE)
+
+Config = dict[str, Any]
 
 
 class Composer:
-    """Composes one experiment file under varying group choices; each combination is composed once."""
+    """Composes one experiment file with different group choices."""
 
     def __init__(self, file: Path) -> None:
-        """Read the file's defaults list.
+        """Compose the experiment as it stands.
 
         Raises:
-            SpecError: the file is missing or is no YAML, or its defaults name something that is not there.
+            SpecError: no such file, not YAML, or a group or choice that does not exist.
         """
+        check_file(file)
         self.file = file
-        self.folders = [file.parent.resolve(), *([OWN_FOLDER] if OWN_FOLDER.is_dir() else [])]
-        self._text = _read(file)
-        self.defaults = self._defaults()
-        self._composed: dict[tuple[tuple[str, str], ...], Values] = {}
-
-    def values(self, choices: Mapping[str, str]) -> Values:
-        """The composed plain values with these group choices instead of the file's; a copy of its own.
-
-        Raises:
-            Misfit: an unknown choice, group or key.
-        """
-        for group, choice in choices.items():
-            self.check_choice(group, choice)
-        key = tuple(sorted(choices.items()))
-        if key not in self._composed:
-            self._composed[key] = self._compose(choices)
-        return copy.deepcopy(self._composed[key])
-
-    def check_choice(self, group: str, choice: object) -> None:
-        """Raise Misfit unless `choice` is a file of the group."""
-        known = self.choices(group)
-        if choice not in known:
-            raise unknown_name(group, str(choice), known, where=group)
+        self._folders = [folder for folder in (file.resolve().parent, PACKAGED) if folder.is_dir()]
+        self._cache: dict[tuple[tuple[str, str], ...], Config] = {}
+        with_hydra = self._run_hydra([])
+        self._default_choices: dict[str, str] = {
+            group: choice for group, choice in with_hydra.pop("hydra")["runtime"]["choices"].items() if group in GROUPS
+        }
+        self._cache[()] = with_hydra
 
     def choices(self, group: str) -> list[str]:
-        """Names of a group's files."""
-        return sorted({path.stem for folder in self.folders for path in (folder / group).glob("*.yaml")})
+        """Names of the files of a group."""
+        found = {
+            path.relative_to(folder / group).with_suffix("").as_posix()
+            for folder in self._folders
+            for path in (folder / group).rglob("*.yaml")
+        }
+        return sorted(found)
 
-    def _defaults(self) -> dict[str, str]:
-        listed = self._text.get("defaults") or []
-        if not isinstance(listed, list):
-            raise Misfit("defaults is no list", where="defaults", mend="write `defaults: [{algorithm: grpo}, …]`")
-        chosen: dict[str, str] = {}
-        for entry in listed:
-            if entry == "_self_":
-                continue
-            if not isinstance(entry, Mapping) or len(entry) != 1:
-                raise Misfit(f"defaults has {entry!r}", where="defaults", mend="write each entry as `- group: choice`")
-            ((group, choice),) = entry.items()
-            if group not in GROUPS:
-                raise unknown_name("group", str(group), list(GROUPS), where="defaults")
-            self.check_choice(group, choice)
-            chosen[group] = choice
-        return chosen
+    def choice(self, group: str, chosen: Mapping[str, str]) -> str | None:
+        """The file of a group that is in force under some choices."""
+        return chosen.get(group) or self._default_choices.get(group)
 
-    def _compose(self, choices: Mapping[str, str]) -> Values:
-        from hydra import compose, initialize_config_dir
-        from hydra.errors import HydraException
-        from omegaconf import OmegaConf
-        from omegaconf.errors import OmegaConfBaseException
+    def file_of(self, group: str, choice: str) -> Path | None:
+        """Where the file of a choice lies."""
+        places = [folder / group / f"{choice}.yaml" for folder in self._folders]
+        return next((place for place in places if place.is_file()), None)
 
-        overrides = [f"{'' if group in self.defaults else '+'}{group}={choice}" for group, choice in choices.items()]
-        search = ",".join(f"file://{folder}" for folder in self.folders[1:])
+    def check_choice(self, group: str, choice: Any, *, where: str) -> None:
+        """Raise Misfit if a group has no such file."""
+        known = self.choices(group)
+        if choice not in known:
+            raise unknown_name(group, str(choice), known, where=where)
+
+    def compose(self, chosen: Mapping[str, str]) -> Config:
+        """The experiment under some group choices, not to be changed: interpolations are left as they are.
+
+        Raises:
+            SpecError: what Hydra refuses.
+        """
+        key = tuple(sorted(chosen.items()))
+        if key not in self._cache:
+            is_plain = all(self._is_plain(group, choice) for group, choice in chosen.items())
+            self._cache[key] = self._by_section(chosen) if len(chosen) > 1 and is_plain else self._together(chosen)
+        return self._cache[key]
+
+    def _by_section(self, chosen: Mapping[str, str]) -> Config:
+        sections = {group: self.compose({group: choice})[group] for group, choice in chosen.items()}
+        return {**self._cache[()], **sections}
+
+    def _together(self, chosen: Mapping[str, str]) -> Config:
+        overrides = [
+            f"{'' if group in self._default_choices else '+'}{group}={choice}" for group, choice in chosen.items()
+        ]
+        config = self._run_hydra(overrides)
+        del config["hydra"]
+        return config
+
+    def _is_plain(self, group: str, choice: str) -> bool:
+        """Whether neither the file nor the one it replaces reaches beyond its own section."""
+        names = [choice, *([self._default_choices[group]] if group in self._default_choices else [])]
+        files = [self.file_of(group, name) for name in names]
+        return all(file is not None and not _PULLS_IN_OTHERS.search(file.read_text()) for file in files)
+
+    def _run_hydra(self, overrides: Sequence[str]) -> Config:
+        search = [f'"file://{folder}"' for folder in self._folders[1:] if folder != self._folders[0]]
+        arguments = [*overrides, *([f"hydra.searchpath=[{','.join(search)}]"] if search else [])]
+        GlobalHydra.instance().clear()
         try:
-            with initialize_config_dir(config_dir=str(self.folders[0]), version_base="1.3", job_name="orch"):
-                config = compose(self.file.stem, overrides=[*overrides, f"hydra.searchpath=[{search}]"])
-            composed = OmegaConf.to_container(config, resolve=True)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise SpecError(str(error).splitlines()[0], where=str(self.file), mend="see the Hydra defaults list") from error
-        except yaml.YAMLError as error:
-            raise _syntax_error(error, self.file) from error
-        assert isinstance(composed, dict), "an experiment file is a mapping"
-        values = {str(key): value for key, value in composed.items()}
-        _check(values)
-        return values
+            with warnings.catch_warnings(), initialize_config_dir(config_dir=str(self._folders[0]), version_base="1.3"):
+                # Without `_self_` the file's own keys win over its defaults, which is what everybody means.
+                warnings.filterwarnings("ignore", message=".*Defaults list is missing `_self_`")
+                composed = compose(self.file.stem, overrides=arguments, return_hydra_config=True)
+            choices = dict(composed.hydra.runtime.choices)
+            OmegaConf.set_struct(composed, False)
+            del composed["hydra"]
+            plain = OmegaConf.to_container(composed, resolve=False)
+        except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+            raise self._explain(error) from error
+        assert isinstance(plain, dict)
+        return {**{str(key): value for key, value in plain.items()}, "hydra": {"runtime": {"choices": choices}}}
+
+    def _explain(self, error: Exception) -> SpecError:
+        """What Hydra or YAML says, in our words, with the file and line where one is known."""
+        for cause in _chain(error):
+            if isinstance(cause, yaml.MarkedYAMLError) and cause.problem_mark is not None:
+                return _not_yaml(cause)
+            if isinstance(cause, MissingConfigException) and cause.missing_cfg_file:
+                return self._missing(cause)
+        first_lines = [str(cause).strip().splitlines()[0] for cause in _chain(error) if str(cause).strip()]
+        return SpecError(
+            f"the experiment cannot be composed: {first_lines[-1] if first_lines else type(error).__name__}",
+            where=str(self.file),
+            mend="check `defaults:` and the interpolations of the file and of the groups it names",
+        )
+
+    def _missing(self, error: MissingConfigException) -> SpecError:
+        group, _, choice = str(error.missing_cfg_file).removesuffix(".yaml").rpartition("/")
+        if not group:
+            siblings = sorted(path.stem for folder in self._folders for path in folder.glob("*.yaml"))
+            misfit = unknown_name("experiment", choice, siblings, where="defaults")
+        elif group not in GROUPS:
+            misfit = unknown_name("group", group, list(GROUPS), where="defaults")
+        else:
+            misfit = unknown_name(group, choice, self.choices(group), where=f"defaults: {group}")
+        return SpecError(misfit.what, where=f"{self.file}: {misfit.where}", mend=misfit.mend)
 
 
-def set_key(values: Values, key: str, value: Any) -> None:
-    """Set a dotted key in plain values."""
-    *path, last = key.split(".")
-    for part in path:
-        values = values.setdefault(part, {})
-    values[last] = value
+def check_file(file: Path) -> None:
+    """Raise SpecError, with the nearest names, if there is no such experiment file."""
+    if file.is_file() and file.suffix == ".yaml":
+        return
+    folder = file.parent if file.parent.is_dir() else PACKAGED
+    stems = {path.stem: path for path in sorted(folder.glob("*.yaml")) if path.is_file()}
+    close = get_close_matches(file.stem, list(stems), n=1)
+    guess = f"did you mean {stems[close[0]]}? " if close else ""
+    what = "an experiment file ends in .yaml" if file.is_file() else f"there is no experiment file {file}"
+    listed = f"in {folder}: {', '.join(stems)}" if stems else f"there are no experiment files in {folder}"
+    raise SpecError(what, where=str(file), mend=f"{guess}{listed}")
 
 
-def _check(values: Values) -> None:
-    known = [*GROUPS, *PLAIN_KEYS, "defaults"]
-    for key in values:
-        if key not in known:
-            raise unknown_name("key", key, known, where=key)
-    for group in GROUPS:
-        if group in values:
-            check_keys(group, values[group])
+def resolve(config: Config) -> Config:
+    """The configuration with its interpolations (`${recipe.steps}`) replaced.
+
+    Raises:
+        OmegaConfBaseException: an interpolation to nothing.
+    """
+    resolved = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
+    assert isinstance(resolved, dict)
+    return {str(key): value for key, value in resolved.items()}
 
 
-def _read(file: Path) -> Values:
-    if not file.is_file():
-        raise _missing(file)
+def line_of(file: Path, path: Sequence[str]) -> int | None:
+    """Line of the deepest key of `path` that a YAML file has, or None where it has not even the first."""
     try:
-        text = yaml.load(file.read_text(encoding="utf-8"), Loader=_Strict)  # noqa: S506  # a SafeLoader
-    except yaml.YAMLError as error:
-        raise _syntax_error(error, file) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"the experiment file does not read: {error}", where=str(file)) from error
-    if not isinstance(text, dict):
-        raise SpecError("the experiment file holds no keys", where=str(file), mend="see experiments/smoke.yaml")
-    return text
+        node = yaml.compose(file.read_text())
+    except (yaml.YAMLError, OSError):
+        return None
+    line = None
+    for name in path:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        pair = next((pair for pair in node.value if pair[0].value == name), None)
+        if pair is None:
+            break
+        line, node = pair[0].start_mark.line + 1, pair[1]
+    return line
 
 
-class _Strict(yaml.SafeLoader):
-    """Refuses a key that stands twice in one block, of which YAML would silently keep the last."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        """As the parent, after looking for a doubled key."""
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value}", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _missing(file: Path) -> SpecError:
-    near: Iterable[Path] = file.parent.glob("*.yaml") if file.parent.is_dir() else ()
-    names = {path.name: str(path) for path in [*near, *OWN_FOLDER.glob("*.yaml")]}
-    close = get_close_matches(file.name, names, n=1, cutoff=0.5) or get_close_matches(f"{file.name}.yaml", names, n=1)
-    guess = f"did you mean {names[close[0]]}? " if close else ""
-    return SpecError("no such experiment file", where=str(file), mend=f"{guess}there are: {', '.join(sorted(names)) or 'none'}")
+def has_key(file: Path, path: Sequence[str]) -> bool:
+    """Whether a YAML file holds a key at `path`."""
+    try:
+        node = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, OSError):
+        return False
+    for name in path:
+        if not isinstance(node, dict) or name not in node:
+            return False
+        node = node[name]
+    return True
 
 
-def _syntax_error(error: yaml.YAMLError, file: Path) -> SpecError:
-    mark = getattr(error, "problem_mark", None)
-    line = f":{mark.line + 1}" if mark is not None else ""
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-    source = Path(mark.name) if mark is not None and Path(mark.name).is_file() else file
-    return SpecError(f"bad YAML: {problem}", where=f"{source}{line}", mend="correct that line")
+def _not_yaml(error: yaml.MarkedYAMLError) -> SpecError:
+    mark = error.problem_mark
+    assert mark is not None
+    problem = (error.problem or "it does not parse").splitlines()[0]
+    return SpecError(
+        f"not valid YAML: {problem}",
+        where=f"{mark.name}:{mark.line + 1}",
+        mend="correct that line: indent with spaces, close brackets and quotes, name each key once",
+    )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,191 +1,256 @@
-"""The sweep block of an experiment: axes, and the points that follow from them. Pure.
+"""The sweep block of an experiment: axes, zips, conditions, extra and dropped points, seeds; and their expansion.
 
-    sweep:
-      grid:    {selection: [full, ets], selection.ratio: [0.1, 0.2]}   every combination
-      zip:     {model: [small, large], recipe: [short, long]}          axes that advance together
-      when:    {selection.ratio: {selection: ets}}                     an axis that applies only there
-      include: [{selection: random, selection.ratio: 0.2}]             points beside the grid
-      exclude: [{algorithm: grpo, selection: ict}]                     points to leave out
-      seeds:   [0, 1, 2]
+A point maps axis → value. `when` removes an axis from the points where it has no meaning, after which equal points
+collapse to one; `seed` is the slowest axis, so that every cell of a table has its first seed before any has its second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
-from orchestrator.schema import Misfit, unknown_name
+from orchestrator.schema import Misfit, check_name
 
-Value = Any
-"""A scalar, or a list for a key whose value is a list."""
-Point = dict[str, Value]
-"""Axis → value; an axis that does not apply is absent."""
+Cell = dict[str, Any]
+"""Axis → value; lists are kept as tuples so that points can be compared."""
+Condition = Mapping[str, tuple[Any, ...]]
+"""Axis → the values it may have."""
 
-BLOCK_KEYS = ("grid", "zip", "when", "include", "exclude", "seeds")
+KEYS = ("grid", "zip", "include", "exclude", "when", "seeds")
+SEED = "seed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grid:
-    """A parsed sweep block."""
+class Sweep:
+    """A checked sweep block."""
 
-    grid: Mapping[str, Sequence[Value]]
-    zip: Mapping[str, Sequence[Value]]
-    when: Mapping[str, Mapping[str, Sequence[Value]]]
-    """Axis → (other axis or group → values under which it applies)."""
-    include: Sequence[Mapping[str, Value]]
-    exclude: Sequence[Mapping[str, Sequence[Value]]]
-    seeds: Sequence[int]
+    blocks: tuple[Mapping[str, tuple[Any, ...]], ...] = ()
+    """Axes that advance together, in the order of the file: one axis a block for `grid`, several for `zip`."""
+    include: tuple[Condition, ...] = ()
+    exclude: tuple[Condition, ...] = ()
+    when: Mapping[str, Condition] = field(default_factory=dict)
+    seeds: tuple[int, ...] = (0,)
+    replaced: frozenset[str] = frozenset()
+    """Axes whose values the command line gave: an `exclude` over them may match nothing."""
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """Every axis in the order in which it is written; those that only `include` names come last."""
-        extra = (key for point in self.include for key in point)
-        return tuple(dict.fromkeys((*self.zip, *self.grid, *extra)))
+        """Names of the axes in order, those that only `include` brings last; the seed left out."""
+        names = [name for block in self.blocks for name in block]
+        return tuple(dict.fromkeys([*names, *(name for point in self.include for name in point if name != SEED)]))
 
 
-def parse_grid(block: object) -> Grid:
-    """Read the `sweep:` block of an experiment file.
+def read_sweep(block: Any) -> Sweep:
+    """Check a sweep block as YAML gives it.
 
     Raises:
-        Misfit: an unknown key, an empty or doubled axis, lists of unequal length under `zip`, bad seeds.
+        Misfit: an unknown key, an empty or repeated axis, a condition on something that is no axis.
     """
-    values = _mapping(block, "sweep")
-    for key in values:
-        if key not in BLOCK_KEYS:
-            raise unknown_name("key", key, list(BLOCK_KEYS), where=f"sweep.{key}", prefix="sweep.")
-    parsed = Grid(
-        grid=_axes(values.get("grid"), "sweep.grid"),
-        zip=_axes(values.get("zip"), "sweep.zip"),
-        when={axis: _conditions(given, f"sweep.when.{axis}") for axis, given in _items(values, "when")},
-        include=[_mapping(point, "sweep.include") for point in _list(values.get("include"), "sweep.include")],
-        exclude=[_conditions(point, "sweep.exclude") for point in _list(values.get("exclude"), "sweep.exclude")],
-        seeds=_seeds(values.get("seeds", [0])),
+    values = _mapping({} if block is None else block, "sweep")
+    for name in values:
+        check_name("key", name, KEYS, where="sweep")
+    if "grid" in values and not values["grid"]:
+        raise Misfit("sweep.grid is empty", where="sweep.grid", mend="give it an axis, as in `selection: [full, ets]`")
+    sweep = Sweep(
+        blocks=_blocks(values),
+        include=_conditions(values.get("include"), "sweep.include"),
+        exclude=_conditions(values.get("exclude"), "sweep.exclude"),
+        when={
+            name: _condition(condition, f"sweep.when.{name}")
+            for name, condition in _mapping(values.get("when") or {}, "sweep.when").items()
+        },
+        seeds=read_seeds(values.get("seeds", [0])),
     )
-    _check_axes(parsed)
-    return parsed
+    _check_references(sweep)
+    return sweep
 
 
-def points(grid: Grid, *, chosen: Mapping[str, Value]) -> list[Point]:
-    """The points of a grid, in the order written, each once.
-
-    Args:
-        grid: the parsed block.
-        chosen: group → choice where the grid has no axis: what `when` and `exclude` may also ask about.
+def read_seeds(value: Any) -> tuple[int, ...]:
+    """Seeds as a list of different whole numbers from 0; one number is a list of one.
 
     Raises:
-        Misfit: an `exclude` entry that matches no point, or nothing left.
+        Misfit: anything else.
     """
-    expanded = [_applied(point, grid, chosen) for point in _products(grid)]
-    kept = [point for point in expanded if not any(_matches(point, rule, chosen) for rule in grid.exclude)]
-    for rule in grid.exclude:
-        if not any(_matches(point, rule, chosen) for point in expanded):
+    seeds = tuple(value) if isinstance(value, list | tuple) else (value,)
+    is_valid = seeds and all(type(seed) is int and seed >= 0 for seed in seeds)
+    if not is_valid or len(set(seeds)) != len(seeds):
+        raise Misfit(
+            f"seeds are {list(seeds)}",
+            where="sweep.seeds",
+            mend="write a list of different whole numbers from 0, as in seeds=[0,1,2]",
+        )
+    return seeds
+
+
+def replace_axis(sweep: Sweep, name: str, values: Sequence[Any]) -> Sweep:
+    """The sweep with other values for an axis, or with one axis more.
+
+    Raises:
+        Misfit: no values, repeated values, or another length than its `zip` partners have.
+    """
+    fresh = _axis_values(list(values), name)
+    if not any(name in block for block in sweep.blocks):
+        return replace(sweep, blocks=(*sweep.blocks, {name: fresh}), replaced=sweep.replaced | {name})
+    blocks = tuple({**block, name: fresh} if name in block else block for block in sweep.blocks)
+    for block in blocks:
+        if name in block:
+            _check_zip(block)
+    return replace(sweep, blocks=blocks, replaced=sweep.replaced | {name})
+
+
+def expand(sweep: Sweep) -> list[tuple[int, Cell]]:
+    """Every (seed, point) in the order in which trials start.
+
+    Raises:
+        Misfit: an `exclude` that matches nothing, or no point is left.
+    """
+    points = _grid_points(sweep)
+    seeded = [(seed, point) for seed in sweep.seeds for point in points]
+    for index, condition in enumerate(sweep.exclude):
+        kept = [one for one in seeded if not _matches({**one[1], SEED: one[0]}, condition)]
+        if len(kept) == len(seeded) and not sweep.replaced & condition.keys():
             raise Misfit(
-                f"exclude {_spelled(rule)} matches no point of the grid",
-                where="sweep.exclude",
-                mend="compare its values with the axes, or drop the line",
+                f"sweep.exclude[{index}] matches no point: {_spell(condition)}",
+                where=f"sweep.exclude[{index}]",
+                mend="correct its values, or remove it: " + _spell_axes(sweep),
             )
-    unique: dict[str, Point] = {repr(sorted(point.items())): point for point in reversed([*kept, *grid.include])}
-    if not unique:
-        raise Misfit("the grid is empty", where="sweep.exclude", mend="exclude less, or add a point under include")
-    return list(reversed(unique.values()))
+        seeded = kept
+    seeded += [one for one in _included(sweep) if one not in seeded]
+    if not seeded:
+        raise Misfit(
+            "the sweep has no point left", where="sweep", mend="exclude less, or give the grid an axis with values"
+        )
+    return seeded
 
 
-def _products(grid: Grid) -> Iterator[Point]:
-    length = len(next(iter(grid.zip.values()))) if grid.zip else 1
-    zipped = [{axis: values[row] for axis, values in grid.zip.items()} for row in range(length)]
-    if not (grid.grid or grid.zip):
-        yield from () if grid.include else ({},)
-        return
-    for together in zipped:
-        for combination in product(*grid.grid.values()):
-            yield together | dict(zip(grid.grid, combination, strict=True))
+def _grid_points(sweep: Sweep) -> list[Cell]:
+    if not sweep.blocks and sweep.include:
+        return []
+    advances = [
+        [dict(zip(block, row, strict=True)) for row in zip(*block.values(), strict=True)] for block in sweep.blocks
+    ]
+    unique: dict[tuple[tuple[str, Any], ...], Cell] = {}
+    for parts in product(*advances):
+        point = _applicable({name: value for part in parts for name, value in part.items()}, sweep.when)
+        unique.setdefault(tuple(point.items()), point)
+    return list(unique.values())
 
 
-def _applied(point: Point, grid: Grid, chosen: Mapping[str, Value]) -> Point:
+def _applicable(point: Cell, when: Mapping[str, Condition]) -> Cell:
+    """Drop the axes whose condition does not hold, and then those that depended on them."""
+    while unmet := [name for name in point if name in when and not _matches(point, when[name])]:
+        point = {name: value for name, value in point.items() if name not in unmet}
+    return point
+
+
+def _included(sweep: Sweep) -> list[tuple[int, Cell]]:
+    found: dict[tuple[Any, ...], tuple[int, Cell]] = {}
+    for condition in sweep.include:
+        for row in product(*condition.values()):
+            cell = dict(zip(condition, row, strict=True))
+            seed = cell.pop(SEED, None)
+            ordered = {name: cell[name] for name in sweep.axes if name in cell}
+            for one in sweep.seeds if seed is None else (seed,):
+                found.setdefault((one, *ordered.items()), (one, ordered))
+    return list(found.values())
+
+
+def _matches(point: Mapping[str, Any], condition: Condition) -> bool:
+    return all(name in point and point[name] in wanted for name, wanted in condition.items())
+
+
+def _blocks(values: Mapping[str, Any]) -> tuple[Mapping[str, tuple[Any, ...]], ...]:
+    blocks: list[Mapping[str, tuple[Any, ...]]] = []
+    for name, block in values.items():
+        if name == "grid":
+            axes = _mapping(block, "sweep.grid")
+            blocks += [{axis: _axis_values(listed, axis)} for axis, listed in axes.items()]
+        elif name == "zip" and block:
+            for part in block if isinstance(block, list) else [block]:
+                axes = _mapping(part, "sweep.zip")
+                blocks.append({axis: _axis_values(listed, axis) for axis, listed in axes.items()})
+                _check_zip(blocks[-1])
+    seen: set[str] = set()
+    for axis in (axis for part in blocks for axis in part):
+        if axis in seen:
+            raise Misfit(f"axis {axis} is given twice", where=f"sweep: {axis}", mend="keep one of them")
+        seen.add(axis)
+    return tuple(blocks)
+
+
+def _axis_values(listed: Any, axis: str) -> tuple[Any, ...]:
+    where = f"sweep: {axis}"
+    if axis in (SEED, "seeds"):
+        raise Misfit("seeds are no axis of the grid", where=where, mend="write them as `seeds: [0, 1]` under `sweep`")
+    if not isinstance(listed, list):
+        raise Misfit(f"axis {axis} is {listed!r}, not a list", where=where, mend=f"write {axis}: [{listed}]")
+    if not listed:
+        raise Misfit(f"axis {axis} has no values", where=where, mend="list at least one value, or remove the axis")
+    values = tuple(_frozen(value) for value in listed)
+    if repeated := [value for index, value in enumerate(values) if value in values[:index]]:
+        raise Misfit(f"axis {axis} lists {repeated[0]} twice", where=where, mend="keep one of them")
+    return values
+
+
+def _check_zip(block: Mapping[str, tuple[Any, ...]]) -> None:
+    lengths = {name: len(values) for name, values in block.items()}
+    if len(set(lengths.values())) > 1:
+        spelled = ", ".join(f"{name} has {number}" for name, number in lengths.items())
+        raise Misfit(
+            f"axes that advance together differ in length: {spelled}",
+            where="sweep.zip",
+            mend="give each as many values as the others; on the command line, change them all",
+        )
+
+
+def _conditions(block: Any, where: str) -> tuple[Condition, ...]:
+    if block is None:
+        return ()
+    if not isinstance(block, list):
+        raise Misfit(f"{where} is no list", where=where, mend="write it as a list of points: `- {selection: full}`")
+    return tuple(_condition(one, f"{where}[{index}]") for index, one in enumerate(block))
+
+
+def _condition(block: Any, where: str) -> Condition:
+    values = _mapping(block, where)
+    if not values:
+        raise Misfit(f"{where} is empty", where=where, mend="name an axis and its values, or remove it")
     return {
-        axis: value
-        for axis, value in point.items()
-        if axis not in grid.when or _matches(point, grid.when[axis], chosen)
+        name: tuple(_frozen(value) for value in listed) if isinstance(listed, list) else (_frozen(listed),)
+        for name, listed in values.items()
     }
 
 
-def _matches(point: Point, rule: Mapping[str, Sequence[Value]], chosen: Mapping[str, Value]) -> bool:
-    here = {**chosen, **point}
-    return all(key in here and here[key] in values for key, values in rule.items())
+def _check_references(sweep: Sweep) -> None:
+    """Every axis that `when` and `exclude` speak of exists."""
+    axes = [*sweep.axes, SEED]
+    for name, condition in sweep.when.items():
+        check_name("axis", name, sweep.axes, where="sweep.when")
+        for other in condition:
+            check_name("axis", other, sweep.axes, where=f"sweep.when.{name}")
+    for index, condition in enumerate(sweep.exclude):
+        for other in condition:
+            check_name("axis", other, axes, where=f"sweep.exclude[{index}]")
 
 
-def _check_axes(grid: Grid) -> None:
-    both = [axis for axis in grid.grid if axis in grid.zip]
-    if both:
+def _mapping(block: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(block, Mapping) or any(not isinstance(name, str) for name in block):
         raise Misfit(
-            f"duplicate axis {both[0]}: it stands under grid and under zip",
-            where=f"sweep.zip.{both[0]}",
-            mend="keep one of them",
+            f"{where} is {block!r}, not a block of keys", where=where, mend="write `key: value` lines under it"
         )
-    lengths = {axis: len(values) for axis, values in grid.zip.items()}
-    if len(set(lengths.values())) > 1:
-        sizes = ", ".join(f"{axis} has {length}" for axis, length in lengths.items())
-        raise Misfit(
-            f"zip axes differ in length: {sizes}",
-            where="sweep.zip",
-            mend="axes under zip advance together: give each as many values",
-        )
-    for axis in grid.when:
-        if axis not in grid.axes:
-            raise unknown_name("axis", axis, list(grid.axes), where=f"sweep.when.{axis}")
-
-
-def _axes(block: object, where: str) -> dict[str, list[Value]]:
-    axes: dict[str, list[Value]] = {}
-    for axis, values in _mapping(block or {}, where).items():
-        place = f"{where}.{axis}"
-        if not isinstance(values, list):
-            raise Misfit(f"axis {axis} is {values!r}", where=place, mend=f"write a list: {axis}: [{values}]")
-        if not values:
-            raise Misfit(f"axis {axis} has no values", where=place, mend="give it values, or drop the axis")
-        doubled = [value for index, value in enumerate(values) if value in values[:index]]
-        if doubled:
-            raise Misfit(f"axis {axis} has {doubled[0]!r} twice", where=place, mend="keep each value once")
-        axes[axis] = values
-    return axes
-
-
-def _conditions(block: object, where: str) -> dict[str, list[Value]]:
-    given = _mapping(block, where)
-    return {key: value if isinstance(value, list) else [value] for key, value in given.items()}
-
-
-def _items(values: Mapping[str, Value], key: str) -> Sequence[tuple[str, Value]]:
-    return list(_mapping(values.get(key) or {}, f"sweep.{key}").items())
-
-
-def _seeds(values: object) -> list[int]:
-    listed = values if isinstance(values, list) else [values]
-    wrong = [one for one in listed if not isinstance(one, int) or isinstance(one, bool) or one < 0]
-    if wrong or not listed:
-        problem = f"a seed is {wrong[0]!r}" if wrong else "there are no seeds"
-        raise Misfit(problem, where="sweep.seeds", mend="write a list of whole numbers from 0: seeds: [0, 1, 2]")
-    if len(set(listed)) < len(listed):
-        raise Misfit(f"seeds {listed} repeat one", where="sweep.seeds", mend="keep each seed once")
-    return listed
-
-
-def _mapping(block: object, where: str) -> dict[str, Value]:
-    if not isinstance(block, Mapping):
-        raise Misfit(f"{where} is {block!r}, not a block of keys", where=where, mend=f"write `{where}:` with keys under it")
-    return {str(key): value for key, value in block.items()}
-
-
-def _list(block: object, where: str) -> list[Value]:
-    if block is None:
-        return []
-    if not isinstance(block, list):
-        raise Misfit(f"{where} is {block!r}, not a list", where=where, mend="begin each point with a dash")
     return block
 
 
-def _spelled(rule: Mapping[str, Sequence[Value]]) -> str:
-    parts = [f"{key}: {values[0] if len(values) == 1 else list(values)}" for key, values in rule.items()]
-    return "{" + ", ".join(parts) + "}"
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
+
+
+def _spell(condition: Condition) -> str:
+    return "{" + ", ".join(f"{name}: {list(values)}" for name, values in condition.items()) + "}"
+
+
+def _spell_axes(sweep: Sweep) -> str:
+    values = [f"{name} is one of {list(listed)}" for block in sweep.blocks for name, listed in block.items()]
+    return "; ".join(values)

@@ -1,95 +1,73 @@
-"""Command-line overrides in Hydra's grammar, sorted by what they change: an axis, the seeds, or the base values."""
+"""Command-line changes as Hydra users write them: `selection.ratio=[0.1,0.2] algorithm=dapo seeds=[0,1,2]`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Transformer
+from hydra.errors import HydraException
+
 from orchestrator.errors import SpecError
-from orchestrator.grid import Grid, parse_grid
-from orchestrator.schema import GROUPS, convert, is_list, type_of
+
+PLACE = "command line"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Overrides:
-    """What the command line changes, before it meets the file."""
+class Change:
+    """One change: a key and its new value, or several values to sweep over."""
 
-    listed: Mapping[str, list[Any]] = field(default_factory=dict)
-    """Keys that were given several values."""
-    single: Mapping[str, Any] = field(default_factory=dict)
-    """Keys that were given one."""
-
-
-def parse_overrides(texts: Iterable[str]) -> Overrides:
-    """Read overrides such as `selection.ratio=[0.1,0.2]`, `algorithm=grpo,dapo`, `seeds=range(0,5)`.
-
-    Raises:
-        SpecError: not Hydra's grammar, a `+` or `~` prefix, a key given twice.
-    """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import OverrideParseException
-
-    parser = OverridesParser.create()
-    listed: dict[str, list[Any]] = {}
-    single: dict[str, Any] = {}
-    for text in texts:
-        try:
-            override = parser.parse_override(text)
-        except OverrideParseException as error:
-            raise SpecError(f"cannot read the override {text!r}", where=text, mend="write key=value or key=[a,b]") from error
-        key = override.key_or_group
-        if override.is_add() or override.is_delete():
-            raise SpecError(
-                f"the override {text!r} begins with {text[0]}",
-                where=text,
-                mend=f"write {key}=VALUE: every key exists already; drop an axis by giving it one value",
-            )
-        if key in listed or key in single:
-            raise SpecError(f"{key} is overridden twice", where=text, mend="keep one of them")
-        value = [*override.sweep_iterator()] if override.is_sweep_override() else override.value()
-        if isinstance(value, list) and not (key in _all_keys_with_lists() and not override.is_sweep_override()):
-            listed[key] = value
-        else:
-            single[key] = value
-    return Overrides(listed=listed, single=single)
+    key: str
+    value: Any
+    """A list where `is_sweep`."""
+    is_sweep: bool
+    """Written as Hydra's sweeps are: `a,b` or `range(0,3)`."""
+    text: str
 
 
-def apply_to_grid(grid: Grid, overrides: Overrides) -> tuple[Grid, dict[str, str], dict[str, Any]]:
-    """The changed grid, the changed group choices, and the changed base values by dotted key.
+def read_overrides(texts: Sequence[str]) -> tuple[Change, ...]:
+    """Parse changes with Hydra's own grammar.
 
     Raises:
-        OrchError: an unknown key or group, a value of the wrong type, an emptied axis.
+        SpecError: not `key=value`, a `+` or `~` prefix, a package, or a sweep without an end.
     """
-    several, one = dict(overrides.listed), dict(overrides.single)
-    seeds = several.pop("seeds", None) or several.pop("sweep.seeds", None)
-    for key in ("seeds", "sweep.seeds"):
-        seeds = [one.pop(key)] if key in one else seeds
-    for key in [*several, *one]:
-        if key not in GROUPS and key not in ("trainer", "name"):
-            type_of(key)
-    axes = set(grid.grid) | set(grid.zip)
-    several |= {key: [one.pop(key)] for key in [*one] if key in axes}
-    block = {
-        "grid": {**grid.grid, **{key: values for key, values in several.items() if key not in grid.zip}},
-        "zip": {axis: several.get(axis, values) for axis, values in grid.zip.items()},
-        "seeds": grid.seeds if seeds is None else seeds,
-    }
-    changed = parse_grid({key: value for key, value in block.items() if value})
-    choices = {key: str(one.pop(key)) for key in [*one] if key in GROUPS}
-    return replace(grid, grid=changed.grid, zip=changed.zip, seeds=changed.seeds), choices, one
+    return tuple(_read(text) for text in texts)
 
 
-def checked_axis_values(axis: str, values: Sequence[Any]) -> list[Any]:
-    """The values of a dotted axis as its key's type.
+def _read(text: str) -> Change:
+    where = f"{PLACE}: {text}"
+    bare = text.lstrip("+~")
+    if text.startswith("+"):
+        raise SpecError("a change takes no `+`", where=where, mend=f"every key has its place already: write {bare}")
+    if text.startswith("~"):
+        key = bare.partition("=")[0]
+        raise SpecError("a change takes no `~`", where=where, mend=f"to switch an option off, write {key}=null")
+    try:
+        parsed = OverridesParser.create().parse_override(text)
+        if parsed.package is not None:
+            raise SpecError("a change takes no `@package`", where=where, mend="write group=choice")
+        return Change(
+            key=parsed.key_or_group.replace("/", "."),
+            value=_sweep_values(parsed) if parsed.is_sweep_override() else parsed.value(),
+            is_sweep=parsed.is_sweep_override(),
+            text=text,
+        )
+    except (HydraException, ValueError) as error:
+        raise SpecError(
+            "a change does not read as key=value",
+            where=where,
+            mend="write selection.ratio=0.2, selection.ratio=[0.1,0.2] or algorithm=dapo; quote a text with "
+            "blanks or signs: 'model.path=\"my model\"'",
+        ) from error
 
-    Raises:
-        Misfit: a value that does not fit.
-    """
-    return [convert(value, type_of(axis), key=axis) for value in values]
 
-
-def _all_keys_with_lists() -> frozenset[str]:
-    from orchestrator.schema import keys_of
-
-    return frozenset(f"{group}.{key}" for group in GROUPS for key, hint in keys_of(group).items() if is_list(hint))
+def _sweep_values(parsed: Override) -> list[Any]:
+    if not parsed.is_discrete_sweep():
+        raise SpecError(
+            "a change sweeps over a list, not over an interval or a pattern",
+            where=f"{PLACE}: {parsed.input_line}",
+            mend=f"list the values: {parsed.key_or_group}=[…]",
+        )
+    return list(parsed.sweep_iterator(transformer=Transformer.identity))

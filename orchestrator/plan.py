@@ -5,22 +5,23 @@ Digests of models and data are taken through the two functions handed in, so tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from orchestrator.errors import PlanError
+from orchestrator.errors import OrchError, PlanError
 from orchestrator.identity import base_trial_id, hash_of, trial_id
-from orchestrator.trial import PlannedTrial, Trial
-from trainers.api import Model
+from orchestrator.trial import EvalSettings, PlannedTrial, Trial
+from trainers.api import Model, Resources
 
 if TYPE_CHECKING:
     from orchestrator.record import RunRecord
-    from orchestrator.spec import SweepSpec
+    from orchestrator.spec import Point, SweepSpec
 
-Axes = Mapping[str, str | int | float]
+ModelDigest = Callable[[Model], str]
+DataDigest = Callable[[str, Path | None], str]
 State = Literal["new", "partial", "failed", "running", "done"]
 
 
@@ -53,8 +54,8 @@ def make_plan(
     spec: SweepSpec,
     *,
     data_folder: Path | None,
-    model_digest: Callable[[Model], str] | None = None,
-    data_digest: Callable[[str, Path | None], str] | None = None,
+    model_digest: ModelDigest | None = None,
+    data_digest: DataDigest | None = None,
 ) -> Plan:
     """Give every point and seed of a spec its identity, base models first.
 
@@ -65,26 +66,24 @@ def make_plan(
         data_digest: digest of a data set by name; by default `eval.benchmarks.registry.digest`.
 
     Raises:
-        PlanError: an unknown template. OrchError: an unknown model, data set, benchmark or trainer.
+        OrchError: an unknown trainer, template, benchmark, data set or model, with its place in the file.
+        PlanError: one trial wanted in two ways.
     """
-    if model_digest is None:
-        from trainers.models import model_digest
-    if data_digest is None:
-        from eval.benchmarks.registry import digest as data_digest
-    _check_names(spec, data_folder, data_digest)
-    digest_of = _Digests(model=cache(model_digest), data=cache(lambda name: data_digest(name, data_folder)))
-    models = dict.fromkeys(arm.recipe.model for arm in spec.arms)
-    bases = [_planned(spec, _base(model, digest_of), {}) for model in models]
-    trained = [_planned(spec, trial, axes) for trial, axes in _trained(spec, digest_of)]
-    entries = {planned.trial.id: planned for planned in reversed([*bases, *trained])}
-    ordered = tuple(reversed(entries.values()))
+    trials = _Trials(spec, data_folder, model_digest or _model_digest, data_digest or _data_digest)
+    _check_names(spec, trials)
+    bases: dict[str, PlannedTrial] = {}
+    trained: dict[str, PlannedTrial] = {}
+    for point in spec.points:
+        _put(bases, trials.base(point), spec)
+        _put(trained, trials.trained(point), spec)
+    entries = (*bases.values(), *trained.values())
     return Plan(
         experiment=spec.experiment,
         file=str(spec.file),
         axes=spec.axes,
-        entries=ordered,
+        entries=entries,
         config=spec.config,
-        digest=_plan_digest(spec, ordered),
+        digest=_plan_digest(spec, entries),
     )
 
 
@@ -136,63 +135,118 @@ def _state(
     return "partial", "trained; some scores are missing"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Digests:
-    model: Callable[[Model], str]
-    data: Callable[[str], str]
+class _Trials:
+    """Points to planned trials; each digest is asked for once, and what it refuses is told with its place."""
+
+    def __init__(
+        self, spec: SweepSpec, data_folder: Path | None, model_digest: ModelDigest, data_digest: DataDigest
+    ) -> None:
+        self.model_digest = cache(lambda model: _placed(spec, "model.path", lambda: model_digest(model)))
+        self.data_digest = cache(lambda name, key: _placed(spec, key, lambda: data_digest(name, data_folder)))
+        self._bases: dict[int, PlannedTrial] = {}
+
+    def base(self, point: Point) -> PlannedTrial:
+        """The untrained model of a point."""
+        if id(point.recipe) not in self._bases:
+            self._bases[id(point.recipe)] = self._base(point)
+        return self._bases[id(point.recipe)]
+
+    def _base(self, point: Point) -> PlannedTrial:
+        model = point.recipe.model
+        digest = self.model_digest(model)
+        trial = Trial(
+            id=base_trial_id(model, model_digest=digest),
+            kind="base",
+            model=model,
+            recipe=None,
+            seed=None,
+            model_digest=digest,
+            data_digest=None,
+        )
+        axes = {axis: value for axis, value in point.axes.items() if axis.partition(".")[0] == "model"}
+        return PlannedTrial(trial=trial, axes=axes, evaluation=point.evaluation, resources=point.resources)
+
+    def trained(self, point: Point) -> PlannedTrial:
+        """The training run of a point."""
+        recipe = point.recipe
+        model, data = self.model_digest(recipe.model), self.data_digest(recipe.data.name, "data.name")
+        trial = Trial(
+            id=trial_id(recipe, seed=point.seed, data_digest=data, model_digest=model),
+            kind="train",
+            model=recipe.model,
+            recipe=recipe,
+            seed=point.seed,
+            model_digest=model,
+            data_digest=data,
+        )
+        return PlannedTrial(trial=trial, axes=point.axes, evaluation=point.evaluation, resources=point.resources)
 
 
-def _base(model: Model, digest_of: _Digests) -> Trial:
-    digest = digest_of.model(model)
-    return Trial(
-        id=base_trial_id(model, model_digest=digest),
-        kind="base",
-        model=model,
-        recipe=None,
-        seed=None,
-        model_digest=digest,
-        data_digest=None,
+def _put(entries: dict[str, PlannedTrial], planned: PlannedTrial, spec: SweepSpec) -> None:
+    """Keep the first of equal trials; refuse one that is to be evaluated or placed in two ways."""
+    known = entries.setdefault(planned.trial.id, planned)
+    if known is planned:
+        return
+    is_base = planned.trial.kind == "base"
+    if known.evaluation != planned.evaluation:
+        what = "evaluated with two different settings"
+    elif known.resources != planned.resources and not is_base:
+        what = "given two different sets of resources"
+    else:
+        return
+    raise PlanError(
+        f"the {'base model' if is_base else 'trial'} {planned.trial.id} ({planned.label}) would be {what}",
+        where=str(spec.file),
+        mend="axes over eval or cluster train nothing of their own: zip them with a model or recipe axis, "
+        "or write a second experiment",
     )
 
 
-def _trained(spec: SweepSpec, digest_of: _Digests) -> Iterator[tuple[Trial, Axes]]:
-    for arm in spec.arms:
-        model, data = digest_of.model(arm.recipe.model), digest_of.data(arm.recipe.data.name)
-        for seed in spec.seeds:
-            yield (
-                Trial(
-                    id=trial_id(arm.recipe, seed=seed, data_digest=data, model_digest=model),
-                    kind="train",
-                    model=arm.recipe.model,
-                    recipe=arm.recipe,
-                    seed=seed,
-                    model_digest=model,
-                    data_digest=data,
-                ),
-                arm.axes,
-            )
-
-
-def _planned(spec: SweepSpec, trial: Trial, axes: Axes) -> PlannedTrial:
-    return PlannedTrial(trial=trial, axes=dict(axes), evaluation=spec.evaluation, resources=spec.resources)
-
-
 def _plan_digest(spec: SweepSpec, entries: tuple[PlannedTrial, ...]) -> str:
-    places = [{"id": planned.trial.id, "axes": planned.axes} for planned in entries]
-    return hash_of({"places": places, "evaluation": spec.evaluation, "resources": spec.resources})
+    shapes: dict[tuple[EvalSettings, Resources], str] = {}
+    places = []
+    for planned in entries:
+        shape = (planned.evaluation, planned.resources)
+        if shape not in shapes:
+            shapes[shape] = hash_of(list(shape))
+        places.append([planned.trial.id, planned.axes, shapes[shape]])
+    return hash_of({"experiment": spec.experiment, "axes": spec.axes, "places": places})
 
 
-def _check_names(spec: SweepSpec, data_folder: Path | None, data_digest: Callable[[str, Path | None], str]) -> None:
+def _check_names(spec: SweepSpec, trials: _Trials) -> None:
     """Find every name that would otherwise fail hours later: templates, benchmarks, trainers."""
     from eval.templates import template
     from trainers.registry import check_trainer
 
-    recipes = [arm.recipe for arm in spec.arms]
-    for name in dict.fromkeys([spec.evaluation.template, *(recipe.data.template for recipe in recipes)]):
-        template(name)
+    recipes = {id(point.recipe): point.recipe for point in spec.points}.values()
+    evaluations = dict.fromkeys(point.evaluation for point in {id(one.evaluation): one for one in spec.points}.values())
     for name in dict.fromkeys(recipe.trainer for recipe in recipes):
-        check_trainer(name)
-    for name in spec.evaluation.benchmarks:
-        data_digest(name, data_folder)
-    if not spec.evaluation.benchmarks:
-        raise PlanError("eval.benchmarks is empty", where="eval.benchmarks", mend="name at least one benchmark")
+        _placed(spec, "trainer", partial(check_trainer, name))
+    for name in dict.fromkeys(recipe.data.template for recipe in recipes):
+        _placed(spec, "data.template", partial(template, name))
+    for evaluation in evaluations:
+        _placed(spec, "eval.template", partial(template, evaluation.template))
+        for name in evaluation.benchmarks:
+            trials.data_digest(name, "eval.benchmarks")
+
+
+def _placed(spec: SweepSpec, key: str, ask: Callable[[], Any]) -> Any:
+    """Ask; what is refused is told with the file and key of the experiment that says so."""
+    try:
+        return ask()
+    except OrchError as error:
+        place = f"{spec.file}: {key}"
+        detail = f" ({error.where})" if error.where not in ("", key) else ""
+        raise type(error)(error.what, where=place + detail, mend=error.mend) from error
+
+
+def _model_digest(model: Model) -> str:
+    from trainers.models import model_digest
+
+    return model_digest(model)
+
+
+def _data_digest(name: str, data_folder: Path | None) -> str:
+    from eval.benchmarks.registry import digest
+
+    return digest(name, data_folder)

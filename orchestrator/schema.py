@@ -6,7 +6,7 @@ The sections are the dataclasses themselves, read by reflection, so a new field 
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -83,9 +83,7 @@ def type_of(key: str) -> Any:
         known = [*GROUPS, *PLAIN_KEYS] if not rest else list(GROUPS)
         raise unknown_name("key" if not rest else "group", group, known, where=key)
     if rest not in keys_of(group):
-        raise unknown_name(
-            "key", rest, list(keys_of(group)), where=key, hints=_hidden_hints(group), prefix=f"{group}."
-        )
+        raise unknown_name("key", rest, list(keys_of(group)), where=key, hints=_hidden_hints(group), prefix=f"{group}.")
     return keys_of(group)[rest]
 
 
@@ -110,8 +108,7 @@ def build(kind: type[Built], values: Mapping[str, Any], *, group: str, given: Ma
             raise Misfit(
                 f"{group}.{field.name} is not given",
                 where=f"{group}.{field.name}",
-                mend=f"add it to the {group} file, or to `{group}:` in the experiment "
-                f"({describe(hints[field.name])})",
+                mend=f"add it to the {group} file, or to `{group}:` in the experiment ({describe(hints[field.name])})",
             )
     return kind(**arguments)
 
@@ -164,6 +161,12 @@ def is_list(hint: Any) -> bool:
     """Whether a value of this type is written as a list, so that a list is one value and not an axis."""
     parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     return any(get_origin(part) is tuple for part in parts)
+
+
+def check_name(noun: str, name: str, known: Collection[str], *, where: str) -> None:
+    """Raise Misfit if `name` is not among `known`."""
+    if name not in known:
+        raise unknown_name(noun, name, list(known), where=where)
 
 
 def unknown_name(

@@ -1,191 +1,300 @@
-"""An experiment file with its overrides, as types: what is to be trained and evaluated, before any id exists.
+"""Experiment file + command-line changes → SweepSpec: every point of the grid as a typed, validated recipe.
 
-    YAML + overrides → Composer (Hydra) → Grid → points → Recipe, EvalSettings, Resources
+    file ─ compose ─▶ plain configuration ─ grid ─▶ points ─ schema ─▶ Recipe, EvalSettings, Resources
 
-Light: nothing here imports ray, torch or mlflow, so a wrong key is found in a fraction of a second.
+Everything a user can get wrong becomes one SpecError with the file and line, the dotted key and the valid choices.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from eval.errors import OrchError
-from orchestrator.compose import Composer, Values, set_key
-from orchestrator.errors import SpecError
-from orchestrator.grid import Grid, Point, parse_grid, points
-from orchestrator.overrides import apply_to_grid, checked_axis_values, parse_overrides
-from orchestrator.schema import GROUPS, SECTIONS_OF_RECIPE, Misfit, Scheduling, build, type_of
-from orchestrator.trial import EvalSettings
-from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection
+from omegaconf.errors import OmegaConfBaseException
 
-_SECTIONS = {"algorithm": Algorithm, "selection": Selection, "model": Model, "data": Data}
-_NOT_AXES = {
-    "eval": "what is evaluated bears no identity: list every benchmark under eval.benchmarks",
-    "cluster": "resources bear no identity: choose them for the whole sweep",
-}
+from eval.errors import OrchError
+from orchestrator.compose import Composer, Config, has_key, line_of, resolve
+from orchestrator.errors import SpecError
+from orchestrator.grid import Cell, Sweep, expand, read_seeds, read_sweep, replace_axis
+from orchestrator.overrides import PLACE, Change, read_overrides
+from orchestrator.schema import (
+    GROUPS,
+    PLAIN_KEYS,
+    SECTIONS_OF_RECIPE,
+    Misfit,
+    Scheduling,
+    build,
+    check_keys,
+    check_name,
+    convert,
+    is_list,
+    type_of,
+)
+from orchestrator.trial import EvalSettings
+from trainers.api import Recipe, Resources
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arm:
-    """One point of the grid, built: what every seed of it shares."""
+class Point:
+    """One point of the grid with one seed."""
 
-    axes: Mapping[str, str | int | float]
+    axes: dict[str, str | int | float]
+    """Axis → value, without the seed and without axes that only place work (`cluster`, `eval`)."""
+    seed: int
     recipe: Recipe
+    evaluation: EvalSettings
+    resources: Resources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepSpec:
-    """A whole experiment as types."""
+    """An experiment, read and checked."""
 
     experiment: str
+    """`name:` of the file, or its stem: records and MLflow go by it."""
     file: Path
     axes: tuple[str, ...]
-    """Axes of the grid in the order written, seeds left out."""
-    arms: tuple[Arm, ...]
-    """In planned order."""
-    seeds: tuple[int, ...]
-    evaluation: EvalSettings
-    resources: Resources
+    points: tuple[Point, ...]
+    """In the order in which trials start."""
     scheduling: Scheduling
-    config: Values
-    """The composed base values with the sweep block, for the record."""
+    config: dict[str, Any]
+    """The composed experiment before its axes are applied, and the changes of the command line."""
 
 
 def load_sweep(file: Path, overrides: Sequence[str] = ()) -> SweepSpec:
-    """Compose and check an experiment.
+    """Read an experiment file.
 
     Args:
-        file: the experiment file; its groups lie in folders beside it or in orch's own.
-        overrides: changes as Hydra users write them.
+        file: a YAML file; groups are folders beside it, or in the repository's `experiments/`.
+        overrides: changes such as `selection.ratio=[0.1,0.2]`, `algorithm=dapo`, `seeds=[0,1,2]`.
 
     Raises:
-        SpecError: naming the file or override, the key, and the valid choices.
+        SpecError: an unknown key, group, type or value, or a sweep block that does not make sense.
     """
-    try:
-        return _load(file, overrides)
-    except SpecError:
-        raise
-    except OrchError as error:
-        raise SpecError(error.what, where=_place(file, error.where, overrides), mend=error.mend) from error
+    reader = _Reader(file, read_overrides(overrides))
+    return reader.read()
 
 
-def _load(file: Path, overrides: Sequence[str]) -> SweepSpec:
-    composer = Composer(file)
-    parsed = parse_overrides(overrides)
-    base = composer.values({})
-    grid, choices, changes = apply_to_grid(parse_grid(base.pop("sweep", None) or {}), parsed)
-    builder = _Builder(composer, choices, changes)
-    grid = _typed(grid, composer)
-    values = builder.values({})
-    expanded = points(grid, chosen={**composer.defaults, **choices})
-    return SweepSpec(
-        experiment=_name(values.get("name"), file),
-        file=file,
-        axes=grid.axes,
-        arms=tuple(builder.arm(point) for point in expanded),
-        seeds=tuple(grid.seeds),
-        evaluation=build(EvalSettings, values.get("eval", {}), group="eval", given={}),
-        resources=build(Resources, values.get("cluster", {}), group="cluster", given={}),
-        scheduling=build(Scheduling, values.get("cluster", {}), group="cluster", given={}),
-        config={**values, "sweep": _shown(grid)},
-    )
+class _Reader:
+    """Reads one experiment; keeps what is built so that equal sections are validated once."""
 
+    def __init__(self, file: Path, changes: tuple[Change, ...]) -> None:
+        self.file = file
+        self.changes = {change.key: change for change in changes}
+        self.composer = Composer(file)
+        self.groups: dict[str, str] = {}
+        """Choices that the command line fixes."""
+        self.values: dict[str, Any] = {}
+        """Dotted keys that the command line sets."""
+        self._built: dict[tuple[Any, ...], Any] = {}
+        self._checked: set[int] = set()
 
-class _Builder:
-    """Builds arms from points, sharing what does not differ between them."""
+    def read(self) -> SweepSpec:
+        base = self.composer.compose({})
+        with self._located({}):
+            for key in base:
+                check_name("key", key, [*GROUPS, *PLAIN_KEYS], where=key)
+            sweep = self._changed(read_sweep(base.get("sweep")))
+            self._check_axes(sweep)
+            cells = expand(sweep)
+            name = self._name(base)
+        points = self._points(cells)
+        return SweepSpec(
+            experiment=name,
+            file=self.file,
+            axes=tuple(axis for axis in sweep.axes if _is_shown(axis)),
+            points=points,
+            scheduling=self._scheduling(cells),
+            config={**self._set({**self.composer.compose(self.groups)}, self.values), "overrides": self._texts()},
+        )
 
-    def __init__(self, composer: Composer, choices: Mapping[str, str], changes: Mapping[str, Any]) -> None:
-        self._composer, self._choices, self._changes = composer, choices, changes
-        self._groups: dict[tuple[tuple[str, str], ...], Values] = {}
-        self._built: dict[str, Any] = {}
+    def _texts(self) -> list[str]:
+        return [change.text for change in self.changes.values()]
 
-    def values(self, choices: Mapping[str, str]) -> Values:
-        """Base values under group choices, with the command line's changes; shared, not to be written to."""
-        key = tuple(sorted(choices.items()))
-        if key not in self._groups:
-            values = self._composer.values({**self._choices, **choices})
-            values.pop("sweep", None)
-            values.pop("defaults", None)
-            for dotted, value in self._changes.items():
-                set_key(values, dotted, value)
-            self._groups[key] = values
-        return self._groups[key]
+    def _name(self, base: Config) -> str:
+        change = self.changes.get("name")
+        name = change.value if change else base.get("name", self.file.stem)
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise Misfit(
+                f"the experiment's name is {name!r}",
+                where="name",
+                mend="use letters, digits, - _ and . only: records and MLflow go by it",
+            )
+        return name
 
-    def arm(self, point: Point) -> Arm:
-        """The recipe at a point."""
-        choices = {axis: str(value) for axis, value in point.items() if axis in GROUPS}
-        values = self.values(choices)
-        dotted = {axis: value for axis, value in point.items() if axis not in GROUPS}
-        sections = {name: self._section(name, values, dotted) for name in SECTIONS_OF_RECIPE}
-        trainer = dotted.get("trainer", values.get("trainer", "lite"))
-        if not isinstance(trainer, str):
-            raise Misfit(f"trainer is {trainer!r}", where="trainer", mend="it must be lite, or package.module:Class")
-        plain = _with_axes("recipe", values, dotted)
-        recipe = build(Recipe, plain, group="recipe", given={**sections, "trainer": trainer})
-        return Arm(axes={axis: _label(value) for axis, value in point.items()}, recipe=recipe)
+    def _changed(self, sweep: Sweep) -> Sweep:
+        """Apply the command line: to axes where it speaks of one, else to the base configuration."""
+        for change in self.changes.values():
+            key, value = change.key, change.value
+            if key in ("seeds", "sweep.seeds"):
+                sweep = replace(sweep, seeds=read_seeds(value))
+            elif key.startswith("sweep."):
+                raise Misfit(
+                    f"{key} cannot be changed here", where=key, mend="name the axis itself, as in selection.ratio=[0.1]"
+                )
+            elif key in sweep.axes or change.is_sweep or self._is_new_axis(key, value):
+                sweep = replace_axis(sweep, key, value if isinstance(value, list) else [value])
+            elif key in GROUPS:
+                self.composer.check_choice(key, value, where=key)
+                self.groups[key] = value
+            elif key != "name":
+                self.values[key] = convert(value, type_of(key), key=key)
+        return sweep
 
-    def _section(self, name: str, values: Values, dotted: Mapping[str, Any]) -> Any:
-        plain = _with_axes(name, values, dotted)
-        key = f"{name} {sorted(plain.items(), key=str)!r}"
-        if key not in self._built:
-            self._built[key] = build(_SECTIONS[name], plain, group=name, given={})
+    def _is_new_axis(self, key: str, value: Any) -> bool:
+        if not isinstance(value, list) or key == "name":
+            return False
+        return key in GROUPS or not is_list(type_of(key))
+
+    def _check_axes(self, sweep: Sweep) -> None:
+        """Every axis names something and every value fits it, wherever the sweep block mentions it."""
+        conditions = [*sweep.include, *sweep.exclude, *sweep.when.values()]
+        for block in [*sweep.blocks, *conditions]:
+            for axis, values in block.items():
+                for value in values:
+                    self._check_axis_value(axis, value)
+
+    def _check_axis_value(self, axis: str, value: Any) -> None:
+        if axis == "seed":
+            read_seeds(value)
+        elif axis in GROUPS:
+            self.composer.check_choice(axis, value, where=axis)
+        else:
+            convert(value, type_of(axis), key=axis)
+
+    def _points(self, cells: list[tuple[int, Cell]]) -> tuple[Point, ...]:
+        made: dict[int, tuple[Recipe, EvalSettings, Resources, dict[str, str | int | float]]] = {}
+        points = []
+        for seed, cell in cells:
+            if id(cell) not in made:
+                with self._located(cell):
+                    made[id(cell)] = self._make(cell)
+            recipe, evaluation, resources, axes = made[id(cell)]
+            points.append(Point(axes=axes, seed=seed, recipe=recipe, evaluation=evaluation, resources=resources))
+        return tuple(points)
+
+    def _make(self, cell: Cell) -> tuple[Recipe, EvalSettings, Resources, dict[str, str | int | float]]:
+        config = self._config(cell)
+        sections = {name: self._section(name, config) for name in SECTIONS_OF_RECIPE}
+        trainer = convert(config.get("trainer", "lite"), str, key="trainer")
+        recipe = self._build(Recipe, "recipe", config, trainer=trainer, **sections)
+        evaluation = self._build(EvalSettings, "eval", config)
+        resources = self._build(Resources, "cluster", config)
+        axes = {axis: _shown(value) for axis, value in cell.items() if _is_shown(axis)}
+        return recipe, evaluation, resources, axes
+
+    def _config(self, cell: Cell) -> Config:
+        chosen = {**self.groups, **{axis: value for axis, value in cell.items() if axis in GROUPS}}
+        composed = self.composer.compose(chosen)
+        if id(composed) not in self._checked:
+            for group in GROUPS:
+                if group in composed:
+                    check_keys(group, composed[group])
+            self._checked.add(id(composed))
+        dotted = {**self.values, **{axis: value for axis, value in cell.items() if axis not in GROUPS}}
+        config = self._set({**composed}, dotted)
+        config.pop("sweep", None)
+        if "${" in repr(config):
+            return self._resolved(config)
+        return config
+
+    def _resolved(self, config: Config) -> Config:
+        try:
+            return resolve(config)
+        except OmegaConfBaseException as error:
+            raise Misfit(
+                f"an interpolation leads nowhere: {str(error).splitlines()[0]}",
+                where=str(getattr(error, "full_key", "") or "${…}"),
+                mend="check the key inside ${…}",
+            ) from error
+
+    def _set(self, config: Config, dotted: Mapping[str, Any]) -> Config:
+        """`config` with dotted keys set; sections that change are copied first."""
+        for key, value in dotted.items():
+            group, _, name = key.partition(".")
+            config[group] = {**config.get(group, {}), name: value} if name else value
+        return config
+
+    def _section(self, name: str, config: Config) -> Any:
+        return self._build(GROUPS[name][0], name, config)
+
+    def _build(self, kind: type, group: str, config: Config, **given: Any) -> Any:
+        if group not in config and group != "cluster":
+            raise Misfit(
+                f"no {group} is chosen",
+                where=group,
+                mend=f"add `- {group}: NAME` to `defaults:`; valid: {', '.join(self.composer.choices(group))}",
+            )
+        values = config.get(group, {})
+        key = (kind, repr(values), *(part if isinstance(part, str) else id(part) for part in given.values()))
+        if key not in self._built:  # what is built holds its parts, so their ids stay theirs
+            self._built[key] = build(kind, values, group=group, given=given)
         return self._built[key]
 
+    def _scheduling(self, cells: list[tuple[int, Cell]]) -> Scheduling:
+        """How the sweep is run: one answer for all its trials."""
+        unique = {id(cell): cell for _, cell in cells}
+        with self._located({}):
+            found: set[Scheduling] = {self._build(Scheduling, "cluster", self._config(one)) for one in unique.values()}
+            if len(found) > 1:
+                raise Misfit(
+                    "trials of one sweep ask for different schedulers",
+                    where="cluster",
+                    mend="let the files of the cluster axis agree on scheduler, max_concurrent and address",
+                )
+        return next(iter(found))
 
-def _with_axes(group: str, values: Values, dotted: Mapping[str, Any]) -> Values:
-    own = {axis.partition(".")[2]: value for axis, value in dotted.items() if axis.partition(".")[0] == group}
-    return {**values.get(group, {}), **own}
+    def _located(self, cell: Cell) -> _Located:
+        return _Located(self, cell)
 
-
-def _typed(grid: Grid, composer: Composer) -> Grid:
-    """The grid with every axis known and every value of its key's type."""
-
-    def typed(axis: str, values: Sequence[Any]) -> list[Any]:
-        group = axis.partition(".")[0]
-        if group in _NOT_AXES:
-            raise Misfit(f"{axis} cannot be an axis", where=f"sweep.grid.{axis}", mend=_NOT_AXES[group])
-        if axis in GROUPS:
-            for value in values:
-                composer.check_choice(axis, value)
-            return [str(value) for value in values]
-        return checked_axis_values(axis, values)
-
-    def typed_point(point: Mapping[str, Any]) -> dict[str, Any]:
-        return {axis: typed(axis, [value])[0] for axis, value in point.items()}
-
-    for rules in (*grid.exclude, *grid.when.values()):
-        for key in rules:
-            if key not in GROUPS:
-                type_of(key)
-    return Grid(
-        grid={axis: typed(axis, values) for axis, values in grid.grid.items()},
-        zip={axis: typed(axis, values) for axis, values in grid.zip.items()},
-        when=grid.when,
-        include=[typed_point(point) for point in grid.include],
-        exclude=grid.exclude,
-        seeds=grid.seeds,
-    )
-
-
-def _label(value: Any) -> str | int | float:
-    return value if isinstance(value, (str, int, float)) and not isinstance(value, bool) else str(value)
+    def place_of(self, key: str, cell: Cell) -> str:
+        """File, line and dotted key of what a message is about; the command line where that said it."""
+        if key in self.changes:
+            return f"{PLACE}: {self.changes[key].text}"
+        if key in ("sweep.seeds", "sweep: seeds") and "seeds" in self.changes:
+            return f"{PLACE}: {self.changes['seeds'].text}"
+        group, _, name = key.partition(".")
+        chosen = {**self.groups, **{axis: str(value) for axis, value in cell.items() if axis in GROUPS}}
+        file, path = self.file, [group, name]
+        axis = key.removeprefix("sweep: ")
+        if in_sweep := next((part for part in ("grid", "zip") if has_key(file, ["sweep", part, axis])), None):
+            path = ["sweep", in_sweep, axis]
+        elif key.startswith("sweep"):
+            path = re.split(r"[.:\[]\s*", key)[:3]
+        elif not has_key(file, path) and (choice := self.composer.choice(group, chosen)):
+            file, path = self.composer.file_of(group, choice) or file, [name]
+        line = line_of(file, path)
+        return f"{file}{f':{line}' if line else ''}: {key}"
 
 
-def _shown(grid: Grid) -> Values:
-    shown = {name: getattr(grid, name) for name in ("grid", "zip", "when", "include", "exclude", "seeds")}
-    return {name: value for name, value in shown.items() if value}
+class _Located:
+    """Turns what a section refuses into a SpecError with its place."""
+
+    def __init__(self, reader: _Reader, cell: Cell) -> None:
+        self._reader, self._cell = reader, cell
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OrchError) and not isinstance(error, SpecError):
+            place = self._reader.place_of(error.where, self._cell)
+            raise SpecError(error.what, where=place, mend=error.mend) from error
 
 
-def _name(given: object, file: Path) -> str:
-    name = file.stem if given is None else given
-    if not isinstance(name, str) or not name or not all(char.isalnum() or char in "-_." for char in name):
-        raise Misfit(f"the experiment's name is {name!r}", where="name", mend="use letters, digits, - _ and .")
-    return name
+def _is_shown(axis: str) -> bool:
+    return axis.partition(".")[0] not in ("cluster", "eval")
 
 
-def _place(file: Path, key: str, overrides: Sequence[str]) -> str:
-    given = [text for text in overrides if key and text.split("=", 1)[0] == key]
-    return f"override {given[0]}" if given else f"{file}: {key}" if key else str(file)
+def _shown(value: Any) -> str | int | float:
+    """An axis value as labels, tags and table rows carry it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int | float):
+        return value
+    return "none" if value is None else str(list(value) if isinstance(value, tuple) else value)

@@ -1,0 +1,125 @@
+"""`orch plan`: what an experiment consists of, what of it is done or shared, and why; changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.plan import Decision, Plan
+    from orchestrator.store import Store
+
+STYLES = {"done": "green", "running": "cyan", "failed": "red", "partial": "magenta", "new": "bright_black"}
+
+
+def plan(
+    file: Annotated[Path, typer.Argument(help="Experiment file.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Changes, for example selection.ratio=[0.1,0.2] seeds=[0,1].")
+    ] = None,
+    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
+    data_dir: Annotated[Path | None, typer.Option(envvar="ORCH_DATA_DIR", help="Benchmark files.")] = None,
+    limit_rows: Annotated[int, typer.Option(min=0, help="Most trials shown; 0 shows the summary only.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every trial as JSON.")] = False,
+) -> None:
+    """List the trials of an experiment: which are new, done or shared, and why."""
+    from orchestrator.plan import make_plan
+    from orchestrator.spec import load_sweep
+    from orchestrator.store import Store
+
+    made = make_plan(load_sweep(file, tuple(overrides or ())), data_folder=data_dir)
+    decisions = _decide(made, Store(store), data_dir)
+    if as_json:
+        _print_json(made, decisions)
+        return
+    _print_table(made, decisions[:limit_rows])
+    if hidden := len(decisions) - len(decisions[:limit_rows]):
+        typer.echo(f"… and {hidden} more: --limit-rows {len(decisions)} shows all, --json too")
+    typer.echo(_summary(made, decisions))
+    typer.echo(f"  orch sweep {' '.join([str(file), *(overrides or ())])}")
+
+
+def _decide(made: Plan, runs: Store, data_folder: Path | None) -> list[Decision]:
+    """Compare the plan with the runs folder; a folder that does not exist yet holds nothing."""
+    from orchestrator.plan import reconcile
+    from orchestrator.wanted import is_complete
+
+    ids = [entry.trial.id for entry in made.entries]
+    known = {path.name for path in runs.root.iterdir()} if runs.root.is_dir() else set()
+    records = {trial_id: record for trial_id in ids if trial_id in known and (record := runs.find(trial_id))}
+    return reconcile(
+        made,
+        records,
+        is_complete=lambda record, planned: is_complete(record, planned, data_folder=data_folder),
+        is_running=runs.is_locked,
+        others=_others(made.experiment, runs),
+    )
+
+
+def _others(experiment: str, runs: Store) -> dict[str, tuple[str, ...]]:
+    """Trial id → the other experiments of this runs folder that plan it."""
+    names = [name for name in runs.list_sweeps() if name != experiment]
+    wanted: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        for entry in runs.read_sweep(name).entries:
+            wanted[entry.trial.id] = (*wanted.get(entry.trial.id, ()), name)
+    return wanted
+
+
+def _print_table(made: Plan, decisions: Sequence[Decision]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not decisions:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("trial", *made.axes, "seed", "state", "reason"):
+        table.add_column(name, overflow="fold", no_wrap=name in ("trial", "state"))
+    for one in decisions:
+        trial = one.planned.trial
+        cells = [_cell(one, axis) for axis in made.axes]
+        if trial.kind == "base" and cells and not cells[0]:
+            cells[0] = "base"
+        seed = "" if trial.seed is None else str(trial.seed)
+        table.add_row(trial.id, *cells, seed, Text(one.state, style=STYLES[one.state]), one.reason)
+    Console(soft_wrap=False).print(table)
+
+
+def _cell(one: Decision, axis: str) -> str:
+    value = one.planned.axes.get(axis)
+    return "" if value is None else str(value)
+
+
+def _summary(made: Plan, decisions: Sequence[Decision]) -> str:
+    from collections import Counter
+
+    counts = Counter(one.state for one in decisions)
+    parts = [f"{counts[state]} {state}" for state in ("new", "partial", "failed", "running", "done") if counts[state]]
+    shared = sum(bool(one.shared_with) for one in decisions)
+    parts += [f"{shared} shared with other experiments"] if shared else []
+    return f"{made.experiment}: {len(decisions)} trials: {', '.join(parts)}"
+
+
+def _print_json(made: Plan, decisions: Sequence[Decision]) -> None:
+    import json
+
+    rows = [
+        {
+            "id": one.planned.trial.id,
+            "kind": one.planned.trial.kind,
+            "label": one.planned.label,
+            "axes": one.planned.axes,
+            "seed": one.planned.trial.seed,
+            "state": one.state,
+            "reason": one.reason,
+            "shared_with": one.shared_with,
+        }
+        for one in decisions
+    ]
+    payload = {"experiment": made.experiment, "file": made.file, "digest": made.digest, "axes": made.axes}
+    typer.echo(json.dumps({**payload, "num_trials": len(rows), "trials": rows}, indent=1, allow_nan=False))
