@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trainers.api import Model, Recipe, Resources
+from trainers.validity import check_finite, require
 
 TrialKind = Literal["train", "base"]
 
@@ -27,6 +28,19 @@ class EvalSettings:
     limit: int | None = None
     """Use only the first problems of each benchmark."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise OrchError if there is nothing to evaluate or a number is out of range."""
+        check_finite("eval", self)
+        names = self.benchmarks
+        require(bool(names), "eval.benchmarks", "[]", "a list with at least one benchmark")
+        require(len(set(names)) == len(names), "eval.benchmarks", list(names), "a list of different benchmarks")
+        for name in ("num_samples", "max_new_tokens", "every_steps", "limit"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"eval.{name}", value, "1 or more")
+        require(self.temperature >= 0, "eval.temperature", self.temperature, "0 or more")
+        require(0 < self.top_p <= 1, "eval.top_p", self.top_p, "in (0, 1]")
+        require(self.seed >= 0, "eval.seed", self.seed, "0 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +65,7 @@ class PlannedTrial:
 
     trial: Trial
     axes: dict[str, str | int | float]
-    """Grid axis → this trial's value, seed left out; `{}` for the base model. Source of labels, tags and rows."""
+    """Grid axis → this trial's value, seed left out; a base model has only the axes that choose the model, often none."""
     evaluation: EvalSettings
     resources: Resources
 

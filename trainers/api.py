@@ -72,9 +72,13 @@ class Selection:
     """Keep the highest or the lowest scores."""
     scope: Literal["batch", "mini_batch", "micro_batch", "group", "response"] = "batch"
     """Where tokens compete for the ρ share."""
+    scope_sequences: int | None = None
+    """Sequences that compete with each other under scope `micro_batch`. It changes numbers, unlike
+    `Resources.micro_batch_sequences`, which only cuts passes to fit memory."""
     score_policy: Literal["old", "current"] = "old"
     """Whether the policy that sampled or the one being updated is scored."""
-    count_rule: Literal["exact", "keep_ties"] = "exact"
+    count_rule: Literal["exact", "floor", "keep_ties"] = "exact"
+    """k = ⌈ρN⌉; or N − ⌈(1−ρ)N⌉, what is left after removing a share; or all that reach the (1−ρ) quantile."""
     normaliser: Literal["selected", "all"] = "selected"
     """Whether the loss divides by the selected or by all response tokens."""
     kl_scope: Literal["selected", "all"] = "selected"

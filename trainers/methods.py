@@ -16,7 +16,7 @@ ICT = "ICT, shared/papers/ict.txt"
 STAPO = "STAPO, arXiv 2602.15620"
 
 SWITCHES: Final = frozenset(
-    {"scope", "score_policy", "normaliser", "kl_scope", "warmup_steps", "order"},
+    {"scope", "scope_sequences", "score_policy", "normaliser", "kl_scope", "warmup_steps", "order"},
 )
 """What every method but `full` can be told."""
 RATIO: Final = SWITCHES | frozenset(
@@ -159,7 +159,7 @@ PRESETS: Final[Mapping[str, Mapping[str, str | int | float]]] = {
         "method": "gmts",
         "scope": "group",
         "score_policy": "old",
-        "count_rule": "exact",
+        "count_rule": "floor",
         "normaliser": "all",
         "kl_scope": "all",
     },

@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 
 def check_algorithm(algorithm: Algorithm) -> None:
     """Raise OrchError if the objective's numbers are out of range or an option has nothing to act on."""
-    _check_finite("algorithm", algorithm)
+    check_finite("algorithm", algorithm)
     key = "algorithm.{}".format
-    _require(0 < algorithm.clip_low <= 1, key("clip_low"), algorithm.clip_low, "in (0, 1]")
-    _require(algorithm.clip_high > 0, key("clip_high"), algorithm.clip_high, "above 0")
+    require(0 < algorithm.clip_low <= 1, key("clip_low"), algorithm.clip_low, "in (0, 1]")
+    require(algorithm.clip_high > 0, key("clip_high"), algorithm.clip_high, "above 0")
     if algorithm.dual_clip is not None:
-        _require(algorithm.dual_clip > 1, key("dual_clip"), algorithm.dual_clip, "above 1, or null")
-    _require(algorithm.kl_coef >= 0, key("kl_coef"), algorithm.kl_coef, "0 or more")
-    _require(algorithm.entropy_coef >= 0, key("entropy_coef"), algorithm.entropy_coef, "0 or more")
+        require(algorithm.dual_clip > 1, key("dual_clip"), algorithm.dual_clip, "above 1, or null")
+    require(algorithm.kl_coef >= 0, key("kl_coef"), algorithm.kl_coef, "0 or more")
+    require(algorithm.entropy_coef >= 0, key("entropy_coef"), algorithm.entropy_coef, "0 or more")
     rounds = algorithm.max_sampling_rounds
-    _require(rounds >= 1, key("max_sampling_rounds"), rounds, "1 or more")
+    require(rounds >= 1, key("max_sampling_rounds"), rounds, "1 or more")
     buffer, factor = algorithm.overlong_buffer, algorithm.overlong_factor
-    _require(buffer is None or buffer >= 1, key("overlong_buffer"), buffer, "1 or more tokens, or null")
-    _require(factor > 0, key("overlong_factor"), factor, "above 0")
+    require(buffer is None or buffer >= 1, key("overlong_buffer"), buffer, "1 or more tokens, or null")
+    require(factor > 0, key("overlong_factor"), factor, "above 0")
     if buffer is None:
-        _require(factor == 1.0, key("overlong_factor"), factor, "left out where overlong_buffer is null")
+        require(factor == 1.0, key("overlong_factor"), factor, "left out where overlong_buffer is null")
 
 
 def check_selection(selection: Selection) -> None:
     """Raise OrchError for an unknown method or preset, a missing ratio, or an option the method does not take."""
-    _check_finite("selection", selection)
+    check_finite("selection", selection)
     _check_method(selection)
     _check_ranges(selection)
     _check_schedule(selection)
@@ -51,15 +51,15 @@ def check_data(data: Data) -> None:
     """Raise OrchError if a length or a limit is not positive."""
     for name in ("max_prompt_tokens", "max_response_tokens", "limit"):
         value = getattr(data, name)
-        _require(value is None or value >= 1, f"data.{name}", value, "1 or more")
+        require(value is None or value >= 1, f"data.{name}", value, "1 or more")
 
 
 def check_recipe(recipe: Recipe) -> None:
     """Raise OrchError if a number is out of range or the batch sizes do not fit each other."""
-    _check_finite("recipe", recipe)
+    check_finite("recipe", recipe)
     key = "recipe.{}".format
     for name in ("steps", "prompts_per_step", "mini_batch_prompts", "ppo_epochs"):
-        _require(getattr(recipe, name) >= 1, key(name), getattr(recipe, name), "1 or more")
+        require(getattr(recipe, name) >= 1, key(name), getattr(recipe, name), "1 or more")
     if recipe.group_size < 2:
         raise OrchError(
             f"recipe.group_size is {recipe.group_size}: a group of one has no advantage",
@@ -74,8 +74,8 @@ def check_recipe(recipe: Recipe) -> None:
             mend="choose a mini-batch that divides the batch of prompts",
         )
     _check_optimizer(recipe)
-    _require(recipe.temperature > 0, key("temperature"), recipe.temperature, "above 0")
-    _require(0 < recipe.top_p <= 1, key("top_p"), recipe.top_p, "in (0, 1]")
+    require(recipe.temperature > 0, key("temperature"), recipe.temperature, "above 0")
+    require(0 < recipe.top_p <= 1, key("top_p"), recipe.top_p, "in (0, 1]")
     buffer, limit = recipe.algorithm.overlong_buffer, recipe.data.max_response_tokens
     if buffer is not None and buffer >= limit:
         raise OrchError(
@@ -87,27 +87,27 @@ def check_recipe(recipe: Recipe) -> None:
 
 def check_resources(resources: Resources) -> None:
     """Raise OrchError if a trial would occupy nothing or be cut into pieces of nothing."""
-    _check_finite("cluster", resources)
+    check_finite("cluster", resources)
     key = "cluster.{}".format
-    _require(resources.num_gpus >= 0, key("num_gpus"), resources.num_gpus, "0 or more")
+    require(resources.num_gpus >= 0, key("num_gpus"), resources.num_gpus, "0 or more")
     for name in ("num_cpus", "num_nodes", "micro_batch_sequences", "sample_batch_sequences"):
-        _require(getattr(resources, name) >= 1, key(name), getattr(resources, name), "1 or more")
+        require(getattr(resources, name) >= 1, key(name), getattr(resources, name), "1 or more")
     for name in ("checkpoint_every", "keep_checkpoints"):
-        _require(getattr(resources, name) >= 1, key(name), getattr(resources, name), "1 or more")
+        require(getattr(resources, name) >= 1, key(name), getattr(resources, name), "1 or more")
     memory = resources.memory_gb
-    _require(memory is None or memory > 0, key("memory_gb"), memory, "above 0, or null")
+    require(memory is None or memory > 0, key("memory_gb"), memory, "above 0, or null")
 
 
 def _check_optimizer(recipe: Recipe) -> None:
     key = "recipe.{}".format
-    _require(recipe.learning_rate > 0, key("learning_rate"), recipe.learning_rate, "above 0")
+    require(recipe.learning_rate > 0, key("learning_rate"), recipe.learning_rate, "above 0")
     warmup = recipe.lr_warmup_steps
-    _require(0 <= warmup <= recipe.steps, key("lr_warmup_steps"), warmup, f"from 0 to steps ({recipe.steps})")
-    _require(recipe.weight_decay >= 0, key("weight_decay"), recipe.weight_decay, "0 or more")
+    require(0 <= warmup <= recipe.steps, key("lr_warmup_steps"), warmup, f"from 0 to steps ({recipe.steps})")
+    require(recipe.weight_decay >= 0, key("weight_decay"), recipe.weight_decay, "0 or more")
     for name in ("adam_beta1", "adam_beta2"):
-        _require(0 <= getattr(recipe, name) < 1, key(name), getattr(recipe, name), "in [0, 1)")
+        require(0 <= getattr(recipe, name) < 1, key(name), getattr(recipe, name), "in [0, 1)")
     norm = recipe.max_grad_norm
-    _require(norm is None or norm > 0, key("max_grad_norm"), norm, "above 0, or null")
+    require(norm is None or norm > 0, key("max_grad_norm"), norm, "above 0, or null")
 
 
 def _check_method(selection: Selection) -> None:
@@ -137,14 +137,21 @@ def _check_method(selection: Selection) -> None:
 def _check_ranges(selection: Selection) -> None:
     key = "selection.{}".format
     ratio, floor = selection.ratio, selection.schedule_from
-    _require(ratio is None or 0 < ratio <= 1, key("ratio"), ratio, "in (0, 1]: the share of tokens kept")
-    _require(floor is None or 0 < floor <= 1, key("schedule_from"), floor, "in (0, 1]")
-    _require(selection.warmup_steps >= 0, key("warmup_steps"), selection.warmup_steps, "0 or more")
+    require(ratio is None or 0 < ratio <= 1, key("ratio"), ratio, "in (0, 1]: the share of tokens kept")
+    require(floor is None or 0 < floor <= 1, key("schedule_from"), floor, "in (0, 1]")
+    is_micro, sequences = selection.scope == "micro_batch", selection.scope_sequences
+    if is_micro != (sequences is not None) or (sequences is not None and sequences < 1):
+        raise OrchError(
+            f"selection.scope is {selection.scope} and selection.scope_sequences is {sequences}",
+            where=key("scope_sequences"),
+            mend="scope micro_batch needs the number of sequences that compete (1 or more); other scopes take none",
+        )
+    require(selection.warmup_steps >= 0, key("warmup_steps"), selection.warmup_steps, "0 or more")
     weight = selection.advantage_weight
-    _require(weight is None or weight >= 0, key("advantage_weight"), weight, "0 or more")
+    require(weight is None or weight >= 0, key("advantage_weight"), weight, "0 or more")
     for name in ("probability_threshold", "entropy_quantile"):
         value = getattr(selection, name)
-        _require(value is None or 0 < value < 1, key(name), value, "in (0, 1)")
+        require(value is None or 0 < value < 1, key(name), value, "in (0, 1)")
 
 
 def _check_schedule(selection: Selection) -> None:
@@ -171,7 +178,7 @@ def _check_schedule(selection: Selection) -> None:
                 mend="leave it out, or choose the schedule it belongs to",
             )
     steps = selection.schedule_steps
-    _require(steps is None or steps >= 1, "selection.schedule_steps", steps, "1 or more")
+    require(steps is None or steps >= 1, "selection.schedule_steps", steps, "1 or more")
     if selection.schedule_list is not None:
         _check_schedule_list(selection.schedule_list, selection.ratio)
 
@@ -179,11 +186,11 @@ def _check_schedule(selection: Selection) -> None:
 def _check_schedule_list(pairs: tuple[tuple[int, float], ...], ratio: float | None) -> None:
     where = "selection.schedule_list"
     starts = [start for start, _ in pairs]
-    _require(bool(pairs), where, "[]", "a list of [from step, ratio] pairs")
-    _require(starts == sorted(set(starts)) and starts[0] >= 0, where, starts, "steps that rise from 0 or later")
+    require(bool(pairs), where, "[]", "a list of [from step, ratio] pairs")
+    require(starts == sorted(set(starts)) and starts[0] >= 0, where, starts, "steps that rise from 0 or later")
     for _, kept in pairs:
-        _require(0 < kept <= 1, where, kept, "a ratio in (0, 1]")
-    _require(pairs[-1][1] == ratio, where, pairs[-1][1], f"selection.ratio ({ratio}) at its end")
+        require(0 < kept <= 1, where, kept, "a ratio in (0, 1]")
+    require(pairs[-1][1] == ratio, where, pairs[-1][1], f"selection.ratio ({ratio}) at its end")
 
 
 def _check_preset(selection: Selection, preset: str) -> None:
@@ -199,14 +206,14 @@ def _check_preset(selection: Selection, preset: str) -> None:
             )
 
 
-def _check_finite(section: str, values: Any) -> None:
+def check_finite(section: str, values: Any) -> None:
     for field in fields(values):
         value = getattr(values, field.name)
         if isinstance(value, float):
-            _require(isfinite(value), f"{section}.{field.name}", value, "a finite number")
+            require(isfinite(value), f"{section}.{field.name}", value, "a finite number")
 
 
-def _require(is_met: bool, key: str, value: object, wanted: str) -> None:
+def require(is_met: bool, key: str, value: object, wanted: str) -> None:
     if not is_met:
         raise OrchError(f"{key} is {value}", where=key, mend=f"it must be {wanted}")
 
