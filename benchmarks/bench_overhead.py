@@ -71,6 +71,7 @@ def time_orch(num_trials: int, root: Path) -> float:
         argv=("bench",),
         stop_file=stop.path,
         working_folder=root,
+        python_path=str(Path(__file__).parent),  # where workers find NoopTrainer
     )
     started = time.perf_counter()
     RayTuneScheduler(address=None, max_concurrent=CONCURRENCY).run(entries, settings, stop)
@@ -99,8 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=50)
     num_trials = parser.parse_args().trials
-    folders = (os.environ.get("PYTHONPATH"), str(Path(__file__).parent))  # where workers find NoopTrainer
-    os.environ.update(ENVIRONMENT, PYTHONPATH=os.pathsep.join(folder for folder in folders if folder))
+    os.environ.update(ENVIRONMENT)
     ray.init(num_cpus=CONCURRENCY, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         fresh = time_tune(num_trials, Path(folder) / "fresh", reuse_actors=False)

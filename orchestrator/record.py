@@ -203,7 +203,7 @@ def train_summary(result: TrainResult, *, model_folder: str, at: str) -> TrainSu
     return TrainSummary(
         step=result.step,
         model_folder=model_folder,
-        metrics=result.metrics,
+        metrics={name: float(value) for name, value in result.metrics.items() if isinstance(value, (int, float))},
         num_parameters=result.num_parameters,
         finished_at=at,
     )

@@ -41,6 +41,8 @@ class WorkerSettings:
     stop_file: Path
     working_folder: Path
     """Where relative paths in recipes begin: the driver's own."""
+    python_path: str
+    """The driver's PYTHONPATH, so that a user's trainer is found on nodes that were up before."""
     grace_s: float = GRACE_S
 
 
@@ -55,7 +57,7 @@ def supervise(planned: PlannedTrial, settings: WorkerSettings) -> int:
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             _command(planned.trial.id, settings),
-            env=_environment(planned),
+            env=_environment(planned, settings),
             cwd=settings.working_folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -80,8 +82,13 @@ def _command(trial_id: str, settings: WorkerSettings) -> list[str]:
     return [*command, "--", *settings.argv]
 
 
-def _environment(planned: PlannedTrial) -> dict[str, str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": str(planned.resources.num_cpus), "PYTHONUNBUFFERED": "1"}
+def _environment(planned: PlannedTrial, settings: WorkerSettings) -> dict[str, str]:
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(planned.resources.num_cpus),
+        "PYTHONPATH": settings.python_path,
+        "PYTHONUNBUFFERED": "1",
+    }
     if planned.resources.num_gpus == 0:
         environment["CUDA_VISIBLE_DEVICES"] = ""
     return environment

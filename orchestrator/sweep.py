@@ -38,6 +38,8 @@ class SweepSettings:
     data_folder: Path | None
     argv: tuple[str, ...]
     """The command line to put on record."""
+    python_path: str
+    """PYTHONPATH for the trials' processes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +157,7 @@ def _run_missing(
         argv=settings.argv,
         stop_file=stop.path.resolve(),
         working_folder=Path.cwd(),
+        python_path=settings.python_path,
     )
     left = missing
     while left and not stop.is_requested:

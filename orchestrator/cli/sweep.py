@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -103,7 +104,10 @@ def _run(plan: Plan, runs: Store, choice: _Choice) -> SweepOutcome:
                 plan,
                 runs,
                 settings=SweepSettings(
-                    cache_folder=choice.cache_folder, data_folder=choice.data_folder, argv=masked(sys.argv)
+                    cache_folder=choice.cache_folder,
+                    data_folder=choice.data_folder,
+                    argv=masked(sys.argv),
+                    python_path=os.environ.get("PYTHONPATH", ""),
                 ),
                 open_scheduler=scheduler,
                 stop=stop,

@@ -14,10 +14,8 @@ from orchestrator.worker import DONE, FAILED, LOCKED, REFUSED, STOPPED
 
 
 @pytest.fixture
-def settings(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> WorkerSettings:
+def settings(lab: Lab) -> WorkerSettings:
     """A kept plan of two trials, and the fakes on the workers' path."""
-    for name, value in lab.environment().items():
-        monkeypatch.setenv(name, value)
     lab.store.save_sweep(lab.plan([0, 1]))
     return WorkerSettings(
         store_root=lab.store.root,
@@ -27,6 +25,7 @@ def settings(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> WorkerSettings:
         argv=("orch", "sweep", "--flag"),
         stop_file=lab.root / "stop",
         working_folder=lab.root,
+        python_path=lab.environment()["PYTHONPATH"],
         grace_s=5.0,
     )
 
@@ -70,14 +69,11 @@ def test_a_worker_that_cannot_begin_is_recorded_with_its_reason(lab: Lab, settin
     assert "is not in the plan of test" in record.failure.message
 
 
-def test_a_worker_that_dies_before_its_first_line_is_recorded(
-    lab: Lab, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_that_dies_before_its_first_line_is_recorded(lab: Lab, settings: WorkerSettings) -> None:
     broken = lab.root / "broken" / "orchestrator"
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("raise SystemError('a broken installation')")
-    monkeypatch.setenv("PYTHONPATH", str(broken.parent))
-    assert supervise(lab.planned(0), settings) == 1
+    assert supervise(lab.planned(0), replace(settings, python_path=str(broken.parent))) == 1
     failure = lab.store.read(lab.planned(0).trial.id).failure
     assert failure is not None
     assert "ended with status 1" in failure.message

@@ -1,5 +1,6 @@
 """Drives a kept plan to its end in a process that tests may kill: `python drive.py RUNS EXPERIMENT SCHEDULER`."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -16,7 +17,10 @@ if __name__ == "__main__":
             store.read_sweep(experiment),
             store,
             settings=SweepSettings(
-                cache_folder=store.root / "models", data_folder=None, argv=("orch", "sweep", "test.yaml")
+                cache_folder=store.root / "models",
+                data_folder=None,
+                argv=("orch", "sweep", "test.yaml"),
+                python_path=os.environ["PYTHONPATH"],
             ),
             open_scheduler=lambda: open_scheduler(scheduler, address=None, max_concurrent=None),  # type: ignore[arg-type]
             stop=stop,

@@ -100,7 +100,12 @@ class Lab:
         return run_sweep(
             plan,
             self.store,
-            settings=SweepSettings(cache_folder=self.root / "models", data_folder=None, argv=("orch", "test")),
+            settings=SweepSettings(
+                cache_folder=self.root / "models",
+                data_folder=None,
+                argv=("orch", "test"),
+                python_path=self.environment()["PYTHONPATH"],
+            ),
             open_scheduler=lambda: open_scheduler(scheduler, address=None, max_concurrent=None),
             stop=stop or StopSignal(stop_file(self.store.root, plan.experiment)),
             on_event=lambda line: print("event:", line),
