@@ -129,6 +129,12 @@ class Composer:
                 return _not_yaml(cause)
             if isinstance(cause, MissingConfigException) and cause.missing_cfg_file:
                 return self._missing(cause)
+        if "must be a DictConfig" in str(error):
+            return SpecError(
+                "the experiment file is a list or a text, not a block of keys",
+                where=str(self.file),
+                mend="begin with `defaults:` and a list of `- group: choice`",
+            )
         first_lines = [str(cause).strip().splitlines()[0] for cause in _chain(error) if str(cause).strip()]
         return SpecError(
             f"the experiment cannot be composed: {first_lines[-1] if first_lines else type(error).__name__}",
@@ -145,7 +151,10 @@ class Composer:
             misfit = unknown_name("group", group, list(GROUPS), where="defaults")
         else:
             misfit = unknown_name(group, choice, self.choices(group), where=f"defaults: {group}")
-        return SpecError(misfit.what, where=f"{self.file}: {misfit.where}", mend=misfit.mend)
+        line = line_of(self.file, ["defaults"])
+        return SpecError(
+            misfit.what, where=f"{self.file}{f':{line}' if line else ''}: {misfit.where}", mend=misfit.mend
+        )
 
 
 def check_file(file: Path) -> None:

@@ -235,7 +235,7 @@ def _placed(spec: SweepSpec, key: str, ask: Callable[[], Any]) -> Any:
     try:
         return ask()
     except OrchError as error:
-        place = f"{spec.file}: {key}"
+        place = spec.place_of(key)
         detail = f" ({error.where})" if error.where not in ("", key) else ""
         raise type(error)(error.what, where=place + detail, mend=error.mend) from error
 

@@ -8,8 +8,8 @@ Everything a user can get wrong becomes one SpecError with the file and line, th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,8 @@ class SweepSpec:
     scheduling: Scheduling
     config: dict[str, Any]
     """The composed experiment before its axes are applied, and the changes of the command line."""
+    place_of: Callable[[str], str] = field(repr=False, compare=False)
+    """Dotted key → file and line, or the change on the command line: for messages about the key."""
 
 
 def load_sweep(file: Path, overrides: Sequence[str] = ()) -> SweepSpec:
@@ -111,6 +113,7 @@ class _Reader:
             points=points,
             scheduling=self._scheduling(cells),
             config={**self._set({**self.composer.compose(self.groups)}, self.values), "overrides": self._texts()},
+            place_of=lambda key: self.place_of(key, {}),
         )
 
     def _texts(self) -> list[str]:
@@ -254,22 +257,28 @@ class _Reader:
 
     def place_of(self, key: str, cell: Cell) -> str:
         """File, line and dotted key of what a message is about; the command line where that said it."""
-        if key in self.changes:
-            return f"{PLACE}: {self.changes[key].text}"
-        if key in ("sweep.seeds", "sweep: seeds") and "seeds" in self.changes:
-            return f"{PLACE}: {self.changes['seeds'].text}"
-        group, _, name = key.partition(".")
-        chosen = {**self.groups, **{axis: str(value) for axis, value in cell.items() if axis in GROUPS}}
-        file, path = self.file, [group, name]
-        axis = key.removeprefix("sweep: ")
-        if in_sweep := next((part for part in ("grid", "zip") if has_key(file, ["sweep", part, axis])), None):
-            path = ["sweep", in_sweep, axis]
-        elif key.startswith("sweep"):
-            path = re.split(r"[.:\[]\s*", key)[:3]
-        elif not has_key(file, path) and (choice := self.composer.choice(group, chosen)):
-            file, path = self.composer.file_of(group, choice) or file, [name]
+        plain = key.removeprefix("sweep: ").removeprefix("sweep.")
+        for spelled in (plain, f"sweep.{plain}"):
+            if spelled in self.changes:
+                return f"{PLACE}: {self.changes[spelled].text}"
+        file, path = self._file_of(key, plain, cell)
         line = line_of(file, path)
         return f"{file}{f':{line}' if line else ''}: {key}"
+
+    def _file_of(self, key: str, plain: str, cell: Cell) -> tuple[Path, list[str]]:
+        """The file that states a key, and the way to it inside: the sweep block, the experiment, or a group's file."""
+        for block in ("grid", "zip"):
+            if has_key(self.file, ["sweep", block, plain]):
+                return self.file, ["sweep", block, plain]
+        if key.startswith("sweep"):
+            return self.file, re.split(r"[.:\[]\s*", key)[:3]
+        group, _, name = key.partition(".")
+        path = [group, name] if name else [group]
+        chosen = {**self.groups, **{axis: str(value) for axis, value in cell.items() if axis in GROUPS}}
+        choice = self.composer.choice(group, chosen)
+        if name and choice and not has_key(self.file, path):
+            return self.composer.file_of(group, choice) or self.file, [name]
+        return self.file, path
 
 
 class _Located:

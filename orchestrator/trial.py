@@ -65,7 +65,7 @@ class PlannedTrial:
 
     trial: Trial
     axes: dict[str, str | int | float]
-    """Grid axis → this trial's value, seed left out; a base model has only the axes that choose the model, often none."""
+    """Grid axis → this trial's value, seed left out; a base model has only axes that choose the model."""
     evaluation: EvalSettings
     resources: Resources
 

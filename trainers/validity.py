@@ -207,6 +207,7 @@ def _check_preset(selection: Selection, preset: str) -> None:
 
 
 def check_finite(section: str, values: Any) -> None:
+    """Raise OrchError if a number of a dataclass is NaN or infinite."""
     for field in fields(values):
         value = getattr(values, field.name)
         if isinstance(value, float):
@@ -214,6 +215,7 @@ def check_finite(section: str, values: Any) -> None:
 
 
 def require(is_met: bool, key: str, value: object, wanted: str) -> None:
+    """Raise OrchError, saying what `key` is and what it must be, unless `is_met`."""
     if not is_met:
         raise OrchError(f"{key} is {value}", where=key, mend=f"it must be {wanted}")
 
