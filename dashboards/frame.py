@@ -18,8 +18,8 @@ import pandas as pd
 from orchestrator.codec import encode
 from orchestrator.plan import Plan
 from orchestrator.record import RunRecord, ScoreEntry, Status
+from orchestrator.shown import benchmark_name, shown_scores
 from orchestrator.store import Store
-from orchestrator.tracking_view import shown_scores
 from orchestrator.trial import PlannedTrial
 from orchestrator.wanted import final_step
 
@@ -88,7 +88,7 @@ def _rows(planned: PlannedTrial, store: Store, plan: Plan) -> Iterator[dict[str,
         state, reason = ("scored", "") if entry is not None else _unscored(record, planned, store)
         yield {
             **_trial_columns(planned, plan),
-            "benchmark": benchmark,
+            "benchmark": benchmark_name(benchmark),
             "step": step,
             "state": state,
             "reason": reason,

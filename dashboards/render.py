@@ -12,15 +12,22 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from dashboards.deltas import Delta
-from dashboards.table import DASH, Cell, Row, Table
+from dashboards.cells import Cell
+from dashboards.table import DASH, SIGNIFICANT, Row, Table
+from eval.comparison import Difference
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
 
 Format = Literal["text", "md", "csv", "latex", "html", "json"]
 
-_NOTE_WIDTH = 40
+_NOTE_WIDTH = 24
+"""A longer reason is cut at its colon in a cell; the foot has it whole."""
 _TEXT_WIDTH = 160
+_NUM_SIDE_COLUMNS = 3
+"""Tokens, clipped, no box: left out of `text` where the terminal is too narrow for them."""
 _LATEX = {
     "\\": r"\textbackslash{}",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -33,6 +40,7 @@ _LATEX = {
     "–": "--",
     "<": r"$<$",
     ">": r"$>$",
+    "≤": r"$\leq$",
 }
 
 
@@ -77,7 +85,7 @@ def files(table: Table) -> dict[str, str]:
 
 def _grid(table: Table) -> _Grid:
     columns = [*table.benchmarks, *([] if table.is_single else ["Avg"])]
-    headers = [*table.label_columns, *columns, "Δ base", "p", "Δ dense", "p ", "tokens", "clipped", "no box"]
+    headers = [*table.label_columns, *columns, "Δ base", "p base", "Δ dense", "p dense", "tokens", "clipped", "no box"]
     return _Grid(
         headers=tuple(headers),
         rows=tuple(_grid_row(row, is_single=table.is_single) for row in table.rows),
@@ -93,33 +101,31 @@ def _grid_row(row: Row, *, is_single: bool) -> tuple[str, ...]:
     return (
         *row.labels,
         *(_cell(cell) for cell in cells),
-        *(_delta(base), _p_value(base), _delta(dense), _p_value(dense)),
+        *(_delta(base), _p_value(base, row.p_base), _delta(dense), _p_value(dense, row.p_dense)),
         *(_plain(row.mean_tokens, "{:.0f}"), _plain(row.clip_rate, "{:.1%}"), _plain(row.no_box_rate, "{:.1%}")),
     )
 
 
 def _cell(cell: Cell) -> str:
     if cell.avg is None:
-        return cell.note if len(cell.note) <= _NOTE_WIDTH else cell.note[: _NOTE_WIDTH - 1] + "…"
+        return cell.note if len(cell.note) <= _NOTE_WIDTH else cell.note.partition(":")[0][:_NOTE_WIDTH]
     error = cell.standard_error
     shown = f"{100 * cell.avg:.1f}" + ("" if error is None or math.isnan(error) else f" ± {100 * error:.1f}")
     return f"{shown} ({cell.note})" if cell.note else shown
 
 
-def _delta(delta: Delta | None) -> str:
+def _delta(delta: Difference | None) -> str:
     if delta is None:
         return DASH
-    if delta.value is None:
-        return delta.note
-    error = delta.standard_error
-    shown = f"{100 * delta.value:+.1f}"
-    return shown if error is None or math.isnan(error) else f"{shown} ± {100 * error:.1f}"
+    error = "" if math.isnan(delta.standard_error) else f" ± {100 * delta.standard_error:.1f}"
+    return f"{100 * delta.delta:+.1f}{error}"
 
 
-def _p_value(delta: Delta | None) -> str:
-    if delta is None or delta.p_value is None:
+def _p_value(delta: Difference | None, adjusted: float | None) -> str:
+    if delta is None or delta.p_t is None:
         return DASH
-    return "<0.001" if delta.p_value < 0.001 else f"{delta.p_value:.3f}"
+    mark = "*" if adjusted is not None and adjusted < SIGNIFICANT else ""
+    return ("<0.001" if delta.p_t < 0.001 else f"{delta.p_t:.3f}") + mark
 
 
 def _plain(value: float | None, pattern: str) -> str:
@@ -127,23 +133,34 @@ def _plain(value: float | None, pattern: str) -> str:
 
 
 def _text(table: Table, width: int) -> str:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table as RichTable
+    from rich.padding import Padding
     from rich.text import Text
 
     grid = _grid(table)
-    shown = RichTable(title=table.experiment, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, header in enumerate(grid.headers):
-        shown.add_column(Text(header), justify="left" if number < grid.num_labels else "right")
-    for number, row in enumerate(grid.rows, start=1):
-        shown.add_row(*(Text(cell) for cell in row), end_section=number == grid.num_base_rows)
     output = io.StringIO()
     console = Console(file=output, width=width, color_system=None, highlight=False)
+    shown = _rich_table(table.experiment, grid, len(grid.headers))
+    if console.measure(shown).maximum > width:
+        shown = _rich_table(table.experiment, grid, len(grid.headers) - _NUM_SIDE_COLUMNS)
     console.print(shown)
     for note in grid.notes:
-        console.print(Text(f"  {note}"))
+        console.print(Padding(Text(note), (0, 0, 0, 2)))
     return "\n".join(line.rstrip() for line in output.getvalue().splitlines()) + "\n"
+
+
+def _rich_table(title: str, grid: _Grid, num_columns: int) -> RichTable:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    shown = RichTable(title=Text(title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, header in enumerate(grid.headers[:num_columns]):
+        is_label = number < grid.num_labels
+        shown.add_column(Text(header), justify="left" if is_label else "right", overflow="fold", no_wrap=is_label)
+    for number, row in enumerate(grid.rows, start=1):
+        shown.add_row(*(Text(cell) for cell in row[:num_columns]), end_section=number == grid.num_base_rows)
+    return shown
 
 
 def _markdown(table: Table) -> str:
@@ -253,18 +270,22 @@ def _csv(table: Table) -> str:
     return output.getvalue()
 
 
+_DELTA_FIELDS = ("delta", "standard_error", "p_t")
+
+
 def _flat(row: Row, table: Table) -> dict[str, Any]:
     flat: dict[str, Any] = {"kind": row.kind, **dict(zip(table.label_columns, row.labels, strict=True))}
+    flat = {key: "" if value == DASH else value for key, value in flat.items()}
     flat["seeds_planned"] = row.num_seeds_planned
     cells = dict(zip(table.benchmarks, row.cells, strict=True)) | ({} if table.is_single else {"macro": row.average})
     for name, cell in cells.items():
         for key, value in asdict(cell).items():
             if key in ("delta_base", "delta_dense"):
-                parts = value or dict.fromkeys(("value", "standard_error", "p_value"))
-                flat |= {f"{name}/{key}/{part}": _finite(it) for part, it in parts.items() if part != "note"}
+                flat |= {f"{name}/{key}/{part}": _finite((value or {}).get(part)) for part in _DELTA_FIELDS}
             else:
                 flat[f"{name}/{key}"] = _finite(value)
-    return flat | {key: _finite(getattr(row, key)) for key in ("mean_tokens", "clip_rate", "no_box_rate")}
+    shares = ("p_base", "p_dense", "mean_tokens", "clip_rate", "no_box_rate")
+    return flat | {key: _finite(getattr(row, key)) for key in shares} | {"notes": "; ".join(row.notes)}
 
 
 def _json(table: Table) -> str:

@@ -6,40 +6,29 @@ its place and is never averaged away. All numbers are fractions here; `dashboard
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from dashboards.deltas import Delta, PerProblem, macro_delta, merged_seeds, paired_delta
+from dashboards.cells import Cell, Found, macro_cell, make_cell
 from dashboards.frame import AXIS
-from eval.stats import avg_at_k
+from eval.comparison import FEWEST_SEEDS, Arm, Difference, holm
 
 DASH = "–"
 """Where an axis does not apply, and where there is nothing to compare with."""
+SIGNIFICANT = 0.05
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """One arm on one benchmark, or its macro average over benchmarks."""
-
-    avg: float | None
-    """None where something of it is missing; `note` says what."""
-    standard_error: float | None
-    """Clustered by question, seeds merged; of a macro average sqrt(Σ SE²) / B."""
-    generation_error: float | None
-    num_problems: int
-    """Questions, summed over benchmarks for the average."""
-    num_samples: int
-    """K of one seed."""
-    num_seeds: int
-    """Seeds that are in the number."""
-    delta_base: Delta | None
-    delta_dense: Delta | None
-    note: str
-    """Empty for a number that stands for all that was planned."""
+_SETTINGS = (
+    ("temperature", "temperature"),
+    ("template", "template"),
+    ("max_new_tokens", "new tokens ≤"),
+    ("grader_version", "grader"),
+    ("engine", "engine"),
+)
+"""Column → how a table's foot calls it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +43,16 @@ class Row:
     """One a benchmark."""
     average: Cell
     """Macro average over the benchmarks; the cell itself where there is one benchmark."""
+    p_base: float | None
+    """p of the average's Δ base, Holm-adjusted over the rows."""
+    p_dense: float | None
+    """p of the average's Δ dense, Holm-adjusted over the rows."""
     num_seeds_planned: int
     mean_tokens: float | None
     clip_rate: float | None
     no_box_rate: float | None
     notes: tuple[str, ...]
-    """A line for each trial that has no number."""
+    """A line for each trial that has no number, and for each comparison that could not be made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,127 +71,100 @@ class Table:
         """Whether there is one benchmark, whose column is then the average."""
         return len(self.benchmarks) == 1
 
-    @property
-    def has_seeds(self) -> bool:
-        """Whether any arm was planned with several seeds."""
-        return any(row.num_seeds_planned > 1 for row in self.rows)
-
 
 def table(frame: pd.DataFrame) -> Table:
     """Lay out the frame of one experiment."""
-    axes = [column for column in frame.columns if str(column).startswith(AXIS)]
-    benchmarks = tuple(frame["benchmark"].unique())
-    arms = {str(arm): part for arm, part in frame.groupby("arm", sort=False)}
-    merged = {(arm, name): _merged(part, name) for arm, part in arms.items() for name in benchmarks}
-    num_base = frame.loc[frame["kind"] == "base", "arm"].nunique()
+    axes = [str(column) for column in frame.columns if str(column).startswith(AXIS)]
+    benchmarks = tuple(str(name) for name in frame["benchmark"].unique())
+    parts = {str(arm): part for arm, part in frame.groupby("arm", sort=False)}
+    found = {arm: [_found(part, name) for name in benchmarks] for arm, part in parts.items()}
     rows = []
-    for arm, part in arms.items():
+    for arm, part in parts.items():
         base, dense = _base_of(part, frame), _dense_of(part, frame)
-        cells = tuple(
-            _cell(
-                part[part["benchmark"] == name],
-                merged[arm, name],
-                base=merged.get((base, name)) if base else None,
-                dense=merged.get((dense, name)) if dense else None,
-            )
-            for name in benchmarks
-        )
-        rows.append(_row(part, cells, labels=_labels(part, axes, has_many_bases=num_base > 1)))
+        cells = [
+            make_cell(one, base=found[base][n].runs if base else (), dense=found[dense][n].runs if dense else ())
+            for n, one in enumerate(found[arm])
+        ]
+        rows.append((part, cells, macro_cell(cells) if len(cells) > 1 else cells[0], (base, dense)))
+    p_base = holm([_p_of(average.delta_base) for _, _, average, _ in rows])
+    p_dense = holm([_p_of(average.delta_dense) for _, _, average, _ in rows])
+    label = _Labels(axes, has_many_bases=int(frame.loc[frame["kind"] == "base", "arm"].nunique()) > 1)
     return Table(
         experiment=str(frame.attrs.get("experiment", "")),
         label_columns=tuple(axis.removeprefix(AXIS) for axis in axes) or ("arm",),
         benchmarks=benchmarks,
-        rows=tuple(rows),
-        facts=_facts(frame, rows),
+        rows=tuple(
+            _row(part, cells, average, labels=label.of(part), adjusted=(p_base[n], p_dense[n]), others=others)
+            for n, (part, cells, average, others) in enumerate(rows)
+        ),
+        facts=_facts(frame),
     )
 
 
-def _row(part: pd.DataFrame, cells: tuple[Cell, ...], *, labels: tuple[str, ...]) -> Row:
+@dataclass(frozen=True, slots=True)
+class _Labels:
+    """Names rows by their place in the grid."""
+
+    axes: list[str]
+    has_many_bases: bool
+
+    def of(self, part: pd.DataFrame) -> tuple[str, ...]:
+        """One text a label column."""
+        first = part.iloc[0]
+        if first["kind"] == "base":
+            name = f"base {first['model']}" if self.has_many_bases else "base"
+            return (name, *[DASH] * (len(self.axes) - 1))
+        if not self.axes:
+            return (f"{first['algorithm']} · {first['method']}",)
+        return tuple(DASH if pd.isna(first[axis]) else _shown(first[axis]) for axis in self.axes)
+
+
+def _row(
+    part: pd.DataFrame,
+    cells: Sequence[Cell],
+    average: Cell,
+    *,
+    labels: tuple[str, ...],
+    adjusted: tuple[float | None, float | None],
+    others: tuple[str | None, str | None],
+) -> Row:
     unscored = part[part["state"] != "scored"]
-    notes = dict.fromkeys(f"{label}: {reason}" for label, reason in zip(unscored.label, unscored.reason, strict=True))
+    notes = [f"{label}: {reason}" for label, reason in zip(unscored["label"], unscored["reason"], strict=True)]
+    deltas = (average.delta_base, average.delta_dense)
+    for name, other, delta in zip(("base", "dense"), others, deltas, strict=True):
+        if other is not None and average.avg is not None and delta is None:
+            notes.append(f"{' · '.join(labels)}: not compared with {name}, which lacks a score or has other questions")
     return Row(
         arm=str(part["arm"].iloc[0]),
         kind=str(part["kind"].iloc[0]),
         labels=labels,
-        cells=cells,
-        average=cells[0] if len(cells) == 1 else _macro_average(cells),
+        cells=tuple(cells),
+        average=average,
+        p_base=adjusted[0],
+        p_dense=adjusted[1],
         num_seeds_planned=int(part["trial"].nunique()),
         mean_tokens=_mean(part["mean_tokens"]),
         clip_rate=_mean(part["clip_rate"]),
         no_box_rate=_mean(part["no_box_rate"]),
-        notes=tuple(notes),
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
-def _cell(part: pd.DataFrame, merged: PerProblem | None, *, base: PerProblem | None, dense: PerProblem | None) -> Cell:
-    scored = part[part["state"] == "scored"]
-    num_samples = int(part["num_samples"].iloc[0]) if len(part) else 0
-    if merged is None:
-        return _empty_cell(_absence(part), num_samples=num_samples)
-    average = avg_at_k(merged)
-    planned = len(part)
-    return Cell(
-        avg=average.mean,
-        standard_error=average.standard_error,
-        generation_error=average.generation_error,
-        num_problems=average.num_problems,
-        num_samples=num_samples,
-        num_seeds=len(scored),
-        delta_base=paired_delta(merged, base),
-        delta_dense=paired_delta(merged, dense),
-        note="" if len(scored) == planned else f"{len(scored)} of {planned} seeds",
+def _found(part: pd.DataFrame, benchmark: str) -> Found:
+    rows = part[part["benchmark"] == benchmark]
+    runs: Arm = [run for run in rows["per_problem"] if isinstance(run, dict)]
+    return Found(
+        runs=runs,
+        num_planned=len(rows),
+        num_samples=int(rows["num_samples"].iloc[0]) if len(rows) else 0,
+        absence=_absence(rows),
     )
 
 
-def _empty_cell(note: str, *, num_samples: int) -> Cell:
-    return Cell(
-        avg=None,
-        standard_error=None,
-        generation_error=None,
-        num_problems=0,
-        num_samples=num_samples,
-        num_seeds=0,
-        delta_base=None,
-        delta_dense=None,
-        note=note,
-    )
-
-
-def _macro_average(cells: Sequence[Cell]) -> Cell:
-    present = [cell for cell in cells if cell.avg is not None]
-    if len(present) < len(cells):
-        return _empty_cell(f"{len(present)} of {len(cells)} benchmarks", num_samples=cells[0].num_samples)
-    generation = [cell.generation_error for cell in present if cell.generation_error is not None]
-    return Cell(
-        avg=sum(cell.avg or 0.0 for cell in present) / len(present),
-        standard_error=_root_sum(cell.standard_error for cell in present),
-        generation_error=_root_sum(generation) if len(generation) == len(present) else None,
-        num_problems=sum(cell.num_problems for cell in present),
-        num_samples=cells[0].num_samples,
-        num_seeds=min(cell.num_seeds for cell in present),
-        delta_base=macro_delta([cell.delta_base for cell in present]),
-        delta_dense=macro_delta([cell.delta_dense for cell in present]),
-        note=next((cell.note for cell in present if cell.note), ""),
-    )
-
-
-def _root_sum(errors: Iterable[float | None]) -> float:
-    squares = [math.nan if error is None else error**2 for error in errors]
-    return math.sqrt(sum(squares)) / len(squares)
-
-
-def _merged(part: pd.DataFrame, benchmark: str) -> PerProblem | None:
-    scored = part[(part["benchmark"] == benchmark) & (part["state"] == "scored")]
-    return merged_seeds([one for one in scored["per_problem"] if one is not None])
-
-
-def _absence(part: pd.DataFrame) -> str:
+def _absence(rows: pd.DataFrame) -> str:
     """What stands in a cell that no seed has a number for."""
-    scored = part[part["state"] == "scored"]
-    if len(scored):
-        return "seeds differ in their questions"
-    reasons = list(dict.fromkeys(part["reason"]))
-    return str(reasons[0]) if len(reasons) == 1 else ", ".join(dict.fromkeys(part["state"]))
+    reasons = list(dict.fromkeys(rows["reason"]))
+    return str(reasons[0]) if len(reasons) == 1 else ", ".join(dict.fromkeys(rows["state"])) or "not asked for"
 
 
 def _base_of(part: pd.DataFrame, frame: pd.DataFrame) -> str | None:
@@ -211,24 +177,18 @@ def _base_of(part: pd.DataFrame, frame: pd.DataFrame) -> str | None:
 
 def _dense_of(part: pd.DataFrame, frame: pd.DataFrame) -> str | None:
     """The arm of the same family with full selection; None for that arm itself and for base rows."""
-    if part["method"].iloc[0] in (None, "full"):
+    if part["kind"].iloc[0] == "base" or part["method"].iloc[0] == "full":
         return None
     found = frame[(frame["family"] == part["family"].iloc[0]) & (frame["method"] == "full")]
     return str(found["arm"].iloc[0]) if len(found) else None
 
 
-def _labels(part: pd.DataFrame, axes: Sequence[str], *, has_many_bases: bool) -> tuple[str, ...]:
-    first = part.iloc[0]
-    if first["kind"] == "base":
-        name = f"base {first['model']}" if has_many_bases else "base"
-        return (name, *[DASH] * (len(axes) - 1))
-    if not axes:
-        return (f"{first['algorithm']} · {first['method']}",)
-    return tuple(DASH if pd.isna(first[axis]) else _shown(first[axis]) for axis in axes)
+def _p_of(delta: Difference | None) -> float | None:
+    return None if delta is None else delta.p_t
 
 
 def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, (float, np.floating)) else str(value)
 
 
 def _mean(values: pd.Series) -> float | None:
@@ -237,36 +197,31 @@ def _mean(values: pd.Series) -> float | None:
     return float(present.mean()) if len(present) else None
 
 
-def _facts(frame: pd.DataFrame, rows: Sequence[Row]) -> tuple[str, ...]:
+def _facts(frame: pd.DataFrame) -> tuple[str, ...]:
     scored = frame[frame["state"] == "scored"]
-    sizes = scored.groupby("benchmark", sort=False)[["num_problems", "num_samples"]].max()
-    facts = [
-        f"{name}: n = {int(size['num_problems'])} questions × K = {int(size['num_samples'])} samples"
-        for name, size in sizes.iterrows()
-    ]
+    facts = []
+    for name, part in scored.groupby("benchmark", sort=False):
+        sizes = f"n = {_distinct(part['num_problems'])} questions × K = {_distinct(part['num_samples'])} samples"
+        facts.append(f"{name}: {sizes}, data {_distinct(part['benchmark_digest'].str[:12])}")
+    facts.append("Cells: avg@K ± standard error in percent, clustered by question. " + _seed_fact(frame))
     facts.append(
-        "Cells: avg@K ± standard error in percent, errors clustered by question. "
-        "Δ: difference on the same questions ± its standard error, p of the two-sided paired t test, not adjusted "
-        "for the number of rows."
+        "Δ: difference on the same questions ± its standard error; p: two-sided paired t test; "
+        f"* p < {SIGNIFICANT} after Holm's correction over the column."
     )
-    facts.append(_seed_fact(rows))
-    for column, label in (
-        ("temperature", "temperature"),
-        ("template", "template"),
-        ("max_new_tokens", "new tokens at most"),
-        ("benchmark_digest", "data"),
-        ("grader_version", "grader"),
-        ("engine", "engine"),
-    ):
-        values = [_shown(value)[:24] for value in scored[column].dropna().unique()]
-        if values:
-            facts.append(f"{label}: {', '.join(values)}")
+    settings = [f"{label} {_distinct(scored[column])}" for column, label in _SETTINGS if len(scored)]
+    facts += [" · ".join(settings)] if settings else []
+    if scored["grader_version"].nunique() > 1:
+        facts.append("Rows were graded by different versions and are not comparable: `orch sweep` again regrades.")
     return tuple(facts)
 
 
-def _seed_fact(rows: Sequence[Row]) -> str:
-    trained = [row for row in rows if row.kind != "base"]
-    fewest = min((row.num_seeds_planned for row in trained), default=1)
-    if fewest < 3:
-        return f"Seeds: {fewest} an arm, so errors hold sampling noise only, not the noise of training."
-    return f"Seeds: {fewest} an arm; their samples are merged, so errors do not hold the noise between seeds."
+def _seed_fact(frame: pd.DataFrame) -> str:
+    seeds = frame[frame["kind"] == "train"].groupby("arm")["trial"].nunique()
+    fewest = int(seeds.min()) if len(seeds) else 1
+    if fewest < FEWEST_SEEDS:
+        return f"Training seeds: {fewest} an arm, so errors are sampling noise only."
+    return f"Training seeds: {fewest} an arm; errors cover the variation between them."
+
+
+def _distinct(values: pd.Series) -> str:
+    return " or ".join(_shown(value) for value in values.dropna().unique())

@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,8 +20,9 @@ from typing import Any
 
 from orchestrator.errors import TrackingError
 from orchestrator.provenance import masked
+from orchestrator.tracking_points import STEP_METRIC, Point
 from orchestrator.tracking_uri import artifact_root, shown_uri, sqlite_file
-from orchestrator.tracking_view import STEP_METRIC, DatasetView, Point, RunStatus
+from orchestrator.tracking_view import DatasetView, RunStatus
 
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -35,6 +37,7 @@ _NUM_PARAMS_PER_BATCH = 100
 _NUM_METRICS_PER_BATCH = 1000
 _RUNS_PER_PAGE = 1000
 _SQLITE = "sqlite:///"
+_CONNECTION_CAUSE = re.compile(r"(?<=\] )[\w ]+|[Rr]ead timed out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +91,12 @@ class Tracker:
                 token = page.token
                 if not token:
                     return found
+
+    def tag_experiment(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the experiment itself."""
+        with self._explained():
+            for key, value in tags.items():
+                self._client.set_experiment_tag(self.experiment_id, key, value)
 
     def create_run(self, *, name: str, tags: Mapping[str, str], started_ms: int | None) -> RemoteRun:
         """Create a run with its tags in one step, so that it can be found by them from its first moment."""
@@ -169,12 +178,20 @@ class Tracker:
         except TrackingError:
             raise
         except Exception as error:  # mlflow lets requests', SQLAlchemy's and its own exceptions through
-            first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise TrackingError(
-                f"MLflow does not do its part: {masked([first_line])[0][:400]}",
+                _explanation(error),
                 where=shown_uri(self._uri),
                 mend=f"see that it is up, then `orch sync {self._experiment}`: the runs folder holds everything",
             ) from error
+
+
+def _explanation(error: Exception) -> str:
+    """What went wrong in a line, without the layers of retries around a connection that failed."""
+    text = masked([str(error).strip() or type(error).__name__])[0]
+    if "Max retries exceeded" in text:
+        cause = _CONNECTION_CAUSE.search(text)
+        return f"MLflow does not answer: {cause[0] if cause else 'no connection'}"
+    return f"MLflow refuses: {text.splitlines()[0][:400]}"
 
 
 def batches(points: Sequence[Point], *, limit: int) -> Iterator[list[Point]]:

@@ -17,9 +17,15 @@ import httpx
 
 from orchestrator.errors import TrackingError
 from orchestrator.tracking_uri import artifact_root, shown_uri
+from orchestrator.tracking_view import SHARED_VIEW, SHARED_VIEW_TAG
 
 FIRST_PORT = 5000
 
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven worker processes that only its language-model pages use
+}
 _NUM_PORTS_TRIED = 50
 _READY_TIMEOUT_S = 90.0
 _POLL_S = 0.2
@@ -45,7 +51,7 @@ def serve(tracking_uri: str, *, host: str, port: int | None) -> Iterator[str]:
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             _command(tracking_uri, host, chosen),
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
+            env={**os.environ, **_ENVIRONMENT},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -65,11 +71,11 @@ def serve(tracking_uri: str, *, host: str, port: int | None) -> Iterator[str]:
             _end_group(process)
 
 
-def experiment_id(url: str, experiment: str) -> str:
-    """MLflow's id of an experiment, asked of a running server.
+def experiment_page(url: str, experiment: str) -> str:
+    """The address of an experiment's runs, in the view that the mirror prepared, asked of a running server.
 
     Raises:
-        TrackingError: the server does not know it, or does not answer.
+        TrackingError: the server does not know the experiment, or does not answer.
     """
     try:
         answer = httpx.get(
@@ -85,12 +91,10 @@ def experiment_id(url: str, experiment: str) -> str:
         )
     if answer.is_error:
         raise TrackingError(f"MLflow answered {answer.status_code}", where=shown_uri(url), mend="see its log")
-    return str(answer.json()["experiment"]["experiment_id"])
-
-
-def experiment_url(url: str, identifier: str) -> str:
-    """The page of an experiment's runs."""
-    return f"{url}/#/experiments/{identifier}/runs"
+    found = answer.json()["experiment"]
+    page = f"{url}/#/experiments/{found['experiment_id']}/runs?workflowType=machine_learning"
+    has_view = any(tag["key"] == SHARED_VIEW_TAG for tag in found.get("tags", []))
+    return f"{page}&viewStateShareKey={SHARED_VIEW}" if has_view else page
 
 
 def _command(tracking_uri: str, host: str, port: int) -> list[str]:

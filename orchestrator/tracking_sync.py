@@ -11,22 +11,20 @@ from pathlib import Path
 from orchestrator.codec import encode
 from orchestrator.plan import Plan
 from orchestrator.record import RunRecord
+from orchestrator.shown import shown_scores
 from orchestrator.store import Store
 from orchestrator.tracking_cursor import Cursor, TrialCursor, save_cursor, text_digest
 from orchestrator.tracking_mlflow import RemoteRun, Tracker
-from orchestrator.tracking_view import (
+from orchestrator.tracking_points import (
     Point,
-    RunStatus,
-    RunView,
     cost_points,
+    macro_points,
     metric_key,
     milliseconds,
     score_points,
-    shown_scores,
     step_points,
-    sweep_view,
-    trial_view,
 )
+from orchestrator.tracking_view import SHARED_VIEW_TAG, RunStatus, RunView, shared_view, sweep_view, trial_view
 from orchestrator.trial import PlannedTrial
 
 log = logging.getLogger(__name__)
@@ -137,18 +135,20 @@ class SyncPass:
         self, run: RemoteRun, known: TrialCursor, planned: PlannedTrial, record: RunRecord, counts: Counts
     ) -> tuple[RemoteRun, TrialCursor]:
         rows = self._store.metrics(planned.trial.id)
-        origin_ms = milliseconds(record.created_at)
+        origin_ms = milliseconds(record.attempts[0].started_at)
         points: list[Point] = step_points(rows, after_step=run.last_step, origin_ms=origin_ms)
         files: dict[str, str] = {}
-        new = [one for one in shown_scores(record, planned.evaluation).values() if one.key not in known.scores]
+        scores = shown_scores(record, planned.evaluation)
+        new = [entry for entry in scores.values() if entry.key not in known.scores]
         for entry in new:
             points += score_points(entry)
             if (score := self._store.read_score(planned.trial.id, entry.key)) is not None:
                 folder = f"eval/{metric_key(entry.benchmark)}/step_{entry.step}"
                 files[f"{folder}/score.json"] = json.dumps(encode(score), ensure_ascii=False)
+        points += macro_points(planned, scores) if new else []
         num_ended = sum(attempt.ended_at is not None for attempt in record.attempts)
         if num_ended > known.num_costs:
-            points += cost_points(planned, record)
+            points += cost_points(record)
         if points:
             self._tracker.log(run.run_id, points=points)
         if files:
@@ -158,8 +158,8 @@ class SyncPass:
         counts.points += len(points)
         counts.artifacts += len(files)
         last_step = max([run.last_step, *(int(row["step"]) for row in rows)])
-        scores = (*known.scores, *(entry.key for entry in new))
-        return replace(run, last_step=last_step), replace(known, scores=scores, num_costs=num_ended)
+        keys = (*known.scores, *(entry.key for entry in new))
+        return replace(run, last_step=last_step), replace(known, scores=keys, num_costs=num_ended)
 
     def _send_view(
         self, run: RemoteRun, known: TrialCursor, view: RunView, counts: Counts
@@ -189,6 +189,7 @@ class SyncPass:
         mark = text_digest(repr(sorted(statuses.items())))
         if self.cursor.sweep and known.mark == mark and not counts.scored and not is_forced:
             return
+        self._tracker.tag_experiment({SHARED_VIEW_TAG: shared_view(plan)})
         tables = self._rendered()
         view = sweep_view(plan, statuses, tables=tables, notes=_note(tables.get("table.md", "")))
         self._sweep, known = self._send_view(parent, known, view, counts)

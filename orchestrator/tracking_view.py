@@ -1,4 +1,4 @@
-"""What a trial and a sweep look like as MLflow runs: names, params, tags, metric points, artifacts. Pure, no mlflow.
+"""What a trial and a sweep look like as MLflow runs: names, params, tags, datasets, artifacts. Pure, no mlflow.
 
 `tracking.Mirror` compares these views with what MLflow holds already and sends the difference.
 """
@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,15 +15,19 @@ import yaml
 
 from orchestrator.codec import encode
 from orchestrator.plan import Plan
-from orchestrator.record import RunRecord, ScoreEntry, Status
-from orchestrator.trial import EvalSettings, PlannedTrial
-from orchestrator.wanted import final_step, sampling_settings
+from orchestrator.record import RunRecord, Status
+from orchestrator.shown import benchmark_name, shown_scores
+from orchestrator.tracking_points import MACRO, metric_key, milliseconds
+from orchestrator.trial import PlannedTrial
 
 RunStatus = Literal["SCHEDULED", "RUNNING", "FINISHED", "FAILED", "KILLED"]
 """As MLflow names them."""
 
-STEP_METRIC = "train/step"
-"""Goes with every training step: its latest value says how far a run is mirrored, whatever became of our cursor."""
+SHARED_VIEW = "orch"
+"""Key of the saved view that `orch ui` opens: arms by axis, best first."""
+SHARED_VIEW_TAG = f"mlflow.sharedViewState.{SHARED_VIEW}"
+"""Where MLflow's own Share button keeps such views, on the experiment."""
+_NUM_SHOWN_BENCHMARKS = 4
 
 _RUN_STATUS: dict[Status, RunStatus] = {
     Status.PENDING: "SCHEDULED",
@@ -35,21 +37,7 @@ _RUN_STATUS: dict[Status, RunStatus] = {
     Status.FAILED: "FAILED",
     Status.STOPPED: "KILLED",
 }
-_NOT_A_METRIC = frozenset({"step", "time", "timestamp", "attempt", "seed"})
-_NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
-_FORBIDDEN = re.compile(r"[^\w\-. :/]")
 _MAX_DIGEST = 36
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
-    """One value of one metric."""
-
-    key: str
-    value: float
-    timestamp_ms: int
-    """When it was measured: taken from the store, so that sending it again sends the same point."""
-    step: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,73 +126,21 @@ def sweep_view(plan: Plan, statuses: Mapping[str, RunStatus], *, tables: Mapping
     )
 
 
-def shown_scores(record: RunRecord | None, evaluation: EvalSettings) -> dict[tuple[str, int], ScoreEntry]:
-    """The scores that an experiment asked for, by (benchmark as asked for, step); of regraded ones the latest."""
-    wanted = sampling_settings(evaluation)
-    asked = {benchmark_name(benchmark): benchmark for benchmark in evaluation.benchmarks}
-    chosen: dict[tuple[str, int], ScoreEntry] = {}
-    for entry in sorted(record.scores if record else (), key=lambda entry: entry.finished_at):
-        if entry.settings == wanted and entry.limit == evaluation.limit and entry.benchmark in asked:
-            chosen[asked[entry.benchmark], entry.step] = entry
-    return chosen
-
-
-def benchmark_name(benchmark: str) -> str:
-    """What a benchmark's scores call it: the name itself, or the stem of a `.jsonl` path."""
-    return Path(benchmark).stem if benchmark.endswith(".jsonl") else benchmark
-
-
-def step_points(rows: Iterable[Mapping[str, Any]], *, after_step: int, origin_ms: int) -> list[Point]:
-    """Points of the training steps that come after `after_step`.
-
-    A step that a resumed attempt did again is not sent again: its numbers are the same and only its time differs.
-
-    Args:
-        rows: lines of metrics.jsonl in order of steps.
-        after_step: last step that MLflow holds.
-        origin_ms: stands in for the time of rows that carry none.
-    """
-    points = []
-    for row in rows:
-        step = int(row["step"])
-        if step <= after_step:
-            continue
-        moment = _row_time_ms(row, default=origin_ms + step)
-        values = {metric_key(key): _number(value) for key, value in row.items() if key not in _NOT_A_METRIC}
-        known = {key: value for key, value in values.items() if value is not None} | {STEP_METRIC: float(step)}
-        points += [Point(key=key, value=value, timestamp_ms=moment, step=step) for key, value in known.items()]
-    return points
-
-
-def score_points(entry: ScoreEntry) -> list[Point]:
-    """avg@K with its errors and the shares beside it, as fractions, at the checkpoint's step."""
-    name = f"avg_at_{entry.num_samples}"
-    values = {
-        name: entry.avg,
-        f"{name}_se": entry.standard_error,
-        f"{name}_generation_se": entry.generation_error,
-        "clip_rate": entry.clip_rate,
-        "no_box_rate": entry.no_box_rate,
-        "mean_tokens": entry.mean_tokens,
+def shared_view(plan: Plan) -> str:
+    """State of MLflow's runs page: trials only, columns for the axes and scores, best first; JSON."""
+    evaluation = plan.entries[0].evaluation
+    names = [benchmark_name(name) for name in evaluation.benchmarks]
+    shown = [*([MACRO] if len(names) > 1 else []), *names[:_NUM_SHOWN_BENCHMARKS]]
+    scores = [metric_key(f"eval/{name}/avg_at_{evaluation.num_samples}") for name in shown]
+    columns = [f"tags.`{metric_key(axis)}`" for axis in (*plan.axes, "seed")]
+    columns += [f"metrics.`{key}`" for key in (*scores, f"{scores[0]}_se", "reward/mean", "cost/total_s")]
+    state = {
+        "searchFilter": "tags.`orch.role` = 'trial'",
+        "orderByKey": f"metrics.`{scores[0]}`",
+        "orderByAsc": False,
+        "selectedColumns": columns,
     }
-    prefix = f"eval/{entry.benchmark}"
-    moment = milliseconds(entry.finished_at)
-    return [
-        Point(key=metric_key(f"{prefix}/{key}"), value=value, timestamp_ms=moment, step=entry.step)
-        for key, value in values.items()
-        if value is not None
-    ]
-
-
-def cost_points(planned: PlannedTrial, record: RunRecord) -> list[Point]:
-    """Seconds by phase over all attempts and peak memory, once the last attempt has ended."""
-    if not record.attempts or record.attempts[-1].ended_at is None:
-        return []
-    moment, step = milliseconds(record.attempts[-1].ended_at), final_step(planned)
-    values = {f"cost/{phase}_s": seconds for phase, seconds in record.phase_seconds.items()}
-    values["cost/total_s"] = sum(record.phase_seconds.values())
-    values["system/peak_memory_megabytes"] = record.peak_memory_mb
-    return [Point(key=metric_key(key), value=value, timestamp_ms=moment, step=step) for key, value in values.items()]
+    return json.dumps(state)
 
 
 def flattened(value: Any, prefix: str = "") -> dict[str, str]:
@@ -215,16 +151,6 @@ def flattened(value: Any, prefix: str = "") -> dict[str, str]:
     if value is None:
         return {}
     return {prefix: value if isinstance(value, str) else json.dumps(value)}
-
-
-def metric_key(name: str) -> str:
-    """A name that every MLflow store accepts."""
-    return _FORBIDDEN.sub("_", name)[:250]
-
-
-def milliseconds(timestamp: str) -> int:
-    """A UTC ISO time as milliseconds since the epoch."""
-    return round(datetime.fromisoformat(timestamp).timestamp() * 1000)
 
 
 def _trial_tags(planned: PlannedTrial, record: RunRecord | None, *, experiment: str) -> dict[str, str]:
@@ -295,19 +221,6 @@ def _sweep_status(statuses: Iterable[RunStatus]) -> RunStatus:
     if present == {"FINISHED"}:
         return "FINISHED"
     return "FAILED" if "FAILED" in present else "KILLED"
-
-
-def _row_time_ms(row: Mapping[str, Any], *, default: int) -> int:
-    moment = row.get("time", row.get("timestamp"))
-    if isinstance(moment, str):
-        return milliseconds(moment)
-    return default if moment is None else round(float(moment) * 1000)
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, str):
-        return _NOT_FINITE.get(value)
-    return float(value) if isinstance(value, (int, float)) else None
 
 
 def _yaml(value: Any) -> str:

@@ -48,9 +48,9 @@ def _show(url: str, experiment: str | None, *, no_open: bool) -> None:
     import sys
     import webbrowser
 
-    from orchestrator.tracking_server import experiment_id, experiment_url
+    from orchestrator.tracking_server import experiment_page
 
-    page = url if experiment is None else experiment_url(url, experiment_id(url, experiment))
+    page = url if experiment is None else experiment_page(url, experiment)
     typer.echo(page)
     if not no_open and sys.stdout.isatty():
         webbrowser.open(page)

@@ -264,7 +264,8 @@ def test_a_dead_server_neither_raises_nor_holds_up_a_sweep(
             started = time.monotonic()
             assert mirror.stop(timeout_s=0.5) is False
             assert time.monotonic() - started < 2
-    assert "orch sync test" in caplog.text
+        assert "orch sync test" in caplog.text
+    assert mirror.stop(timeout_s=30) is False  # the socket is closed: its last attempt ends
 
 
 def test_a_refusing_server_is_named_once_with_the_mend(
@@ -280,6 +281,7 @@ def test_a_refusing_server_is_named_once_with_the_mend(
             mirror.start()
             time.sleep(0.5)
             assert mirror.stop(timeout_s=20) is False
+    assert caplog.text.count("MLflow does not answer: Connection refused") == 1
     assert caplog.text.count("the sweep goes on") == 1
     assert "hunter2" not in caplog.text
     with pytest.raises(TrackingError, match="orch sync test"):

@@ -1,0 +1,6 @@
+"""An invented sweep for tests of tables and mirrors."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "fakes"))

@@ -1,0 +1,247 @@
+"""Tables over an invented sweep: what is in a cell, what stands where nothing is, and the bytes of each format."""
+
+import json
+import math
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up import MadeUp
+from scipy import stats
+
+from dashboards.frame import frame
+from dashboards.render import files, render
+from dashboards.table import Table, table
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def table_of(made: MadeUp) -> Table:
+    return table(frame(made.store, made.experiment))
+
+
+def finished(root: Path, **options) -> MadeUp:
+    made = MadeUp(root, **options)
+    made.finish(made.base, rate=0.3)
+    for number, planned in enumerate(made.trials):
+        made.finish(planned, rate=0.5 + 0.1 * number)
+    return made
+
+
+def rates(made: MadeUp, trial: str, benchmark: str = "arithmetic") -> np.ndarray:
+    data = frame(made.store, made.experiment)
+    (row,) = data[(data["trial"] == trial) & (data["benchmark"] == benchmark)]["per_problem"]
+    return np.array([np.mean(samples) for samples in row.values()])
+
+
+def test_rows_are_base_then_arms_in_planned_order(tmp_path: Path) -> None:
+    shown = table_of(finished(tmp_path))
+    assert shown.label_columns == ("algorithm", "selection", "selection.ratio")
+    assert [row.labels for row in shown.rows] == [("base", "–", "–"), ("grpo", "full", "–"), ("grpo", "ets", "0.2")]
+
+
+def test_a_cell_is_the_mean_over_questions_with_its_clustered_error(tmp_path: Path) -> None:
+    made = finished(tmp_path)
+    (cell,) = table_of(made).rows[1].cells
+    each = rates(made, made.trials[0].trial.id)
+    assert cell.avg == pytest.approx(each.mean())
+    assert cell.standard_error == pytest.approx(each.std(ddof=1) / math.sqrt(len(each)))
+    assert (cell.num_problems, cell.num_samples, cell.num_seeds, cell.note) == (20, 4, 1, "")
+
+
+def test_deltas_are_paired_by_question(tmp_path: Path) -> None:
+    made = finished(tmp_path)
+    base, dense, sparse = table_of(made).rows
+    ours, others = rates(made, made.trials[1].trial.id), rates(made, made.trials[0].trial.id)
+    delta = sparse.average.delta_dense
+    assert delta is not None
+    assert delta.delta == pytest.approx((ours - others).mean())
+    assert delta.standard_error == pytest.approx((ours - others).std(ddof=1) / math.sqrt(20))
+    assert delta.p_t == pytest.approx(stats.ttest_rel(ours, others).pvalue)
+    assert sparse.average.delta_base is not None
+    assert sparse.average.delta_base.delta == pytest.approx((ours - rates(made, made.base.trial.id)).mean())
+    assert (base.average.delta_base, base.average.delta_dense, dense.average.delta_dense) == (None, None, None)
+
+
+def test_the_dense_arm_is_the_one_of_the_same_algorithm(tmp_path: Path) -> None:
+    arms = (("grpo", "full"), ("dapo", "full"), ("dapo", "ets"))
+    made = finished(tmp_path, arms=arms)
+    delta = table_of(made).rows[3].average.delta_dense
+    assert delta is not None
+    expected = rates(made, made.trials[2].trial.id) - rates(made, made.trials[1].trial.id)
+    assert delta.delta == pytest.approx(expected.mean())
+
+
+def test_several_benchmarks_get_a_macro_average(tmp_path: Path) -> None:
+    made = finished(tmp_path, benchmarks=("arithmetic", "sums"))
+    row = table_of(made).rows[1]
+    assert row.average.avg == pytest.approx(np.mean([cell.avg for cell in row.cells]))
+    assert row.average.standard_error == pytest.approx(np.hypot(*(cell.standard_error for cell in row.cells)) / 2)
+    assert row.average.num_problems == 40
+
+
+def test_seeds_share_a_row_and_a_missing_one_is_counted(tmp_path: Path) -> None:
+    made = MadeUp(tmp_path, arms=(("grpo", "full"),), seeds=(0, 1, 2))
+    for planned in (made.base, *made.trials[:2]):
+        made.finish(planned, rate=0.5)
+    made.fail(made.trials[2], "out of memory")
+    shown = table_of(made)
+    (cell,) = shown.rows[1].cells
+    each = [rates(made, planned.trial.id).mean() for planned in made.trials[:2]]
+    assert cell.avg == pytest.approx(np.mean(each))
+    assert (cell.num_seeds, cell.note) == (2, "2 of 3 seeds")
+    assert shown.rows[1].notes == ("grpo · full · seed 2: failed: out of memory",)
+    assert "(2 of 3 seeds)" in render(shown, "text")
+
+
+def test_below_three_seeds_errors_are_called_sampling_noise(tmp_path: Path) -> None:
+    assert "sampling noise only" in render(table_of(finished(tmp_path / "one")), "md")
+    three = finished(tmp_path / "three", arms=(("grpo", "full"),), seeds=(0, 1, 2))
+    assert "cover the variation" in render(table_of(three), "md")
+
+
+def test_from_three_seeds_on_the_error_is_not_below_that_over_seeds(tmp_path: Path) -> None:
+    made = finished(tmp_path, arms=(("grpo", "full"),), seeds=(0, 1, 2))
+    (cell,) = table_of(made).rows[1].cells
+    means = [rates(made, planned.trial.id).mean() for planned in made.trials]
+    assert cell.standard_error >= np.std(means, ddof=1) / math.sqrt(3) - 1e-12
+
+
+def test_failed_and_missing_trials_stand_in_their_place(tmp_path: Path) -> None:
+    made = MadeUp(tmp_path)
+    made.finish(made.base, rate=0.3)
+    made.fail(made.trials[0], "CUDA out of memory at step 3\nmore")
+    shown = table_of(made)
+    assert [row.average.avg is None for row in shown.rows] == [False, True, True]
+    text = render(shown, "md")
+    assert "| grpo | full | – | failed |" in text
+    assert "- grpo · full · seed 0: failed: CUDA out of memory at step 3\n" in text
+    assert "| grpo | ets | 0.2 | not run yet |" in text
+
+
+def test_one_missing_benchmark_leaves_the_average_out(tmp_path: Path) -> None:
+    made = MadeUp(tmp_path, benchmarks=("arithmetic", "sums"))
+    made.finish(made.base, rate=0.3)
+    made.finish(made.trials[0], rate=0.5, benchmarks=("arithmetic",))
+    row = table_of(made).rows[1]
+    assert (row.average.avg, row.average.note) == (None, "1 of 2 benchmarks")
+    assert row.average.delta_base is None
+
+
+def test_other_questions_are_not_compared(tmp_path: Path) -> None:
+    made = finished(tmp_path)
+    record = made.store.read(made.trials[1].trial.id)
+    others = {f"other{number}": (1, 0, 1, 1) for number in range(20)}
+    made.store.write(made.add_score(record, made.trials[1], "arithmetic", others, second=10))
+    row = table_of(made).rows[2]
+    assert row.average.avg == 0.75
+    assert row.average.delta_base is None
+    assert "not compared with base" in row.notes[0]
+
+
+def test_a_regraded_score_replaces_the_old_one_and_mixed_graders_are_named(tmp_path: Path) -> None:
+    made = finished(tmp_path)
+    record = made.store.read(made.trials[1].trial.id)
+    regraded = {f"q{number}": (1, 1, 1, 1) for number in range(20)}
+    record = made.add_score(record, made.trials[1], "arithmetic", regraded, second=10)
+    newest = replace(record.scores[-1], grader_version="newer")
+    made.store.write(record.with_score(newest, at=record.updated_at))
+    shown = table_of(made)
+    assert shown.rows[2].average.avg == 1.0
+    assert any("graded by different versions" in fact for fact in shown.facts)
+
+
+def test_nothing_run_yet_is_still_a_table(tmp_path: Path) -> None:
+    shown = table_of(MadeUp(tmp_path))
+    assert [row.average.note for row in shown.rows] == ["not run yet"] * 3
+    for name in ("text", "md", "csv", "latex", "html", "json"):
+        assert "not run yet" in render(shown, name)
+
+
+def test_what_is_absent_is_null_in_json_and_empty_in_csv_never_zero(tmp_path: Path) -> None:
+    shown = table_of(MadeUp(tmp_path))
+    row = json.loads(render(shown, "json"))["rows"][1]
+    assert row["average"]["avg"] is None
+    assert row["mean_tokens"] is None
+    header, *lines = render(shown, "csv").splitlines()
+    cells = dict(zip(header.split(","), lines[1].split(","), strict=True))
+    assert cells["arithmetic/avg"] == ""
+    assert cells["arithmetic/delta_base/delta"] == ""
+
+
+def test_one_question_has_no_error_and_no_test(tmp_path: Path) -> None:
+    shown = table_of(finished(tmp_path, num_problems=1))
+    assert "±" not in render(shown, "md").splitlines()[4]
+    assert shown.rows[1].average.delta_base is None
+    assert json.loads(render(shown, "json"))["rows"][1]["average"]["standard_error"] is None
+
+
+@pytest.mark.parametrize(("name", "suffix"), [("md", "md"), ("csv", "csv"), ("latex", "tex"), ("text", "txt")])
+def test_the_format_is_as_the_golden_file(tmp_path: Path, name, suffix: str) -> None:
+    made = MadeUp(
+        tmp_path, benchmarks=("arithmetic", "sums_100%"), arms=(("grpo", "full"), ("grpo", "ets"), ("dapo", "ict"))
+    )
+    made.finish(made.base, rate=0.3)
+    made.finish(made.trials[0], rate=0.6)
+    made.finish(made.trials[1], rate=0.7)
+    made.fail(made.trials[2], "out of memory & more | than that")
+    assert render(table_of(made), name) == (GOLDEN / f"table.{suffix}").read_text()
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_html_escapes_what_users_wrote_and_closes_its_tags(tmp_path: Path) -> None:
+    made = MadeUp(tmp_path)
+    made.fail(made.trials[0], "<script>alert(1)</script>")
+    page = render(table_of(made), "html")
+    assert "<script>" not in page
+    parser = _Tags()
+    parser.feed(page)
+    assert parser.open == []
+    assert "grpo · full · seed 0: failed: <script>alert(1)</script>" in parser.texts
+
+
+def test_html_asks_nothing_of_the_network(tmp_path: Path) -> None:
+    page = render(table_of(finished(tmp_path)), "html")
+    assert re.search(r"https?:|src=|url\(|@import", page) is None
+
+
+def test_significance_is_marked_after_holm(tmp_path: Path) -> None:
+    shown = table_of(finished(tmp_path))
+    adjusted = shown.rows[2].p_base
+    delta = shown.rows[2].average.delta_base
+    assert delta is not None
+    assert delta.p_t is not None
+    assert adjusted is not None
+    assert adjusted >= delta.p_t
+    assert re.search(r"\d\* ", render(shown, "text"))
+
+
+def test_the_artifact_reads_as_a_data_frame(tmp_path: Path) -> None:
+    import io
+
+    import pandas as pd
+
+    written = files(table_of(finished(tmp_path)))
+    data = pd.read_json(io.StringIO(written["table.json"]), orient="split")
+    assert list(data.columns[:4]) == ["algorithm", "selection", "selection.ratio", "arithmetic"]
+    assert len(data) == 3
+    assert set(written) == {"table.md", "table.json", "table.csv", "table.tex", "table.html", "table_full.json"}
