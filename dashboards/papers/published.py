@@ -181,6 +181,8 @@ class PublishedTable:
     claims: tuple[Claim, ...]
     shows: tuple[str, ...] = ()
     """Tables whose numbers a figure draws."""
+    experiments: tuple[str, ...] = ()
+    """Files of `experiments/`, without `.yaml`, that run its arms."""
 
     def row(self, row_id: str) -> Row:
         """Return a row by its id.

@@ -46,6 +46,8 @@ def render_table(published: PublishedTable, papers: Mapping[str, PublishedTable]
     parts: list[RenderableType] = [Text.from_markup(title)]
     if published.shows:
         parts.append(Text(f"draws the numbers of {', '.join(published.shows)}"))
+    if published.experiments:
+        parts.append(Text("run by " + ", ".join(f"experiments/{name}.yaml" for name in published.experiments)))
     if published.rows:
         parts.append(_render_numbers(published))
     parts += [Text.from_markup(line) for line in _notes(published, papers)]

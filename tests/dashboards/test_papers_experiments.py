@@ -1,0 +1,108 @@
+"""Every experiment of the papers plans, and every printed arm is among the planned trials."""
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from dashboards.papers.load import load_papers
+from dashboards.papers.published import Arm, PublishedTable
+from eval.benchmarks.registry import declared
+from orchestrator.plan import Plan, make_plan
+from orchestrator.spec import load_sweep
+from trainers.api import Recipe
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = sorted(
+    file.stem for paper in ("gmts", "ict", "ets") for file in (ROOT / "experiments").glob(f"{paper}_*.yaml")
+)
+PAPERS = load_papers()
+TRAINED = [table for table in PAPERS.values() if any(row.arm.algorithm for row in table.rows) and table.experiments]
+
+
+@cache
+def plan_of(experiment: str) -> Plan:
+    """The plan; sets whose rows are not at hand get a stand-in digest, so that the test needs no download."""
+    spec = load_sweep(ROOT / "experiments" / f"{experiment}.yaml")
+    return make_plan(spec, data_folder=None, data_digest=lambda name, folder: declared(name).digest or f"of {name}")
+
+
+def recipes(experiment: str) -> list[Recipe]:
+    return [entry.trial.recipe for entry in plan_of(experiment).entries if entry.trial.recipe is not None]
+
+
+def runs(recipe: Recipe, arm: Arm) -> bool:
+    selection = recipe.selection
+    stated = {
+        "model": (arm.model, recipe.model.path.rpartition("/")[2]),
+        "training_data": (arm.training_data, recipe.data.name),
+        "algorithm": (arm.algorithm, recipe.algorithm.name),
+        "method": (arm.method, selection.method),
+        "max_response_tokens": (arm.max_response_tokens, recipe.data.max_response_tokens),
+    }
+    is_ranked = arm.ratio is None or (arm.ratio, arm.end if arm.method != "random" else "top") == (
+        selection.ratio,
+        selection.end,
+    )
+    return is_ranked and all(wanted in (None, found) for wanted, found in stated.values())
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_of_a_paper_plans(experiment: str) -> None:
+    plan = plan_of(experiment)
+    assert plan.experiment == experiment
+    assert len(plan.entries) >= 2
+    assert plan.entries[0].trial.kind == "base"
+
+
+@pytest.mark.parametrize("table", TRAINED, ids=lambda table: table.id)
+def test_every_printed_arm_is_planned(table: PublishedTable) -> None:
+    planned = [recipe for experiment in table.experiments for recipe in recipes(experiment)]
+    for row in table.rows:
+        if row.arm.algorithm is not None and row.role not in ("base", "gain"):
+            assert any(runs(recipe, row.arm) for recipe in planned), f"{table.id}: {row.id}"
+
+
+@pytest.mark.parametrize("table", TRAINED, ids=lambda table: table.id)
+def test_every_printed_benchmark_is_evaluated(table: PublishedTable) -> None:
+    evaluated = {
+        name for experiment in table.experiments for name in plan_of(experiment).entries[0].evaluation.benchmarks
+    }
+    assert {column.benchmark for column in table.columns if column.benchmark} <= evaluated
+
+
+def test_tables_that_print_the_same_arm_share_its_trial() -> None:
+    def ids(experiment: str) -> set[str]:
+        return {entry.trial.id for entry in plan_of(experiment).entries}
+
+    assert ids("gmts_table1") < ids("gmts_table4")
+    assert len(ids("gmts_table4") & ids("gmts_table5")) == 2  # the base model and DAPO on all tokens
+    assert ids("gmts_figure3") < ids("gmts_table2")
+    assert len(ids("ict_table2") & ids("ict_table3")) == 6  # the base model and five seeds of ICT
+    assert len(ids("ict_table1") & ids("ict_table2")) == 11  # the base model, all tokens and ICT on GSM8K
+
+
+def test_gmts_clips_as_its_appendix_says_under_both_algorithms() -> None:
+    assert {(r.algorithm.name, r.algorithm.clip_low, r.algorithm.clip_high) for r in recipes("gmts_table4")} == {
+        ("dapo", 0.2, 0.28), ("grpo", 0.2, 0.28),
+    }  # fmt: skip
+
+
+def test_ict_trains_as_its_appendix_says() -> None:
+    for experiment in ("ict_table1", "ict_table2", "ict_table3"):
+        for recipe in recipes(experiment):
+            assert (recipe.prompts_per_step, recipe.group_size, recipe.ppo_epochs) == (16, 8, 2)
+            assert (recipe.temperature, recipe.model.dtype) == (0.6, "float16")
+            assert (recipe.algorithm.kl_coef, recipe.algorithm.entropy_coef) == (0.001, 0.001)
+    assert {entry.trial.seed for entry in plan_of("ict_table2").entries} == {None, 0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if not name.endswith("_tiny")])
+def test_what_a_paper_does_not_state_is_named_as_assumption(experiment: str) -> None:
+    """Each recipe and evaluation group that stands for a paper says so of the values that the paper leaves open."""
+    for group in ("recipe", "eval"):
+        lines = (ROOT / "experiments" / f"{experiment}.yaml").read_text().splitlines()
+        (chosen,) = [line.split(": ")[1] for line in lines if line.startswith(f"  - {group}: ")]
+        text = (ROOT / "experiments" / group / f"{chosen}.yaml").read_text()
+        assert "Source:" in text or "ablations" in text
+        assert chosen == "gmts" or "assumption" in text
