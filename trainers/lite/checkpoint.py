@@ -1,0 +1,166 @@
+"""Resumable checkpoints: whole or absent, verified before they are trusted, pruned after the next one is whole.
+
+checkpoints/step-00000010/{state.pt, manifest.json}    model, optimizer, random state, position, last metrics
+checkpoints/final/                                     the trained policy as a Hugging Face folder
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import pickle
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eval.errors import OrchError
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Raised when the layout of `state.pt` changes; other formats are not read."""
+FINAL = "final"
+_STATE, _MANIFEST = "state.pt", "manifest.json"
+_STEP_FOLDER = re.compile(r"step-(\d{8})")
+_PARTIAL = ".partial-"
+
+State = dict[str, Any]
+"""What a checkpoint holds: tensors, numbers, strings and containers of them, nothing that runs code when read."""
+
+
+class CheckpointDamaged(Exception):
+    """A checkpoint folder is not whole; an older one, or the start, is taken instead."""
+
+
+def save_checkpoint(folder: Path, step: int, state: State, *, keep: int) -> Path:
+    """Write a checkpoint atomically and delete all but the newest `keep`.
+
+    Raises:
+        OrchError: the disk is full or the folder cannot be written; older checkpoints are untouched then.
+    """
+    target = folder / f"step-{step:08d}"
+    with _written_atomically(target) as partial:
+        torch.save(state, partial / _STATE)
+        digest = _sha256(partial / _STATE)
+        manifest = {"format": FORMAT, "step": step, "sha256": digest, "bytes": (partial / _STATE).stat().st_size}
+        (partial / _MANIFEST).write_text(json.dumps(manifest))
+    # Steps beyond this one were passed over as damaged when training resumed: they must not outlive whole ones.
+    whole = [path for written, path in _steps(folder) if written <= step][:keep]
+    for _, path in _steps(folder):
+        if path not in whole:
+            shutil.rmtree(path, ignore_errors=True)
+    return target
+
+
+def load_newest(folder: Path) -> State | None:
+    """Return the state of the newest whole checkpoint, or None where there is none: training starts anew.
+
+    A damaged checkpoint is passed over with a warning; as training is deterministic, the steps since an older one
+    (or since the start) come out the same.
+
+    Raises:
+        OrchError: a checkpoint was written by another version of this format.
+    """
+    _delete_partial(folder)
+    for step, path in _steps(folder):
+        try:
+            return _load(path)
+        except CheckpointDamaged as damage:
+            log.warning("checkpoint of step %d is passed over: %s (%s)", step, damage, path)
+    return None
+
+
+def export_final(folder: Path, write: Callable[[Path], None]) -> Path:
+    """Write the trained policy atomically into `folder/final`, replacing what was there.
+
+    Args:
+        folder: the trial's checkpoint folder.
+        write: saves model and tokenizer into the folder it is given.
+
+    Raises:
+        OrchError: the disk is full or the folder cannot be written.
+    """
+    with _written_atomically(folder / FINAL) as partial:
+        write(partial)
+    return folder / FINAL
+
+
+def _steps(folder: Path) -> list[tuple[int, Path]]:
+    """The checkpoint folders, newest first."""
+    if not folder.is_dir():
+        return []
+    matches = ((_STEP_FOLDER.fullmatch(path.name), path) for path in folder.iterdir())
+    return sorted(((int(match[1]), path) for match, path in matches if match), reverse=True)
+
+
+def _load(path: Path) -> State:
+    try:
+        manifest = json.loads((path / _MANIFEST).read_text())
+        written_format, expected = manifest["format"], manifest["sha256"]
+        if written_format == FORMAT and _sha256(path / _STATE) != expected:
+            raise CheckpointDamaged(f"{_STATE} is not what was written")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointDamaged(f"{type(error).__name__}: {error}") from error
+    if written_format != FORMAT:
+        raise OrchError(
+            f"the checkpoint has format {written_format}, this version reads {FORMAT}",
+            where=str(path),
+            mend="use the orch that wrote it, or delete the folder to train from the start",
+        )
+    try:
+        state: State = torch.load(path / _STATE, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise CheckpointDamaged(str(error)) from error
+    return state
+
+
+@contextmanager
+def _written_atomically(target: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `target`; when the block ends well it is synced and takes the target's place."""
+    partial = target.parent / f"{_PARTIAL}{target.name}"
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        for file in partial.rglob("*"):
+            _sync(file)
+        _sync(partial)
+        if target.exists():
+            shutil.rmtree(target)
+        partial.rename(target)
+        _sync(target.parent)
+    except (OSError, RuntimeError) as error:
+        # torch.save reports a full disk as a RuntimeError of its writer.
+        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error) and "write" not in str(error):
+            raise
+        raise OrchError(
+            f"the checkpoint cannot be written: {error}",
+            where=str(target),
+            mend="free some disk space or mend the permissions, then run the same command again",
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _delete_partial(folder: Path) -> None:
+    for left_over in folder.glob(f"{_PARTIAL}*"):
+        shutil.rmtree(left_over, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
