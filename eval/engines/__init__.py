@@ -35,4 +35,23 @@ def open_sampler(
         from eval.engines.hf import open_hf_sampler
 
         return open_hf_sampler(model_folder, device=device, dtype=dtype, batch_sequences=batch_sequences)
+    if engine == "vllm":
+        from eval.engines.vllm import open_vllm_sampler
+
+        return open_vllm_sampler(model_folder, device=device, dtype=dtype, batch_sequences=batch_sequences)
+    if engine == "openai":
+        raise EngineError(
+            "the engine `openai` has no model folder", mend="orch eval NAME --engine openai --base-url http://…/v1"
+        )
     raise EngineError(f"unknown engine {engine!r}", mend=f"one of {', '.join(ENGINES)}")
+
+
+def open_endpoint(model: str, *, base_url: str) -> Sampler:
+    """Connect to an OpenAI-compatible endpoint that serves a model under a name.
+
+    Raises:
+        EngineError: it does not answer, or does not serve the model.
+    """
+    from eval.engines.openai import open_openai_sampler
+
+    return open_openai_sampler(model, base_url=base_url)

@@ -1,0 +1,243 @@
+"""`orch eval`: avg@K of a model, a hub id or a trial on any benchmarks; stopped and started again it goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from eval.api import Sampler, SamplingSettings
+    from eval.runner import EvalProgress
+    from eval.summary import Summary
+    from orchestrator.store import Store
+    from orchestrator.targets import Target
+
+LINE_INTERVAL_S = 15.0
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A trial id, a model folder, a hub id, or builtin:NAME.")],
+    bench: Annotated[str, typer.Option(help="Benchmarks, separated by commas; a .jsonl path is one too.")],
+    k: Annotated[int, typer.Option("--k", min=1, help="Samples a question.")] = 16,
+    engine: Annotated[Literal["hf", "vllm", "openai"], typer.Option(help="What draws the samples.")] = "hf",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first questions of each benchmark.")] = None,
+    temperature: Annotated[float, typer.Option(min=0.0)] = 1.0,
+    top_p: Annotated[float, typer.Option(min=0.0, max=1.0)] = 1.0,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Default: the benchmark's.")] = None,
+    template: Annotated[str | None, typer.Option(help="Prompt template. Default: the benchmark's.")] = None,
+    seed: Annotated[int, typer.Option(help="Sample seeds derive from it.")] = 0,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda. Default: cuda where there is one.")] = None,
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option()] = "float32",
+    batch: Annotated[int, typer.Option(min=1, help="Sequences decoded at once.")] = 256,
+    base_url: Annotated[str | None, typer.Option(help="For --engine openai: the endpoint, up to /v1.")] = None,
+    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
+    data_dir: Annotated[Path | None, typer.Option(envvar="ORCH_DATA_DIR", help="Benchmark files.")] = None,
+    cache_dir: Annotated[
+        Path | None, typer.Option(envvar="ORCH_CACHE_DIR", help="Built models; STORE/models without it.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Evaluate a model; samples already drawn are never drawn again."""
+    from eval.api import SamplingSettings
+    from eval.benchmarks.registry import declared
+    from orchestrator.store import Store
+    from orchestrator.targets import endpoint_target, resolve_target
+
+    def settings_of(name: str) -> SamplingSettings:
+        declaration = None if name.endswith(".jsonl") else declared(name)
+        return SamplingSettings(
+            num_samples=k,
+            temperature=temperature,
+            top_p=top_p,
+            max_new_tokens=max_new_tokens or (declaration.max_new_tokens if declaration else 4096),
+            template=template or (declaration.template if declaration else "qwen-math"),
+            stop=declaration.stop if declaration else (),
+            seed=seed,
+        )
+
+    # Every name is checked before a model is opened.
+    wanted = {name: settings_of(name) for name in dict.fromkeys(bench.split(",")) if name}
+    runs = Store(store)
+    target = (
+        endpoint_target(model, runs, base_url=base_url)
+        if engine == "openai"
+        else resolve_target(model, runs, cache_folder=cache_dir or store / "models")
+    )
+    with _engine(target, engine, device=device, dtype=dtype, batch=batch, base_url=base_url) as open_engine:
+        summaries = [
+            _evaluate_one(name, settings, target, runs, open_engine, data_dir=data_dir, limit=limit)
+            for name, settings in wanted.items()
+        ]
+    if as_json:
+        typer.echo(json.dumps([_as_dict(summary) for summary in summaries], indent=1))
+    else:
+        _print_table(target, summaries)
+        typer.echo(f"samples: {target.eval_folder}\nnext: orch compare {model} OTHER --bench {bench}")
+
+
+@contextlib.contextmanager
+def _engine(
+    target: Target, engine: str, *, device: str | None, dtype: str, batch: int, base_url: str | None
+) -> Iterator[Callable[[], Sampler]]:
+    """Give a function that opens the engine when it is first called, and close it in the end."""
+    from eval.engines import open_endpoint, open_sampler
+
+    opened: list[Sampler] = []
+
+    def open_engine() -> Sampler:
+        if not opened:
+            if engine == "openai":
+                opened.append(open_endpoint(target.model.path, base_url=str(base_url)))
+            else:
+                chosen = device or ("cuda" if _has_gpu() else "cpu")
+                folder = target.open_model()
+                opened.append(open_sampler(engine, folder, device=chosen, dtype=dtype, batch_sequences=batch))
+        return opened[0]
+
+    try:
+        yield open_engine
+    finally:
+        for sampler in opened:
+            sampler.close()
+
+
+def _has_gpu() -> bool:
+    return Path("/dev/nvidia0").exists()
+
+
+def _evaluate_one(
+    name: str,
+    settings: SamplingSettings,
+    target: Target,
+    runs: Store,
+    open_engine: Callable[[], Sampler],
+    *,
+    data_dir: Path | None,
+    limit: int | None,
+) -> Summary:
+    from eval.benchmarks.registry import load
+    from eval.runner import evaluate as run
+    from eval.samples import FILE, read_samples
+    from eval.summary import summarise
+    from orchestrator.targets import keep_score
+
+    benchmark = load(name, data_folder=data_dir, limit=limit)
+    key = target.key(benchmark.digest, settings, limit)
+    folder = target.eval_folder / key
+    with _progress() as on_progress:
+        score = run(
+            name,
+            open_engine(),
+            settings,
+            folder=folder,
+            data_folder=data_dir,
+            limit=limit,
+            on_progress=on_progress,
+        )
+    keep_score(target, score, key=key, limit=limit, store=runs)
+    return summarise(score, list(read_samples(folder / FILE)), benchmark.problems)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[EvalProgress], None]]:
+    """Show a bar on a terminal, a line now and then elsewhere; always on stderr."""
+    if not sys.stderr.isatty():
+        yield _LineProgress()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=None, facts="")
+
+        def show(done: EvalProgress) -> None:
+            bar.update(
+                task, description=done.benchmark, total=done.num_total, completed=done.num_done, facts=_facts(done)
+            )
+
+        yield show
+
+
+class _LineProgress:
+    """A line at the start, every quarter of a minute, and at the end."""
+
+    def __init__(self) -> None:
+        self._last_s = 0.0
+
+    def __call__(self, done: EvalProgress) -> None:
+        is_last = done.num_done == done.num_total
+        if is_last or time.monotonic() - self._last_s > LINE_INTERVAL_S:
+            self._last_s = time.monotonic()
+            typer.echo(f"{done.benchmark}  {_facts(done)}", err=True)
+
+
+def _facts(done: EvalProgress) -> str:
+    accuracy = f"{done.num_correct / done.num_done:.1%} right" if done.num_done else "–"
+    reused = f", {done.num_reused} from the store" if done.num_reused else ""
+    eta = f", {done.eta_s:.0f} s left" if done.eta_s else ""
+    return f"{done.num_done}/{done.num_total} samples{reused}, {done.samples_per_s:.1f}/s, {accuracy}{eta}"
+
+
+def _as_dict(summary: Summary) -> dict[str, object]:
+    from dataclasses import asdict
+
+    return asdict(summary)
+
+
+def _print_table(target: Target, summaries: list[Summary]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = (
+        "benchmark",
+        "n×K",
+        "avg@K ± SE (gen.)",
+        "95 %",
+        "pass@K",
+        "maj@K",
+        "clip",
+        "no box",
+        "tokens ✓/✗",
+        "loops",
+    )
+    table = Table(*columns, title=f"{target.label} (percent)", title_justify="left", box=None, pad_edge=False)
+    for summary in summaries:
+        table.add_row(*_cells(summary))
+    console = Console(width=max(Console().width, 110))
+    console.print(table)
+    for summary in summaries:
+        score, settings = summary.score, summary.settings
+        console.print(
+            f"{score.benchmark}: T={settings.temperature:g}, top-p {settings.top_p:g}, template {settings.template}, "
+            f"≤{settings.max_new_tokens} tokens, data {score.benchmark_digest[:12]}, grader {score.grader_version}, "
+            f"{score.engine}, {score.elapsed_s:.0f} s",
+            style="dim",
+            highlight=False,
+        )
+
+
+def _cells(summary: Summary) -> tuple[str, ...]:
+    score = summary.score
+    generation = f" ({100 * score.generation_error:.1f})" if score.generation_error is not None else ""
+    bounds = f"{100 * summary.interval.low:.1f}–{100 * summary.interval.high:.1f}" if summary.interval else "–"
+    lengths = "/".join("–" if v is None else f"{v:.0f}" for v in (summary.mean_tokens_right, summary.mean_tokens_wrong))
+    return (
+        score.benchmark,
+        f"{score.num_problems}×{score.num_samples}",
+        f"{100 * score.avg:.1f} ± {100 * score.standard_error:.1f}{generation}",
+        bounds,
+        " ".join(f"{k}:{100 * value:.1f}" for k, value in summary.pass_at.items() if k > 1) or "–",
+        f"{100 * summary.majority:.1f}",
+        f"{100 * score.clip_rate:.1f}",
+        f"{100 * score.no_box_rate:.1f}",
+        lengths,
+        f"{100 * summary.loop_rate:.1f}",
+    )
