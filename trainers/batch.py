@@ -31,6 +31,9 @@ class RolloutBatch:
     """float32."""
     advantage_B: Tensor
     """float32: zero in groups without a signal."""
+    is_trained_B: Tensor | None = None
+    """bool: False where a response only competes in the selection, as the groups that dynamic sampling drops do under
+    `selection.order: before_filter`; None trains all."""
 
     old_logp_BT: Tensor | None = None
     """float32, nats: log π_old of the sampled token at the recipe's temperature."""

@@ -1,0 +1,302 @@
+"""The update of one training step: for every epoch and mini-batch, select → weigh → forward and backward → step.
+
+The sparse and the dense update have the same gradients. The sparse one runs rows that hold a needed token, cut after
+the last of them, the last feed-forward block and the head at those tokens only, and one chunk of logits at a time.
+
+Shapes: B sequences of the step, T response tokens, N needed tokens of one pass.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eval.errors import OrchError
+from eval.seeds import derive_seed
+from trainers.api import Recipe
+from trainers.batch import RolloutBatch
+from trainers.diagnostics import check_ratio, selection_metrics
+from trainers.distribution import CHUNK, Head, chosen_logp, entropy
+from trainers.lite.forward import Pass, needed_hidden, passes
+from trainers.lite.score import PolicyScores, policy_scores
+from trainers.objective import LossWeights, gradient_weight, loss_weights, needs_gradient, token_terms, weighted_loss
+from trainers.selection import Tokens, keep_ratio, scopes, select
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepPlan:
+    """What stays the same over the updates of one training step."""
+
+    recipe: Recipe
+    step: int
+    ratio: float
+    """ρ of this step."""
+    draw_seed: int
+    mini_batch_B: Tensor
+    """int64: the mini-batch of each sequence; −1 for those that only compete in the selection."""
+    scope_B: Tensor
+    micro_batch_sequences: int
+
+
+def update_policy(
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    batch: RolloutBatch,
+    recipe: Recipe,
+    *,
+    step: int,
+    seed: int,
+    micro_batch_sequences: int,
+) -> dict[str, float]:
+    """Train the model on a scored batch and return the step's metrics, named in `trainers.diagnostics.METRICS`.
+
+    Args:
+        model: the policy; its parameters change.
+        optimizer: stepped once a mini-batch and epoch; its learning rate is the caller's.
+        batch: from `score_rollouts`; whole groups, in training order. An empty batch changes nothing.
+        recipe: objective, selection, mini-batches, epochs, gradient clipping.
+        step: the training step, counted from 1.
+        seed: the run's seed; random selection draws from (seed, step).
+        micro_batch_sequences: rows of one forward and backward pass; changes rounding only.
+
+    Raises:
+        OrchError: a gradient or a score is not a number, or the realised ratio is not the one asked for.
+    """
+    started = perf_counter()
+    plan = _plan(batch, recipe, step, seed, micro_batch_sequences)
+    tokens = _tokens(batch, _old_scores(batch), plan.scope_B, plan)
+    first_BT = selected_BT = _choose(tokens, plan)
+    check_ratio(tokens, first_BT, recipe.selection, ratio=plan.ratio, step=step)
+    metrics = selection_metrics(tokens, first_BT, recipe.selection, ratio=plan.ratio)
+    selecting_s = perf_counter() - started
+    totals: dict[str, float] = defaultdict(float)
+    updates = (
+        [label for _ in range(recipe.ppo_epochs) for label in range(int(plan.mini_batch_B.max()) + 1)]
+        if len(batch)
+        else []
+    )
+    for number, label in enumerate(updates):
+        rows_M = (plan.mini_batch_B == label).nonzero()[:, 0]
+        if number and recipe.selection.score_policy == "current":
+            again = perf_counter()
+            selected_BT = _choose_again(model, batch, rows_M, plan)
+            selecting_s += perf_counter() - again
+        found = _train(model, optimizer, batch.take(rows_M), selected_BT[rows_M], plan.scope_B[rows_M], plan)
+        for name, value in found.items():
+            totals[name] += value
+    metrics |= {name: value / len(updates) for name, value in totals.items()}
+    metrics["update/count"] = float(len(updates))
+    metrics["time/select_s"] = selecting_s
+    return metrics
+
+
+def _plan(batch: RolloutBatch, recipe: Recipe, step: int, seed: int, micro_batch_sequences: int) -> StepPlan:
+    mini_batch_B = mini_batches(batch, recipe.mini_batch_prompts)
+    return StepPlan(
+        recipe=recipe,
+        step=step,
+        ratio=keep_ratio(recipe.selection, step),
+        draw_seed=derive_seed(seed, "select", step),
+        mini_batch_B=mini_batch_B,
+        scope_B=scopes(recipe.selection, batch.group_B, mini_batch_B),
+        micro_batch_sequences=micro_batch_sequences,
+    )
+
+
+def mini_batches(batch: RolloutBatch, prompts: int) -> Tensor:
+    """Return the mini-batch of each sequence, int64 (B,): `prompts` trained groups each, in order of appearance."""
+    place: dict[int, int] = {}
+    trained = [True] * len(batch) if batch.is_trained_B is None else batch.is_trained_B.tolist()
+    labels = [
+        place.setdefault(group, len(place)) // prompts if is_trained else -1
+        for group, is_trained in zip(batch.group_B.tolist(), trained, strict=True)
+    ]
+    return torch.tensor(labels, dtype=torch.int64, device=batch.group_B.device)
+
+
+def _old_scores(batch: RolloutBatch) -> PolicyScores:
+    assert batch.old_logp_BT is not None, "the batch has not been scored"
+    assert batch.entropy_BT is not None
+    assert batch.purity_BT is not None
+    return PolicyScores(
+        logp_BT=batch.old_logp_BT,
+        entropy_BT=batch.entropy_BT,
+        purity_BT=batch.purity_BT,
+        deviation_BT=batch.deviation_BT,
+    )
+
+
+def _tokens(batch: RolloutBatch, scores: PolicyScores, scope_B: Tensor, plan: StepPlan) -> Tokens:
+    assert batch.old_logp_BT is not None
+    weight_BT = gradient_weight(
+        scores.logp_BT,
+        old_logp_N=batch.old_logp_BT,
+        advantage_N=batch.advantage_B[:, None].to(scores.logp_BT),
+        ref_logp_N=batch.ref_logp_BT,
+        algorithm=plan.recipe.algorithm,
+    )
+    return Tokens(
+        mask_BT=batch.response_mask_BT,
+        advantage_B=batch.advantage_B,
+        group_B=batch.group_B,
+        uid_B=batch.uid_B,
+        scope_B=scope_B,
+        logp_BT=scores.logp_BT,
+        entropy_BT=scores.entropy_BT,
+        purity_BT=scores.purity_BT,
+        weight_BT=weight_BT,
+        deviation_BT=scores.deviation_BT,
+        draw_seed=plan.draw_seed,
+    )
+
+
+def _choose(tokens: Tokens, plan: StepPlan) -> Tensor:
+    if plan.step <= plan.recipe.selection.warmup_steps:
+        return tokens.mask_BT
+    return select(tokens, plan.recipe.selection, ratio=plan.ratio)
+
+
+def _choose_again(model: Any, batch: RolloutBatch, rows_M: Tensor, plan: StepPlan) -> Tensor:
+    """Select by the policy as it is now: among the whole batch, or among the mini-batch if that holds every scope."""
+    if plan.recipe.selection.scope == "batch":
+        rows_M = torch.arange(len(batch), device=rows_M.device)
+    competing = batch.take(rows_M)
+    scores = policy_scores(model, competing, plan.recipe, micro_batch_sequences=plan.micro_batch_sequences)
+    selected_BT = torch.zeros_like(batch.response_mask_BT)
+    selected_BT[rows_M] = _choose(_tokens(competing, scores, plan.scope_B[rows_M], plan), plan)
+    return selected_BT
+
+
+def _train(
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    batch: RolloutBatch,
+    selected_BT: Tensor,
+    scope_B: Tensor,
+    plan: StepPlan,
+) -> dict[str, float]:
+    """Make one optimizer step on one mini-batch and return its metrics."""
+    recipe = plan.recipe
+    response_BT = batch.response_mask_BT
+    weights = loss_weights(
+        selected_BT=selected_BT,
+        response_BT=response_BT,
+        scope_B=scope_B,
+        algorithm=recipe.algorithm,
+        selection=recipe.selection,
+    )
+    needed_BT = response_BT
+    if recipe.update == "sparse":
+        needed_BT = needs_gradient(weights, batch.advantage_B, recipe.algorithm)
+    optimizer.zero_grad(set_to_none=True)
+    sums = torch.zeros(len(_SUMS), dtype=torch.float64, device=response_BT.device)
+    num_positions = 0
+    for part in passes(batch, needed_BT, plan.micro_batch_sequences):
+        sums += _backward(model, batch, part, weights, recipe)
+        num_positions += part.tokens_RL.numel()
+    grad_norm = _clip(model, recipe.max_grad_norm, plan.step)
+    optimizer.step()
+    total = dict(zip(_SUMS, sums.tolist(), strict=True))
+    count = max(total["count"], 1.0)
+    metrics = {
+        "loss": total["loss"],
+        "policy/ratio_mean": total["ratio"] / count if total["count"] else 1.0,
+        "policy/clip_fraction": total["clipped"] / count,
+        "policy/approx_kl": total["old_kl"] / count,
+        "gradient/norm": grad_norm,
+        "update/head_share": total["count"] / max(int(response_BT.sum()), 1),
+        "update/position_share": num_positions
+        / max(int((batch.prompt_length_B + batch.response_length_B - 1).sum()), 1),
+    }
+    if recipe.algorithm.kl_coef > 0:
+        metrics["policy/ref_kl"] = total["kl"] / max(float(weights.regulariser_BT.sum()), 1e-12)
+    return metrics
+
+
+_SUMS = ("count", "loss", "ratio", "clipped", "old_kl", "kl")
+
+
+def _backward(model: Any, batch: RolloutBatch, part: Pass, weights: LossWeights, recipe: Recipe) -> Tensor:
+    """Add the gradient of one pass and return its sums, in the order of `_SUMS`.
+
+    The gradient with respect to the hidden states is made one chunk of logits at a time, each freed before the next.
+    """
+    head = Head.of(model, recipe.temperature)
+    hidden_ND = needed_hidden(model, part)
+    leaf_ND = hidden_ND.detach()
+    gradient_ND = torch.empty_like(leaf_ND)
+    row_N, position_N = part.needed_RT.nonzero(as_tuple=True)
+    row_N = part.rows_R[row_N]
+    sums = torch.zeros(len(_SUMS), dtype=torch.float64, device=leaf_ND.device)
+    for cut in head.chunks(len(row_N), CHUNK // 2):
+        piece_KD = leaf_ND[cut].requires_grad_()
+        loss, found = _chunk_loss(piece_KD, head, batch, (row_N[cut], position_N[cut]), weights, recipe)
+        torch.autograd.backward(loss)
+        assert piece_KD.grad is not None
+        gradient_ND[cut] = piece_KD.grad
+        sums += found
+    torch.autograd.backward(hidden_ND, gradient_ND)
+    return sums
+
+
+def _chunk_loss(
+    hidden_KD: Tensor,
+    head: Head,
+    batch: RolloutBatch,
+    place: tuple[Tensor, Tensor],
+    weights: LossWeights,
+    recipe: Recipe,
+) -> tuple[Tensor, Tensor]:
+    row_K, position_K = place
+    algorithm = recipe.algorithm
+    assert batch.old_logp_BT is not None
+    logits_KV = head.logits(hidden_KD)
+    logp_K = chosen_logp(logits_KV, batch.tokens_BS[row_K, batch.prompt_length_B[row_K] + position_K])
+    old_logp_K = batch.old_logp_BT[place]
+    terms = token_terms(
+        logp_K,
+        old_logp_N=old_logp_K,
+        advantage_N=batch.advantage_B[row_K].to(logp_K),
+        ref_logp_N=None if batch.ref_logp_BT is None else batch.ref_logp_BT[place],
+        algorithm=algorithm,
+    )
+    regulariser_K = weights.regulariser_BT[place]
+    loss = weighted_loss(
+        terms,
+        policy_N=weights.policy_BT[place],
+        regulariser_N=regulariser_K,
+        entropy_N=entropy(logits_KV) if algorithm.entropy_coef > 0 else None,
+        algorithm=algorithm,
+    )
+    with torch.no_grad():
+        kl = torch.zeros_like(loss) if terms.kl_N is None else (regulariser_K * terms.kl_N).sum()
+        found = (
+            torch.full_like(loss, len(row_K)),
+            loss,
+            terms.ratio_N.sum(),
+            terms.is_clipped_N.sum(),
+            (old_logp_K - logp_K).sum(),
+            kl,
+        )
+        return loss, torch.stack([value.double() for value in found])
+
+
+def _clip(model: Any, max_norm: float | None, step: int) -> float:
+    """Clip the gradient and return its norm before; parameters without a gradient get 0, as in a dense update."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    norm = float(torch.nn.utils.clip_grad_norm_(parameters, float("inf") if max_norm is None else max_norm))
+    if norm != norm or norm == float("inf"):
+        raise OrchError(
+            f"the gradient of step {step} is not finite",
+            where="recipe.learning_rate",
+            mend="lower the learning rate, or use model.dtype float32",
+        )
+    return norm
