@@ -1,5 +1,6 @@
 """Every experiment of the papers plans, and every printed arm is among the planned trials."""
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -106,3 +107,33 @@ def test_what_a_paper_does_not_state_is_named_as_assumption(experiment: str) -> 
         text = (ROOT / "experiments" / group / f"{chosen}.yaml").read_text()
         assert "Source:" in text or "ablations" in text
         assert chosen == "gmts" or "assumption" in text
+
+
+def documented() -> list[list[str]]:
+    lines = (ROOT / "docs" / "papers.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines if line.startswith("| ")]
+    return [row for row in rows if len(row) == 7 and row[0] not in ("Published", "---")]
+
+
+def test_the_page_lists_every_published_table_and_every_experiment() -> None:
+    named = {name.strip("`") for row in documented() for name in (row[2], row[3], row[5])}
+    assert set(PAPERS) <= named
+    assert set(EXPERIMENTS) <= named
+    assert {name for name in named if re.fullmatch(r"(gmts|ict|ets)_\w+", name)} <= {*PAPERS, *EXPERIMENTS}
+
+
+def test_the_page_tells_the_planned_number_of_trials() -> None:
+    for row in documented():
+        experiment = row[3].strip("`")
+        assert row[4] == (str(len(recipes(experiment))) if experiment else ""), row
+
+
+@pytest.mark.parametrize("twin", [name for name in EXPERIMENTS if name.endswith("_tiny")])
+def test_a_tiny_twin_has_the_arms_of_its_table(twin: str) -> None:
+    def arms(experiment: str) -> set[tuple[str, str, str, str]]:
+        found = {
+            (r.algorithm.name, r.selection.method, str(r.selection.ratio), r.selection.end) for r in recipes(experiment)
+        }
+        return found
+
+    assert arms(twin) == arms(twin.removesuffix("_tiny"))
