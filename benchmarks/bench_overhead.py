@@ -1,10 +1,12 @@
 """50 trials that do nothing, through orch and through plain Ray Tune, in one Ray session with the same concurrency.
 
 Plain Tune runs the no-op inside its actors, with its defaults (a fresh actor a trial) and with reused actors. Ours
-gives every trial a process of its own, a record, provenance, metrics and a lock, all of them on disk.
+gives every trial a process of its own, a record, provenance and a lock, all of them on disk; its one score lies there
+beforehand, so that no engine is opened.
 """
 
 import argparse
+import json
 import logging
 import os
 import tempfile
@@ -14,6 +16,8 @@ from pathlib import Path
 import ray
 from ray import tune
 
+from eval.api import Score
+from orchestrator.codec import encode
 from orchestrator.identity import hash_of
 from orchestrator.plan import Plan
 from orchestrator.record import Status
@@ -22,6 +26,7 @@ from orchestrator.stop import StopSignal, stop_file
 from orchestrator.store import Store
 from orchestrator.supervisor import WorkerSettings
 from orchestrator.trial import EvalSettings, PlannedTrial, Trial
+from orchestrator.wanted import wanted_scores
 from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection
 
 CONCURRENCY = 2
@@ -49,8 +54,32 @@ def planned(seed: int, model: Path) -> PlannedTrial:
         model_digest="-",
         data_digest="-",
     )
-    evaluation = EvalSettings(benchmarks=(), num_samples=1, max_new_tokens=1, template="plain")
+    evaluation = EvalSettings(benchmarks=("arithmetic",), num_samples=1, max_new_tokens=1, template="plain")
     return PlannedTrial(trial=trial, axes={}, evaluation=evaluation, resources=Resources())
+
+
+def give_score(entry: PlannedTrial, store: Store) -> None:
+    (wanted,) = wanted_scores(entry, step=1, data_folder=None)
+    score = Score(
+        benchmark=wanted.benchmark,
+        benchmark_digest="-",
+        num_problems=1,
+        num_samples=1,
+        avg=0.0,
+        standard_error=0.0,
+        generation_error=None,
+        clip_rate=0.0,
+        no_box_rate=0.0,
+        mean_tokens=1.0,
+        per_problem={"0": (0,)},
+        settings=wanted.settings,
+        grader_version="-",
+        engine="-",
+        elapsed_s=0.0,
+    )
+    path = store.eval_folder(entry.trial.id, wanted.key) / "score.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(encode(score)))
 
 
 def time_orch(num_trials: int, root: Path) -> float:
@@ -62,6 +91,8 @@ def time_orch(num_trials: int, root: Path) -> float:
     entries = tuple(planned(seed, model) for seed in range(num_trials))
     plan = Plan(experiment="bench", file="", axes=(), entries=entries, config={}, digest="-")
     store.save_sweep(plan)
+    for entry in entries:
+        give_score(entry, store)
     stop = StopSignal(stop_file(store.root, "bench"))
     settings = WorkerSettings(
         store_root=store.root,

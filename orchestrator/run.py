@@ -236,7 +236,6 @@ class _AttemptAtTrial:
             device="cuda" if resources.num_gpus else "cpu",
             dtype=self.trial.model.dtype,
             batch_sequences=resources.sample_batch_sequences,
-            trust_remote_code=self.trial.model.trust_remote_code,
         )
 
     def _final_model(self, initial: Path) -> Path:
@@ -285,7 +284,7 @@ class _AttemptAtTrial:
 
 
 class _PhaseClock:
-    """Wall time by phase of one attempt; a trainer's own account of its phases replaces what was seen from outside."""
+    """Wall time by phase of one attempt, as seen from outside; a trainer's own account of itself replaces it."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -299,8 +298,11 @@ class _PhaseClock:
         self._phase, self._since = phase, moment
 
     def merge(self, result: TrainResult) -> None:
+        """Take over a trainer's phases; time that it does not account for, such as imports, is preparation."""
         self.enter("evaluate")
-        self.seconds.update(result.phase_seconds)
+        unaccounted_s = sum(self.seconds.values()) - sum(result.phase_seconds.values())
+        self.seconds = dict(result.phase_seconds)
+        self.seconds["prepare"] = self.seconds.get("prepare", 0.0) + max(0.0, unaccounted_s)
         self.peak_memory_mb = result.peak_memory_mb
 
     def stop(self) -> dict[str, float]:

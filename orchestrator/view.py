@@ -13,7 +13,7 @@ from orchestrator.progress import Progress, age_s
 from orchestrator.record import RunRecord, Status
 from orchestrator.store import Store
 from orchestrator.trial import PlannedTrial
-from orchestrator.wanted import final_step, is_complete, wanted_scores
+from orchestrator.wanted import final_step, holds_all, wanted_scores
 
 State = Literal["waiting", "running", "done", "partial", "failed", "stopped", "interrupted"]
 STATES: tuple[State, ...] = ("done", "running", "waiting", "partial", "stopped", "interrupted", "failed")
@@ -120,11 +120,12 @@ def _scores(planned: PlannedTrial, record: RunRecord, data_folder: Path | None) 
     """
     final = final_step(planned)
     try:
-        keys = {wanted.key for wanted in wanted_scores(planned, step=final, data_folder=data_folder)}
-        has_everything = is_complete(record, planned, data_folder=data_folder)
+        wanted = wanted_scores(planned, step=final, data_folder=data_folder)
     except OrchError:
-        keys, has_everything = {entry.key for entry in record.scores if entry.step == final}, False
-    return {entry.benchmark: entry.avg for entry in record.scores if entry.key in keys}, has_everything
+        return {entry.benchmark: entry.avg for entry in record.scores if entry.step == final}, False
+    keys = {one.key for one in wanted}
+    scores = {entry.benchmark: entry.avg for entry in record.scores if entry.key in keys}
+    return scores, holds_all(record, planned, wanted)
 
 
 def _state(record: RunRecord, has_everything: bool) -> State:

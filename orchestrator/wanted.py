@@ -65,9 +65,14 @@ def missing_scores(record: RunRecord | None, wanted: Sequence[WantedScore]) -> t
 
 def is_complete(record: RunRecord | None, planned: PlannedTrial, *, data_folder: Path | None) -> bool:
     """Whether nothing is left to do: trained where there is training, and every wanted score there."""
+    wanted = wanted_scores(planned, step=final_step(planned), data_folder=data_folder)
+    return holds_all(record, planned, wanted)
+
+
+def holds_all(record: RunRecord | None, planned: PlannedTrial, wanted: Sequence[WantedScore]) -> bool:
+    """`is_complete` for scores that are at hand."""
     if record is None or (planned.trial.kind == "train" and record.train is None):
         return False
-    wanted = wanted_scores(planned, step=final_step(planned), data_folder=data_folder)
     return not missing_scores(record, wanted)
 
 

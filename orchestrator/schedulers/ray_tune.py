@@ -196,7 +196,10 @@ def _cluster(address: str | None) -> Iterator[Path]:
 
 def _start(address: str | None, folder: Path) -> None:
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
+    try:
+        if address is not None:
+            ray.init(address=address, runtime_env={"env_vars": ENVIRONMENT}, **common)
+            return
         ray.init(
             address="local",
             num_cpus=len(os.sched_getaffinity(0)),
@@ -206,12 +209,16 @@ def _start(address: str | None, folder: Path) -> None:
             _node_ip_address="127.0.0.1",
             **common,
         )
-        return
-    try:
-        ray.init(address=address, runtime_env={"env_vars": ENVIRONMENT}, **common)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if address is None:
+            raise PlanError(
+                f"a local Ray does not start: {reason}",
+                where=str(folder),
+                mend="free memory and space in the temporary folder (TMPDIR), or run without Ray: --scheduler inline",
+            ) from error
         raise PlanError(
-            f"no Ray cluster answers at {address}: {str(error).strip().splitlines()[0]}",
+            f"no Ray cluster answers at {address}: {reason}",
             where="--ray-address",
             mend="start one with `ray start --head`, or leave the option out for a local one; "
             "a cluster with token authentication needs RAY_AUTH_MODE=token and its token",
