@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache, lru_cache
 from math import isfinite
 from typing import Any
 
@@ -22,7 +23,13 @@ ID_LENGTH = 12
 
 def trial_id(recipe: Recipe, *, seed: int, data_digest: str, model_digest: str) -> str:
     """The id of training `recipe` with `seed` on exactly these data and initial weights: 12 hex digits."""
-    return hash_of({"recipe": recipe, "seed": seed, "data": data_digest, "model": model_digest})
+    parts = {
+        "data": canonical_json(data_digest),
+        "model": canonical_json(model_digest),
+        "recipe": _recipe_json(recipe),
+        "seed": canonical_json(seed),
+    }
+    return _hash_of_text("{" + ",".join(f'"{name}":{text}' for name, text in parts.items()) + "}")
 
 
 def base_trial_id(model: Model, *, model_digest: str) -> str:
@@ -32,7 +39,7 @@ def base_trial_id(model: Model, *, model_digest: str) -> str:
 
 def hash_of(value: object) -> str:
     """First 12 hex digits of the sha256 of `canonical_json(value)`."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:ID_LENGTH]
+    return _hash_of_text(canonical_json(value))
 
 
 def canonical_json(value: object) -> str:
@@ -45,6 +52,16 @@ def canonical_json(value: object) -> str:
     return json.dumps(_plain(value, "value"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
+@lru_cache(maxsize=2**14)
+def _recipe_json(recipe: Recipe) -> str:
+    """Spelled once for all seeds of a recipe."""
+    return canonical_json(recipe)
+
+
+def _hash_of_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
+
+
 def _plain(value: Any, place: str) -> Any:
     if value is None or isinstance(value, bool | str):
         return value
@@ -53,13 +70,17 @@ def _plain(value: Any, place: str) -> Any:
     if isinstance(value, float):
         return _number(value, place)
     if is_dataclass(value) and not isinstance(value, type):
-        counted = [field.name for field in fields(value) if field.metadata.get("identity", True)]
-        return _mapping({name: getattr(value, name) for name in counted}, place)
+        return _mapping({name: getattr(value, name) for name in _counted(type(value))}, place)
     if isinstance(value, Mapping):
         return _mapping(value, place)
     if isinstance(value, list | tuple):
         return [_plain(item, f"{place}[{index}]") for index, item in enumerate(value)]
     raise TypeError(f"{place} is a {type(value).__name__}, which has no canonical spelling")
+
+
+@cache
+def _counted(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind) if field.metadata.get("identity", True))
 
 
 def _mapping(values: Mapping[Any, Any], place: str) -> dict[str, Any]:
