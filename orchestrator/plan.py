@@ -87,6 +87,27 @@ def make_plan(
     )
 
 
+def unfetched(spec: SweepSpec, *, data_folder: Path | None) -> tuple[str, ...]:
+    """Names of the sets whose digest only fetching tells, and that are not on this machine yet.
+
+    A plan can be shown without them, under ids that will change (`stand_in_digest`); a sweep cannot run.
+    """
+    from eval.benchmarks.registry import declared, find_file
+
+    recipes = {id(point.recipe): point.recipe for point in spec.points}.values()
+    evaluations = {id(point.evaluation): point.evaluation for point in spec.points}.values()
+    names = [recipe.data.name for recipe in recipes] + [name for one in evaluations for name in one.benchmarks]
+    known = [name for name in dict.fromkeys(names) if _is_declared(name)]
+    return tuple(
+        name for name in known if declared(name).digest is None and find_file(declared(name), data_folder) is None
+    )
+
+
+def stand_in_digest(missing: tuple[str, ...]) -> DataDigest:
+    """A `data_digest` for `make_plan` that names the missing sets instead of reading them."""
+    return lambda name, data_folder: f"unfetched {name}" if name in missing else _data_digest(name, data_folder)
+
+
 def reconcile(
     plan: Plan,
     records: Mapping[str, RunRecord],
@@ -238,6 +259,12 @@ def _placed(spec: SweepSpec, key: str, ask: Callable[[], Any]) -> Any:
         place = spec.place_of(key)
         detail = f" ({error.where})" if error.where not in ("", key) else ""
         raise type(error)(error.what, where=place + detail, mend=error.mend) from error
+
+
+def _is_declared(name: str) -> bool:
+    from eval.benchmarks.registry import NAMES
+
+    return name in NAMES
 
 
 def _model_digest(model: Model) -> str:

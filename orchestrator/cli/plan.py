@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.plan import Decision, Plan
+    from orchestrator.record import RunRecord
     from orchestrator.store import Store
+    from orchestrator.trial import PlannedTrial
 
 STYLES = {"done": "green", "running": "cyan", "failed": "red", "partial": "magenta", "new": "bright_black"}
 
@@ -27,26 +29,39 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print every trial as JSON.")] = False,
 ) -> None:
     """List the trials of an experiment: which are new, done or shared, and why."""
-    from orchestrator.plan import make_plan
+    from orchestrator.plan import make_plan, stand_in_digest, unfetched
     from orchestrator.spec import load_sweep
     from orchestrator.store import Store
 
-    made = make_plan(load_sweep(file, tuple(overrides or ())), data_folder=data_dir)
+    spec = load_sweep(file, tuple(overrides or ()))
+    missing = unfetched(spec, data_folder=data_dir)
+    made = make_plan(spec, data_folder=data_dir, data_digest=stand_in_digest(missing))
     decisions = _decide(made, Store(store), data_dir)
     if as_json:
-        _print_json(made, decisions)
+        _print_json(made, decisions, missing)
         return
     _print_table(made, decisions[:limit_rows])
     if hidden := len(decisions) - len(decisions[:limit_rows]):
         typer.echo(f"… and {hidden} more: --limit-rows {len(decisions)} shows all, --json too")
     typer.echo(_summary(made, decisions))
+    if missing:
+        typer.echo(f"not on this machine yet: {', '.join(missing)}; trial ids may change when fetched")
+        for name in missing:
+            typer.echo(f"  orch data fetch {name}")
     typer.echo(f"  orch sweep {' '.join([str(file), *(overrides or ())])}")
 
 
 def _decide(made: Plan, runs: Store, data_folder: Path | None) -> list[Decision]:
     """Compare the plan with the runs folder; a folder that does not exist yet holds nothing."""
+    from orchestrator.errors import DataError
     from orchestrator.plan import reconcile
     from orchestrator.wanted import is_complete
+
+    def has_everything(record: RunRecord, planned: PlannedTrial) -> bool:
+        try:
+            return is_complete(record, planned, data_folder=data_folder)
+        except DataError:  # a benchmark that is not here cannot have been scored with what is declared now
+            return False
 
     ids = [entry.trial.id for entry in made.entries]
     known = {path.name for path in runs.root.iterdir()} if runs.root.is_dir() else set()
@@ -54,7 +69,7 @@ def _decide(made: Plan, runs: Store, data_folder: Path | None) -> list[Decision]
     return reconcile(
         made,
         records,
-        is_complete=lambda record, planned: is_complete(record, planned, data_folder=data_folder),
+        is_complete=has_everything,
         is_running=runs.is_locked,
         others=_others(made.experiment, runs),
     )
@@ -105,7 +120,7 @@ def _summary(made: Plan, decisions: Sequence[Decision]) -> str:
     return f"{made.experiment}: {len(decisions)} trials: {', '.join(parts)}"
 
 
-def _print_json(made: Plan, decisions: Sequence[Decision]) -> None:
+def _print_json(made: Plan, decisions: Sequence[Decision], missing: Sequence[str]) -> None:
     import json
 
     rows = [
@@ -122,4 +137,5 @@ def _print_json(made: Plan, decisions: Sequence[Decision]) -> None:
         for one in decisions
     ]
     payload = {"experiment": made.experiment, "file": made.file, "digest": made.digest, "axes": made.axes}
-    typer.echo(json.dumps({**payload, "num_trials": len(rows), "trials": rows}, indent=1, allow_nan=False))
+    summary = {"num_trials": len(rows), "unfetched": list(missing), "trials": rows}
+    typer.echo(json.dumps({**payload, **summary}, indent=1, allow_nan=False))
