@@ -42,19 +42,26 @@ from trainers.registry import trainer
 
 log = logging.getLogger(__name__)
 
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
 
 @contextlib.contextmanager
 def log_to_file(path: Path) -> Iterator[None]:
-    """Copy the log records of this process to a file while the block runs."""
+    """Copy the log records of this process to a file while the block runs; our own packages' from level INFO."""
     handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    root.addHandler(handler)
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    ours = [logging.getLogger(name) for name in ("orchestrator", "trainers", "eval")]
+    levels = [logger.level for logger in ours]
+    for logger in ours:
+        logger.setLevel(logging.INFO)
+    logging.getLogger().addHandler(handler)
     try:
         yield
     finally:
-        root.removeHandler(handler)
+        logging.getLogger().removeHandler(handler)
         handler.close()
+        for logger, level in zip(ours, levels, strict=True):
+            logger.setLevel(level)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

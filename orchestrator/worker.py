@@ -76,8 +76,10 @@ def _everything_to(path: Path) -> Iterator[None]:
     with path.open("ab", buffering=0) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
+    from orchestrator.run import LOG_FORMAT
+
     faulthandler.enable()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, force=True)
     yield
     sys.stdout.flush()
     sys.stderr.flush()

@@ -98,7 +98,9 @@ def _run(plan: Plan, runs: Store, choice: _Choice) -> SweepOutcome:
         return open_scheduler(choice.scheduler, address=choice.address, max_concurrent=choice.max_concurrent)
 
     stop = StopSignal(stop_file(runs.root, plan.experiment))
-    with open_display(on_stderr=choice.is_json) as display, stop_on_signals(stop):
+    # Trials in this process may print; with --json, standard output is for the outcome alone.
+    aside = contextlib.redirect_stdout(sys.stderr) if choice.is_json else contextlib.nullcontext()
+    with aside, open_display(on_stderr=choice.is_json) as display, stop_on_signals(stop):
         try:
             return run_sweep(
                 plan,

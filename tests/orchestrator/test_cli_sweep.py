@@ -1,0 +1,173 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from lab import Lab
+
+HEAVY = ("ray", "torch", "mlflow", "transformers")
+ORCH = "import sys; from orchestrator.cli import main; sys.argv = ['orch', *sys.argv[1:]]; main()"
+
+
+@pytest.fixture
+def experiment(lab: Lab) -> Path:
+    """An experiment file over the fake trainer, the laboratory's model and its benchmark."""
+    path = lab.root / "tiny.yaml"
+    path.write_text(
+        f"""
+defaults: [{{algorithm: grpo}}, {{selection: full}}, {{model: tiny}}, {{data: arithmetic}}, {{recipe: tiny}},
+  {{eval: arithmetic}}, {{cluster: local}}]
+trainer: fake_trainer:FakeTrainer
+model: {{path: {lab.model}}}
+recipe: {{steps: 6}}
+eval: {{benchmarks: [{lab.benchmark(0)}], num_samples: 2, template: plain}}
+cluster: {{scheduler: inline, checkpoint_every: 2}}
+sweep: {{seeds: [0, 1]}}
+"""
+    )
+    return path
+
+
+def orch(lab: Lab, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-c", ORCH, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=lab.root,
+        env=lab.environment(**environment),
+        timeout=120,
+    )
+
+
+def sweep(lab: Lab, experiment: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return orch(lab, "sweep", str(experiment), "--no-mlflow", *arguments, **environment)
+
+
+def test_a_sweep_prints_changes_a_table_and_what_to_do_next(lab: Lab, experiment: Path) -> None:
+    done = sweep(lab, experiment)
+    assert done.returncode == 0, done.stderr
+    assert "tiny: 3 trials: 3 done" in done.stdout
+    assert "bench0" in done.stdout
+    assert "orch table tiny --format md" in done.stdout
+    again = sweep(lab, experiment)
+    assert again.returncode == 0
+    assert "tiny: 3 trials: 3 done; nothing to do" in again.stdout
+
+
+def test_nothing_to_do_loads_nothing_heavy(lab: Lab, experiment: Path) -> None:
+    sweep(lab, experiment)
+    code = f"""
+import sys
+from orchestrator.cli import app
+sys.argv = ['orch', 'sweep', {str(experiment)!r}, '--no-mlflow']
+try:
+    app()
+except SystemExit as end:
+    assert end.code == 0
+print([name for name in {HEAVY!r} if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=lab.root, env=lab.environment()
+    )
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
+
+
+def test_a_dry_run_writes_nothing(lab: Lab, experiment: Path) -> None:
+    done = sweep(lab, experiment, "--dry-run")
+    assert done.stdout.splitlines()[-1] == "tiny: 3 of 3 trials would run"
+    assert not (lab.root / "runs").exists()
+    as_json = json.loads(sweep(lab, experiment, "--dry-run", "--json").stdout)
+    assert [trial["label"] for trial in as_json["would_run"]] == ["base", "seed 0", "seed 1"]
+
+
+def test_failed_trials_exit_1_with_their_last_log_lines(lab: Lab, experiment: Path) -> None:
+    done = sweep(lab, experiment, FAKE_FAIL="1@3")
+    assert done.returncode == 1
+    assert "failed: RuntimeError: asked to fail at step 3" in done.stderr
+    assert "  | RuntimeError: asked to fail at step 3" in done.stderr
+    assert "  log: orch logs " in done.stderr
+    assert "3 trials: 2 done, 1 failed; run the same command again to finish the rest" in done.stdout
+
+
+def test_json_goes_to_standard_output_alone(lab: Lab, experiment: Path) -> None:
+    done = sweep(lab, experiment, "--json", FAKE_FAIL="1@3")
+    payload = json.loads(done.stdout)
+    assert (payload["exit_code"], done.returncode) == (1, 1)
+    assert payload["counts"] == {"done": 2, "failed": 1}
+    assert [trial["state"] for trial in payload["trials"]] == ["done", "done", "failed"]
+    assert payload["trials"][1]["scores"].keys() == {"bench0"}
+    assert "3 trials" in done.stderr
+    assert "trained seed 0" in done.stderr
+
+
+def test_an_interrupted_sweep_exits_130_and_says_how_to_go_on(lab: Lab, experiment: Path) -> None:
+    command = [sys.executable, "-c", ORCH, "sweep", str(experiment), "recipe.steps=2000", "--no-mlflow"]
+    driver = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=lab.root,
+        env=lab.environment(FAKE_STEP_S="0.01"),
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not any(lab.store.metrics(trial_id) for trial_id in lab.store.trial_ids()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(driver.pid, signal.SIGINT)
+    output, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    assert "1 stopped" in output
+    assert "run the same command again" in output
+
+
+def test_a_mistake_in_the_file_exits_2_before_anything_is_written(lab: Lab, experiment: Path) -> None:
+    done = sweep(lab, experiment, "recipe.stepz=3")
+    assert done.returncode == 2
+    assert "stepz" in done.stderr
+    assert "steps" in done.stderr
+    assert not (lab.root / "runs").exists()
+
+
+def test_status_reads_the_store_while_and_after_a_sweep(lab: Lab, experiment: Path) -> None:
+    empty = orch(lab, "status")
+    assert empty.returncode == 2
+    assert "no experiment has been started in this runs folder" in empty.stderr
+    sweep(lab, experiment, FAKE_FAIL="1@3")
+    text = orch(lab, "status", "tiny").stdout.splitlines()
+    assert text[0].split() == ["trial", "what", "state", "step", "reward", "ETA", "bench0", "doing"]
+    assert text[4] == "tiny: 3 trials: 2 done, 1 failed"
+    payload = json.loads(orch(lab, "status", "--json").stdout)
+    assert payload["experiments"][0]["experiment"] == "tiny"
+    assert payload["experiments"][0]["counts"] == {"done": 2, "failed": 1}
+    unknown = orch(lab, "status", "tyni")
+    assert unknown.returncode == 2
+    assert "here are: tiny" in unknown.stderr
+
+
+def test_logs_print_the_last_lines_of_the_latest_attempt(lab: Lab, experiment: Path) -> None:
+    sweep(lab, experiment, FAKE_FAIL="1@3")
+    failed = next(record.trial.id for record in lab.store.list() if record.failure)
+    done = orch(lab, "logs", failed[:6], "-n", "1")
+    assert done.stdout == f"{lab.store.log_tail(failed, 1, lines=1)[0]}\n"
+    assert "attempt 1 ends: failed" in done.stdout
+    assert "attempts/1/train.log" in done.stderr
+    followed = orch(lab, "logs", failed, "--follow")
+    assert followed.returncode == 0
+    missing = orch(lab, "logs", failed, "--attempt", "7")
+    assert missing.returncode == 2
+    assert "attempts there: 1" in missing.stderr
+
+
+def test_a_sweep_is_mirrored_and_caught_up(lab: Lab, experiment: Path) -> None:
+    sweep(lab, experiment)
+    database = f"sqlite:///{lab.root}/mlflow.db"
+    done = orch(lab, "sweep", str(experiment), "--tracking-uri", database)
+    assert done.returncode == 0, done.stderr
+    assert "nothing to do" in done.stdout
+    assert "orch ui tiny" in done.stdout
+    assert (lab.root / "mlflow.db").exists()
