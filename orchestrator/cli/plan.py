@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from orchestrator.trial import PlannedTrial
 
 STYLES = {"done": "green", "running": "cyan", "failed": "red", "partial": "magenta", "new": "bright_black"}
+_WIDTH_OF_FILES = 240
+"""Columns of the table where it goes to a file or a pipe: wide enough to keep a trial on one line."""
 
 
 def plan(
@@ -92,17 +94,18 @@ def _print_table(made: Plan, decisions: Sequence[Decision]) -> None:
 
     if not decisions:
         return
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH_OF_FILES)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("trial", *made.axes, "seed", "state", "reason"):
-        table.add_column(name, overflow="fold", no_wrap=name in ("trial", "state"))
+        table.add_column(name, overflow="fold", no_wrap=name != "reason")
     for one in decisions:
         trial = one.planned.trial
         cells = [_cell(one, axis) for axis in made.axes]
-        if trial.kind == "base" and cells and not cells[0]:
-            cells[0] = "base"
-        seed = "" if trial.seed is None else str(trial.seed)
+        seed = "base" if trial.seed is None else str(trial.seed)
         table.add_row(trial.id, *cells, seed, Text(one.state, style=STYLES[one.state]), one.reason)
-    Console(soft_wrap=False).print(table)
+    console.print(table)
 
 
 def _cell(one: Decision, axis: str) -> str:
