@@ -73,9 +73,10 @@ def render(table: Table, format: Format, *, width: int = _TEXT_WIDTH) -> str:  #
 def files(table: Table) -> dict[str, str]:
     """The artifacts of a sweep's MLflow run: file name → text. `table.json` is as `mlflow.load_table` reads it."""
     grid = _grid(table)
+    columns = [header.replace(".", " ") for header in grid.headers]  # MLflow's viewer takes a dot for a path
     return {
         "table.md": _markdown(table),
-        "table.json": json.dumps({"columns": grid.headers, "data": grid.rows}, ensure_ascii=False) + "\n",
+        "table.json": json.dumps({"columns": columns, "data": grid.rows}, ensure_ascii=False) + "\n",
         "table.csv": _csv(table),
         "table.tex": _latex(table),
         "table.html": _html(table),

@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 
 from orchestrator.errors import TrackingError
+from orchestrator.tracking_board import BOARD, BOARD_TAG
 from orchestrator.tracking_uri import artifact_root, shown_uri
-from orchestrator.tracking_view import SHARED_VIEW, SHARED_VIEW_TAG
 
 FIRST_PORT = 5000
 
@@ -93,8 +93,8 @@ def experiment_page(url: str, experiment: str) -> str:
         raise TrackingError(f"MLflow answered {answer.status_code}", where=shown_uri(url), mend="see its log")
     found = answer.json()["experiment"]
     page = f"{url}/#/experiments/{found['experiment_id']}/runs?workflowType=machine_learning"
-    has_view = any(tag["key"] == SHARED_VIEW_TAG for tag in found.get("tags", []))
-    return f"{page}&viewStateShareKey={SHARED_VIEW}" if has_view else page
+    has_view = any(tag["key"] == BOARD_TAG for tag in found.get("tags", []))
+    return f"{page}&viewStateShareKey={BOARD}" if has_view else page
 
 
 def _command(tracking_uri: str, host: str, port: int) -> list[str]:

@@ -13,6 +13,7 @@ from orchestrator.plan import Plan
 from orchestrator.record import RunRecord
 from orchestrator.shown import shown_scores
 from orchestrator.store import Store
+from orchestrator.tracking_board import BOARD_TAG, board
 from orchestrator.tracking_cursor import Cursor, TrialCursor, save_cursor, text_digest
 from orchestrator.tracking_mlflow import RemoteRun, Tracker
 from orchestrator.tracking_points import (
@@ -24,7 +25,7 @@ from orchestrator.tracking_points import (
     score_points,
     step_points,
 )
-from orchestrator.tracking_view import SHARED_VIEW_TAG, RunStatus, RunView, shared_view, sweep_view, trial_view
+from orchestrator.tracking_view import RunStatus, RunView, sweep_view, trial_view
 from orchestrator.trial import PlannedTrial
 
 log = logging.getLogger(__name__)
@@ -189,7 +190,7 @@ class SyncPass:
         mark = text_digest(repr(sorted(statuses.items())))
         if self.cursor.sweep and known.mark == mark and not counts.scored and not is_forced:
             return
-        self._tracker.tag_experiment({SHARED_VIEW_TAG: shared_view(plan)})
+        self._tracker.tag_experiment({BOARD_TAG: board(plan)})
         tables = self._rendered()
         view = sweep_view(plan, statuses, tables=tables, notes=_note(tables.get("table.md", "")))
         self._sweep, known = self._send_view(parent, known, view, counts)

@@ -17,17 +17,11 @@ from orchestrator.codec import encode
 from orchestrator.plan import Plan
 from orchestrator.record import RunRecord, Status
 from orchestrator.shown import benchmark_name, shown_scores
-from orchestrator.tracking_points import MACRO, metric_key, milliseconds
+from orchestrator.tracking_points import metric_key, milliseconds
 from orchestrator.trial import PlannedTrial
 
 RunStatus = Literal["SCHEDULED", "RUNNING", "FINISHED", "FAILED", "KILLED"]
 """As MLflow names them."""
-
-SHARED_VIEW = "orch"
-"""Key of the saved view that `orch ui` opens: arms by axis, best first."""
-SHARED_VIEW_TAG = f"mlflow.sharedViewState.{SHARED_VIEW}"
-"""Where MLflow's own Share button keeps such views, on the experiment."""
-_NUM_SHOWN_BENCHMARKS = 4
 
 _RUN_STATUS: dict[Status, RunStatus] = {
     Status.PENDING: "SCHEDULED",
@@ -82,7 +76,7 @@ def trial_view(planned: PlannedTrial, record: RunRecord | None, *, experiment: s
     return RunView(
         name=planned.label,
         tags=_trial_tags(planned, record, experiment=experiment),
-        params=_trial_params(planned),
+        params=trial_params(planned),
         datasets=_datasets(planned, record),
         status=status,
         started_ms=milliseconds(attempts[0].started_at) if attempts else None,
@@ -126,21 +120,14 @@ def sweep_view(plan: Plan, statuses: Mapping[str, RunStatus], *, tables: Mapping
     )
 
 
-def shared_view(plan: Plan) -> str:
-    """State of MLflow's runs page: trials only, columns for the axes and scores, best first; JSON."""
-    evaluation = plan.entries[0].evaluation
-    names = [benchmark_name(name) for name in evaluation.benchmarks]
-    shown = [*([MACRO] if len(names) > 1 else []), *names[:_NUM_SHOWN_BENCHMARKS]]
-    scores = [metric_key(f"eval/{name}/avg_at_{evaluation.num_samples}") for name in shown]
-    columns = [f"tags.`{metric_key(axis)}`" for axis in (*plan.axes, "seed")]
-    columns += [f"metrics.`{key}`" for key in (*scores, f"{scores[0]}_se", "reward/mean", "cost/total_s")]
-    state = {
-        "searchFilter": "tags.`orch.role` = 'trial'",
-        "orderByKey": f"metrics.`{scores[0]}`",
-        "orderByAsc": False,
-        "selectedColumns": columns,
-    }
-    return json.dumps(state)
+def trial_params(planned: PlannedTrial) -> dict[str, str]:
+    """The recipe as dotted keys, with seed and digests; the model alone for a base model."""
+    trial = planned.trial
+    params = {"kind": trial.kind, "model_digest": trial.model_digest}
+    if trial.recipe is None:
+        return params | flattened({"model": encode(trial.model)})
+    extra = {"seed": trial.seed, "data_digest": trial.data_digest}
+    return params | flattened(encode(trial.recipe)) | flattened(extra)
 
 
 def flattened(value: Any, prefix: str = "") -> dict[str, str]:
@@ -177,15 +164,6 @@ def _trial_tags(planned: PlannedTrial, record: RunRecord | None, *, experiment: 
     if record and record.failure:
         tags["orch.failure"] = f"{record.failure.kind}: {record.failure.message}"
     return tags
-
-
-def _trial_params(planned: PlannedTrial) -> dict[str, str]:
-    trial = planned.trial
-    params = {"kind": trial.kind, "model_digest": trial.model_digest}
-    if trial.recipe is None:
-        return params | flattened({"model": encode(trial.model)})
-    extra = {"seed": trial.seed, "data_digest": trial.data_digest}
-    return params | flattened(encode(trial.recipe)) | flattened(extra)
 
 
 def _datasets(planned: PlannedTrial, record: RunRecord | None) -> tuple[DatasetView, ...]:

@@ -242,6 +242,6 @@ def test_the_artifact_reads_as_a_data_frame(tmp_path: Path) -> None:
 
     written = files(table_of(finished(tmp_path)))
     data = pd.read_json(io.StringIO(written["table.json"]), orient="split")
-    assert list(data.columns[:4]) == ["algorithm", "selection", "selection.ratio", "arithmetic"]
+    assert list(data.columns[:4]) == ["algorithm", "selection", "selection ratio", "arithmetic"]
     assert len(data) == 3
     assert set(written) == {"table.md", "table.json", "table.csv", "table.tex", "table.html", "table_full.json"}

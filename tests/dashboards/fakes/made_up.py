@@ -200,13 +200,15 @@ class MadeUp:
             done = step / self.steps
             values = {
                 "reward/mean": 0.3 + (rate - 0.3) * done + generator.gauss(0, 0.02),
-                "entropy/mean": 0.6 * math.exp(-2 * done) + generator.gauss(0, 0.01),
-                "loss/policy": generator.gauss(0, 0.01),
-                "selection/share": (planned.trial.recipe and planned.trial.recipe.selection.ratio) or 1.0,
-                "response/mean_tokens": 40 + 5 * done,
+                "tokens/entropy": 0.6 * math.exp(-2 * done) + generator.gauss(0, 0.01),
+                "loss": generator.gauss(0, 0.01),
+                "select/ratio": (planned.trial.recipe and planned.trial.recipe.selection.ratio) or 1.0,
+                "response/length_mean": 40 + 5 * done,
+                "policy/clip_fraction": abs(generator.gauss(0, 0.002)),
+                "gradient/norm": 1.0 + abs(generator.gauss(0, 0.1)),
                 "time/step_s": 1.0,
             }
-            rows.append(json.dumps({"step": step, "time": 1795248000 + step, **values}) + "\n")
+            rows.append(json.dumps({"step": step, **values}) + "\n")
         folder = self.store.attempt_folder(planned.trial.id, 1)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "metrics.jsonl").write_text("".join(rows))
