@@ -42,6 +42,8 @@ class Difference:
     """Two-sided, signs of d_q flipped; None for a macro average."""
     minimum_detectable: float
     """Smallest true difference that this n, K and variation would show (5 % two-sided) with 80 % power."""
+    degrees: float
+    """Degrees of freedom of `standard_error`."""
     num_problems: int
     num_samples: int
     """Fewest samples of a question."""
@@ -77,6 +79,7 @@ def compare_arms(first: Arm, second: Arm, *, seed: int = 0) -> Difference:
         p_t=_p_of_t(delta, error, degrees),
         p_permutation=_p_of_flips(differences, seed),
         minimum_detectable=minimum_detectable(error, degrees),
+        degrees=degrees,
         num_problems=len(ids),
         num_samples=min(len(run[problem]) for run in (*first, *second) for problem in ids),
         num_seeds=(len(first), len(second)),
@@ -105,6 +108,7 @@ def macro_average(differences: Sequence[Difference]) -> Difference:
         p_t=_p_of_t(delta, error, degrees),
         p_permutation=None,
         minimum_detectable=minimum_detectable(error, degrees),
+        degrees=degrees,
         num_problems=sum(difference.num_problems for difference in differences),
         num_samples=min(difference.num_samples for difference in differences),
         num_seeds=differences[0].num_seeds,

@@ -43,11 +43,13 @@ class Target:
     open_model: Callable[[], Path]
     """Builds or fetches the model if need be and returns its folder."""
 
-    def key(self, benchmark_digest: str, settings: SamplingSettings, limit: int | None) -> str:
-        """The key of one score of these weights under the present grader."""
+    def key(
+        self, benchmark_digest: str, settings: SamplingSettings, limit: int | None, *, step: int | None = None
+    ) -> str:
+        """The key of one score under the present grader: of these weights, or of the trial's at another step."""
         return score_key(
             trial_id=self.owner_id,
-            step=self.step,
+            step=self.step if step is None else step,
             benchmark_digest=benchmark_digest,
             settings=settings,
             limit=limit,
@@ -99,7 +101,9 @@ def endpoint_target(name: str, store: Store, *, base_url: str | None) -> Target:
     )
 
 
-def keep_score(target: Target, score: Score, *, key: str, limit: int | None, store: Store) -> None:
+def keep_score(
+    target: Target, score: Score, *, key: str, limit: int | None, store: Store, step: int | None = None
+) -> None:
     """Tell the target's record of a score whose files are written: the trial's record, or model.json.
 
     Raises:
@@ -113,7 +117,7 @@ def keep_score(target: Target, score: Score, *, key: str, limit: int | None, sto
         return
     with store.lock(target.trial_id, timeout_s=10.0):
         record = store.read(target.trial_id)
-        entry = score_entry(score, key=key, step=target.step, limit=limit, at=now())
+        entry = score_entry(score, key=key, step=target.step if step is None else step, limit=limit, at=now())
         store.write(record.with_score(entry, at=now()))
 
 

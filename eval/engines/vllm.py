@@ -137,7 +137,6 @@ class VllmSampler:
                 if waiting and len(running) <= self._queue_length // 2:
                     running |= self._enqueue(waiting, self._queue_length - len(running), settings)
                 for output in core.step():
-                    # Requests are named by vLLM; others than ours cannot be in an engine of our own.
                     if output.finished:
                         yield _completion(running.pop(output.request_id), output.outputs[0])
         finally:
@@ -170,7 +169,8 @@ class VllmSampler:
             ],
             use_tqdm=False,
         )
-        return dict(zip(names, batch, strict=True))
+        # vLLM adds a random suffix to the names inside; outputs and aborts go by the name before it.
+        return {name.partition("-")[0]: request for name, request in zip(names, batch, strict=True)}
 
     def _check_lengths(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> None:
         context = self._engine.llm_engine.model_config.max_model_len

@@ -170,10 +170,11 @@ class _LineProgress:
     """A line at the start, every quarter of a minute, and at the end."""
 
     def __init__(self) -> None:
-        self._last_s = 0.0
+        self._last_s, self._last_done = 0.0, -1
 
     def __call__(self, done: EvalProgress) -> None:
-        is_last = done.num_done == done.num_total
+        is_last = done.num_done == done.num_total and done.num_done != self._last_done
+        self._last_done = done.num_done
         if is_last or time.monotonic() - self._last_s > LINE_INTERVAL_S:
             self._last_s = time.monotonic()
             typer.echo(f"{done.benchmark}  {_facts(done)}", err=True)

@@ -1,0 +1,121 @@
+"""`orch compare A B`: is A better than B? Paired by question, with errors, tests, and what could have been seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from eval.comparison import Difference
+    from orchestrator.arms import Side
+
+
+def compare(
+    first: Annotated[str, typer.Argument(help="Trial, trials (a,b,c: seeds), EXPERIMENT:ARM, TRIAL@STEP, or a model.")],
+    second: Annotated[str, typer.Argument(help="What it is compared with.")],
+    bench: Annotated[str, typer.Option(help="Benchmarks, separated by commas; all they share without it.")] = "",
+    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
+    cache_dir: Annotated[
+        Path | None, typer.Option(envvar="ORCH_CACHE_DIR", help="Built models; STORE/models without it.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Also draw the differences (png, pdf or svg).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare two models, trials, arms or checkpoints on the benchmarks both were evaluated on."""
+    from eval.comparison import compare_arms, holm, macro_average
+    from orchestrator.arms import read_side, shared_benchmarks
+    from orchestrator.store import Store
+
+    runs, cache = Store(store), cache_dir or store / "models"
+    sides = (read_side(first, runs, cache_folder=cache), read_side(second, runs, cache_folder=cache))
+    names = shared_benchmarks(*sides, wanted=tuple(name for name in bench.split(",") if name))
+    found = {
+        name: compare_arms(*([score.per_problem for score in side.scores[name]] for side in sides)) for name in names
+    }
+    adjusted = holm([difference.p_t for difference in found.values()])
+    macro = macro_average(list(found.values())) if len(found) > 1 else None
+    if as_json:
+        _print_json(sides, found, adjusted, macro)
+    else:
+        _print_table(sides, found, adjusted, macro)
+    if plot is not None:
+        from dashboards.figures.differences import plot_differences
+
+        plot_differences(found, macro, plot, labels=(first, second))
+        typer.echo(plot, err=as_json)
+
+
+def _print_json(
+    sides: tuple[Side, Side], found: dict[str, Difference], adjusted: list[float | None], macro: Difference | None
+) -> None:
+    import json
+    from dataclasses import asdict
+
+    rows = {
+        name: asdict(difference) | {"p_holm": p, "avg": [_mean(side, name) for side in sides]}
+        for (name, difference), p in zip(found.items(), adjusted, strict=True)
+    }
+    payload = {
+        "first": sides[0].label,
+        "second": sides[1].label,
+        "benchmarks": rows,
+        "macro": asdict(macro) if macro else None,
+    }
+    typer.echo(json.dumps(payload, indent=1))
+
+
+def _print_table(
+    sides: tuple[Side, Side], found: dict[str, Difference], adjusted: list[float | None], macro: Difference | None
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = ("benchmark", "n×K", "seeds", "A", "B", "Δ ± SE", "p", "p flips", "p Holm", "detectable")
+    table = Table(
+        *columns, title=f"A = {sides[0].label}, B = {sides[1].label} (percent)", title_justify="left", box=None
+    )
+    for (name, difference), p in zip(found.items(), adjusted, strict=True):
+        averages = [f"{100 * _mean(side, name):.1f}" for side in sides]
+        table.add_row(name, *_sizes(difference), *averages, *_numbers(difference, p))
+    if macro is not None:
+        averages = [f"{100 * sum(_mean(side, name) for name in found) / len(found):.1f}" for side in sides]
+        table.add_row("macro", *_sizes(macro), *averages, *_numbers(macro, None), style="bold")
+    console = Console(width=max(Console().width, 110))
+    console.print(table)
+    for line in _notes(found):
+        console.print(line, style="dim", highlight=False)
+
+
+def _sizes(difference: Difference) -> tuple[str, str]:
+    return f"{difference.num_problems}×{difference.num_samples}", "/".join(map(str, difference.num_seeds))
+
+
+def _numbers(difference: Difference, p_holm: float | None) -> tuple[str, ...]:
+    return (
+        f"{100 * difference.delta:+.1f} ± {100 * difference.standard_error:.1f}",
+        *(_p(value) for value in (difference.p_t, difference.p_permutation, p_holm)),
+        f"{100 * difference.minimum_detectable:.1f}",
+    )
+
+
+def _p(value: float | None) -> str:
+    return "–" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _mean(side: Side, name: str) -> float:
+    return sum(score.avg for score in side.scores[name]) / len(side.scores[name])
+
+
+def _notes(found: dict[str, Difference]) -> list[str]:
+    notes = [
+        "Δ = A − B on the same questions; p: paired t; p flips: signs of the differences flipped; p Holm: adjusted "
+        "for the benchmarks of this table.",
+        "detectable: the smallest true difference that this many questions and samples show with 80 % power.",
+    ]
+    if not all(difference.has_seeds for difference in found.values()):
+        notes.append(
+            "Fewer than three seeds a side: the errors are sampling noise only and say nothing of training again."
+        )
+    return notes

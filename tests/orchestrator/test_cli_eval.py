@@ -1,0 +1,194 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from typer.testing import CliRunner
+
+from eval.errors import OrchError
+from eval.grading import version
+from orchestrator.cli.compare import compare
+from orchestrator.cli.data import data
+from orchestrator.cli.eval import evaluate
+from orchestrator.cli.grade import grade
+from orchestrator.cli.regrade import regrade
+
+app = typer.Typer()
+for name, command in {"grade": grade, "eval": evaluate, "compare": compare, "regrade": regrade}.items():
+    app.command(name)(command)
+app.add_typer(data, name="data")
+
+
+def orch(*arguments):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def save_model(folder, seed):
+    """A Qwen2 of 40,000 random parameters over bytes."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: number for number, token in enumerate([*alphabet, "<pad>", "<eos>"])}
+    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="<eos>")
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=256,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    torch.manual_seed(seed)
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_models(tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    return save_model(root / "first", 0), save_model(root / "second", 1)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return tmp_path / "runs"
+
+
+def evaluated(model, store, *, k=2, limit=6):
+    options = ("--bench", "arithmetic", "--k", k, "--limit", limit, "--max-new-tokens", 8, "--store", store, "--json")
+    return json.loads(orch("eval", model, *options))
+
+
+def timeless(line):
+    return re.sub(r'"ms": [\d.]+', "", line)
+
+
+def test_eval_keeps_its_samples_and_goes_on_from_them(two_models, store):
+    (first,) = evaluated(two_models[0], store)
+    files = sorted(store.glob("evaluations/*/eval/*/samples.jsonl"))
+    assert len(files) == 1
+    lines = files[0].read_text().splitlines()
+    assert len(lines) == 12
+    files[0].write_text("\n".join(lines[:5]) + "\n" + lines[5][:30])
+    (again,) = evaluated(two_models[0], store)
+    assert again["score"]["per_problem"] == first["score"]["per_problem"]
+    assert sorted(map(timeless, files[0].read_text().splitlines())) == sorted(map(timeless, lines))
+    (more,) = evaluated(two_models[0], store, k=4)
+    assert {p: v[:2] for p, v in more["score"]["per_problem"].items()} == first["score"]["per_problem"]
+
+
+def test_the_table_says_under_which_conditions_it_was_made(two_models, store):
+    printed = orch(
+        "eval", two_models[0], "--bench", "arithmetic", "--k", 2, "--limit", 3, "--max-new-tokens", 4, "--store", store
+    )
+    assert "3×2" in printed
+    assert "template chat" in printed
+    assert version.grader_version() in printed
+    assert "hf " in printed
+
+
+def test_compare_pairs_what_was_evaluated_alike(two_models, store, tmp_path):
+    for model in two_models:
+        evaluated(model, store)
+    found = json.loads(orch("compare", *two_models, "--store", store, "--json", "--plot", tmp_path / "d.png"))
+    row = found["benchmarks"]["arithmetic"]
+    assert (row["num_problems"], row["num_samples"], row["num_seeds"]) == (6, 2, [1, 1])
+    assert row["delta"] == pytest.approx(row["avg"][0] - row["avg"][1])
+    assert (tmp_path / "d.png").read_bytes().startswith(b"\x89PNG")
+    assert "sampling noise only" in orch("compare", *two_models, "--store", store)
+
+
+def test_compare_refuses_what_was_evaluated_otherwise(two_models, store):
+    evaluated(two_models[0], store)
+    with pytest.raises(OrchError, match="has no scores yet"):
+        orch("compare", *two_models, "--store", store)
+    orch(
+        "eval", two_models[1], "--bench", "arithmetic", "--k", 2, "--limit", 6, "--max-new-tokens", 9, "--store", store
+    )
+    with pytest.raises(OrchError, match="different conditions") as caught:
+        orch("compare", *two_models, "--store", store)
+    assert "max_new_tokens: 8, 9" in str(caught.value)
+
+
+def test_regrade_makes_scores_of_an_older_grader_again(two_models, store):
+    evaluated(two_models[0], store)
+    (file,) = store.glob("evaluations/*/eval/*/score.json")
+    present = version.grader_version()
+    for name in ("score.json", "samples.jsonl"):
+        path = file.parent / name
+        path.write_text(path.read_text().replace(present, "0ld0ld0ld0ld"))
+    old = file.parent.rename(file.parent.with_name("000000000000"))
+    (row,) = json.loads(orch("regrade", two_models[0], "--store", store, "--json"))
+    assert (row["grader_before"], row["grader_after"], row["num_changed"]) == ("0ld0ld0ld0ld", present, 0)
+    assert "nothing to do" not in orch("regrade", two_models[0], "--store", store)
+    assert file.exists()
+    assert (old / "score.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("eval", "MODEL", "--bench", "aime24"), "did you mean aime2024"),
+        (("eval", "/nowhere/model", "--bench", "arithmetic"), "/nowhere/model"),
+        (("eval", "MODEL", "--bench", "arithmetic", "--template", "chatty"), "unknown prompt template"),
+        (("eval", "MODEL", "--bench", "arithmetic", "--max-new-tokens", "4000"), "context"),
+        (("eval", "name", "--bench", "arithmetic", "--engine", "openai"), "needs an endpoint"),
+        (
+            ("eval", "name", "--bench", "arithmetic", "--engine", "openai", "--base-url", "http://127.0.0.1:9/v1"),
+            "does not answer",
+        ),
+        (("grade", "5"), "nothing to grade"),
+        (("grade", "--jsonl", "/nowhere.jsonl"), "cannot read"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_message(two_models, store, arguments, message):
+    given = [str(two_models[0]) if word == "MODEL" else word for word in arguments]
+    with pytest.raises(OrchError, match=message):
+        orch(*given, *(("--store", store) if given[0] == "eval" else ()))
+
+
+def test_grade_explains_a_verdict():
+    assert orch("grade", r"\frac{2}{4}", "0.5").startswith("right   compared as exact numbers")
+    assert "no \\boxed{} answer" not in orch("grade", "5", "6")
+    assert orch("grade", r"so \boxed{5", "5").startswith("wrong   the box is never closed")
+    assert json.loads(orch("grade", "--json", "--kind", "integer", "--", "-5", "-5"))["is_correct"] is True
+
+
+def test_grade_reads_rows_and_prints_each_with_its_verdict(tmp_path):
+    rows = [
+        {"answer": "1/2", "gold": "0.5", "note": 1},
+        {"response": r"it is \boxed{3}", "gold": "4", "kind": "integer"},
+        {"answer": 4.25, "gold": "4.2", "kind": "numeric", "tolerance": 0.1},
+    ]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    printed = [json.loads(line) for line in orch("grade", "--jsonl", file).splitlines()]
+    assert [row["verdict"]["is_correct"] for row in printed] == [True, False, True]
+    assert printed[0]["note"] == 1
+    file.write_text('{"answer": "1"}\n')
+    with pytest.raises(OrchError, match="no gold answer") as caught:
+        orch("grade", "--jsonl", file)
+    assert "rows.jsonl:1" in str(caught.value)
+
+
+def test_data_lists_checks_and_compares_sets(tmp_path):
+    listed = {row["name"]: row for row in json.loads(orch("data", "list", "--json"))}
+    assert listed["aime2024"]["count"] == 30
+    assert "arithmetic" in orch("data", "check", "arithmetic", "arithmetic_train")
+    Path(tmp_path / "aime2024.jsonl").write_text('{"question": "q", "answer": "1"}\n')
+    with pytest.raises(OrchError, match="1 of 1 sets are not as declared: aime2024"):
+        orch("data", "check", "aime2024", "--data-dir", tmp_path)
+    assert "0 of 100 questions" in orch("data", "overlap", "arithmetic_train", "arithmetic")
