@@ -10,8 +10,14 @@ import sys
 
 import typer
 
+from orchestrator.cli.compare import compare
+from orchestrator.cli.data import data
+from orchestrator.cli.eval import evaluate
+from orchestrator.cli.grade import grade
 from orchestrator.cli.logs import logs
+from orchestrator.cli.paper import paper
 from orchestrator.cli.plan import plan
+from orchestrator.cli.regrade import regrade
 from orchestrator.cli.status import status
 from orchestrator.cli.sweep import sweep
 from orchestrator.cli.sync import sync
@@ -27,6 +33,11 @@ app = typer.Typer(
 )
 for command in (plan, sweep, status, logs, table, sync, ui):
     app.command()(command)
+app.command("eval")(evaluate)
+for command in (compare, grade, regrade):
+    app.command()(command)
+app.add_typer(data, name="data")
+app.add_typer(paper, name="paper")
 
 
 def main() -> None:
