@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -35,8 +36,8 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         batch_sequences=32,
         learning_rate=8e-3,
         num_threads=1,
-        first_check=80,
-        check_every=80,
+        first_check=140,
+        check_every=140,
         check_problems=1,
         check_samples=1,
         stop_at=0.0,
@@ -81,9 +82,22 @@ def _job_of(recipe: Recipe, model_folder: Path, root: Path, *, attempt: int = 1,
     )
 
 
+@pytest.fixture(scope="session")
+def half_right(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Questions to which about half of the guesses of an untaught model are right: every batch has a signal."""
+    file = tmp_path_factory.mktemp("data") / "half_right.jsonl"
+    rows = [{"question": f"{10 + row}+{80 - row}=?", "answer": "100", "error": 30} for row in range(40)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
 @pytest.fixture
-def recipe_of() -> Callable[..., Recipe]:
-    return _recipe_of
+def recipe_of(half_right: Path) -> Callable[..., Recipe]:
+    def make(**changes: Any) -> Recipe:
+        data = {"name": str(half_right)} | changes.pop("data", {})
+        return _recipe_of(data=data, **changes)
+
+    return make
 
 
 @pytest.fixture
