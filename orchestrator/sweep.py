@@ -148,6 +148,7 @@ def _run_missing(
     on_event: Callable[[str], None],
 ) -> None:
     models = tuple(dict.fromkeys(planned.trial.model for planned in missing))
+    on_event(f"preparing {', '.join(dict.fromkeys(model.path for model in models))}")
     prepare_models(models, cache_folder=settings.cache_folder, stop=stop, on_event=on_event)
     workers = WorkerSettings(
         store_root=store.root.resolve(),
@@ -161,6 +162,7 @@ def _run_missing(
     )
     left = missing
     while left and not stop.is_requested:
+        on_event(f"starting {len(left)} trials")
         open_scheduler().run(left, workers, stop)
         held = tuple(planned for planned in left if store.is_locked(planned.trial.id))
         if held:

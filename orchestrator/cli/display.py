@@ -50,6 +50,7 @@ class PlainDisplay:
         """The first rows shown are the baseline."""
         self._on_stderr = on_stderr
         self._states: dict[str, tuple[str, int]] = {}
+        self._message = ""
         self._last_line_s = time.monotonic()
 
     def show(self, rows: Sequence[TrialRow]) -> None:
@@ -58,16 +59,20 @@ class PlainDisplay:
         for row in rows:
             state = (row.state, row.attempts)
             if self._states.get(row.id) != state and not is_first:
-                self.say(_change_line(row))
+                self._print(_change_line(row))
             self._states[row.id] = state
         if is_first:
-            self.say(summary_line(rows))
+            self._print(summary_line(rows))
         elif time.monotonic() - self._last_line_s >= HEARTBEAT_S:
-            running = "; ".join(f"{row.id} {doing(row)}" for row in rows if row.state == "running")
-            self.say(f"{summary_line(rows)}{' | ' if running else ''}{running}")
+            running = [f"{row.id} {doing(row)}" for row in rows if row.state == "running"]
+            self._print(" | ".join([summary_line(rows), *(running or [self._message] * bool(self._message))]))
 
     def say(self, line: str) -> None:
-        """Print one line at once."""
+        """Print one line at once, and repeat it as long as nothing runs."""
+        self._message = line
+        self._print(line)
+
+    def _print(self, line: str) -> None:
         self._last_line_s = time.monotonic()
         typer.echo(f"{time.strftime('%H:%M:%S', time.gmtime())}Z {line}", err=self._on_stderr)
 

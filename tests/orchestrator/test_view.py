@@ -98,6 +98,18 @@ def test_plain_display_gives_a_heartbeat_while_nothing_changes(
     assert last.endswith("1 trials: 1 running | 0123456789ab update 3/40 reward 0.250 3m20s left")
 
 
+def test_plain_display_repeats_what_the_driver_does_while_nothing_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.cli.display.HEARTBEAT_S", 0.0)
+    display = PlainDisplay()
+    display.show([row(state="waiting")])
+    display.say("preparing builtin:arithmetic-tiny")
+    display.show([row(state="waiting")])
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.endswith("1 trials: 1 waiting | preparing builtin:arithmetic-tiny")
+
+
 def test_the_table_aligns_columns_and_shows_scores_in_percent() -> None:
     done = row(state="done", scores={"arithmetic": 0.4321}, step=6, total=6)
     busy = row(id="ba9876543210", label="base", phase="sample", step=10, total=640, unit="sample", reward=0.5)
