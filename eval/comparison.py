@@ -1,6 +1,7 @@
 """Is arm A better than arm B? Differences on the same questions, with errors, tests and what could have been seen.
 
 An arm is one or more runs (training seeds) of the same recipe, each a `per_problem` of the same benchmark.
+Shapes: R resamples, S seeds, N questions.
 """
 
 from __future__ import annotations
@@ -191,31 +192,25 @@ def _p_of_flips(differences: NDArray[np.float64], seed: int) -> float | None:
 
 
 def _hierarchical_error(first: Arm, second: Arm, ids: Sequence[str], seed: int) -> float:
-    """Standard error of the difference when seeds, then questions, then samples are drawn again."""
+    """Standard error of the difference when seeds, then questions, then samples are drawn again.
+
+    Seeds and questions are drawn; the variance that drawing samples would add is known, binomial, and added exactly.
+    """
     generator = np.random.default_rng(seed)
-    tables = [[_padded(run, ids) for run in arm] for arm in (first, second)]
-    deltas = np.empty(BOOTSTRAP_RESAMPLES)
-    for resample in range(BOOTSTRAP_RESAMPLES):
-        questions = generator.integers(0, len(ids), size=len(ids))
-        means = [_resampled_mean(runs, questions, generator) for runs in tables]
-        deltas[resample] = means[0] - means[1]
-    return float(deltas.std(ddof=1))
+    count = len(ids)
+    questions_RN = generator.multinomial(count, np.full(count, 1 / count), size=BOOTSTRAP_RESAMPLES) / count
+    means_R = np.zeros(BOOTSTRAP_RESAMPLES)
+    variances_R = np.zeros(BOOTSTRAP_RESAMPLES)
+    for arm, sign in ((first, 1), (second, -1)):
+        rates_SN, variances_SN = _rates_and_variances(arm, ids)
+        seeds_RS = generator.multinomial(len(arm), np.full(len(arm), 1 / len(arm)), size=BOOTSTRAP_RESAMPLES) / len(arm)
+        means_R += sign * (seeds_RS * (questions_RN @ rates_SN.T)).sum(axis=1)
+        variances_R += (seeds_RS * (questions_RN @ variances_SN.T)).sum(axis=1) / (count * len(arm))
+    return float(np.sqrt(means_R.var(ddof=1) + variances_R.mean()))
 
 
-def _padded(run: PerProblem, ids: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return (rates, counts): a redrawn sample mean of a question is Binomial(count, rate) / count."""
-    counts = np.array([len(run[problem]) for problem in ids])
-    return np.array([sum(run[problem]) for problem in ids]) / counts, counts
-
-
-def _resampled_mean(
-    runs: Sequence[tuple[NDArray[np.float64], NDArray[np.int64]]],
-    questions: NDArray[np.int64],
-    generator: np.random.Generator,
-) -> float:
-    chosen = generator.integers(0, len(runs), size=len(runs))
-    means = []
-    for index in chosen:
-        rates, counts = runs[index]
-        means.append((generator.binomial(counts[questions], rates[questions]) / counts[questions]).mean())
-    return float(np.mean(means))
+def _rates_and_variances(arm: Arm, ids: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return x_sq and the variance x_sq(1 − x_sq)/K of a redrawn one, both (seeds, questions)."""
+    counts_SN = np.array([[len(run[problem]) for problem in ids] for run in arm])
+    rates_SN = np.array([[sum(run[problem]) for problem in ids] for run in arm]) / counts_SN
+    return rates_SN, rates_SN * (1 - rates_SN) / counts_SN

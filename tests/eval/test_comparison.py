@@ -113,3 +113,20 @@ def test_under_no_difference_one_in_twenty_is_significant():
     rates = generator.beta(1, 2, size=30)
     found = [compare_arms([arm(generator, rates)], [arm(generator, rates)]) for _ in range(400)]
     assert 0.02 < np.mean([f.p_t < 0.05 for f in found]) < 0.09
+
+
+def test_the_error_over_seeds_is_that_of_drawing_seeds_questions_and_samples_again():
+    generator = np.random.default_rng(2)
+    rates = generator.beta(2, 2, size=30)
+    first = [arm(generator, np.clip(rates + shift, 0, 1)) for shift in (0.0, 0.1, 0.2)]
+    second = [arm(generator, np.clip(rates + shift, 0, 1)) for shift in (-0.1, 0.0, 0.1)]
+    tables = [np.array([list(run.values()) for run in runs]) for runs in (first, second)]
+    deltas = []
+    for _ in range(4000):
+        questions = generator.integers(0, 30, size=30)
+        means = []
+        for table in tables:
+            drawn = table[generator.integers(0, 3, size=3)][:, questions]
+            means.append(np.take_along_axis(drawn, generator.integers(0, 16, size=drawn.shape), axis=2).mean())
+        deltas.append(means[0] - means[1])
+    assert compare_arms(first, second).standard_error == pytest.approx(np.std(deltas, ddof=1), rel=0.08)
