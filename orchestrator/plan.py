@@ -143,17 +143,18 @@ def _state(
     is_complete: Callable[[RunRecord, PlannedTrial], bool],
     is_running: Callable[[str], bool],
 ) -> tuple[State, str]:
-    if record is None:
-        return "new", "never run"
     if is_running(planned.trial.id):
         return "running", "another process works on it"
+    if record is None or not record.attempts:
+        return "new", "never run"
     if is_complete(record, planned):
         return "done", f"complete since {record.updated_at}"
     if record.failure is not None:
-        return "failed", f"failed and will be tried again: {record.failure.message.splitlines()[0]}"
+        reason = (record.failure.message or record.failure.kind).splitlines()[0]
+        return "failed", f"failed and will be tried again: {reason}"
     if record.train is None and planned.trial.kind == "train":
         return "partial", "training continues from its last checkpoint"
-    return "partial", "trained; some scores are missing"
+    return "partial", "some scores are missing"
 
 
 class _Trials:

@@ -36,7 +36,7 @@ def identity(what: Recipe, *, seed: int = 0, data: str = "data", model: str = "m
 
 
 def test_ids_are_the_recorded_ones() -> None:
-    # If this fails, every trial that users have on disk would be trained again. Add optional knobs as `X | None = None`.
+    # If this fails, every trial on users' disks would be trained again: add optional knobs as `X | None = None`.
     dense = recipe(selection=Selection(method="full"))
     ids = {
         "ets": identity(recipe()),

@@ -115,7 +115,7 @@ def test_a_ratio_for_the_dense_baseline_is_told_to_take_a_condition() -> None:
 
 @pytest.mark.parametrize("ratio", [0.0, -0.1, 1.01, float("nan")])
 def test_a_ratio_is_a_share(ratio: float) -> None:
-    with pytest.raises(OrchError, match="selection.ratio is"):
+    with pytest.raises(OrchError, match=r"selection\.ratio is"):
         Selection(method="ets", ratio=ratio)
 
 

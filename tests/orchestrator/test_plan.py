@@ -1,0 +1,182 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.codec import decode, encode
+from orchestrator.errors import DataError, OrchError, PlanError
+from orchestrator.identity import base_trial_id, trial_id
+from orchestrator.plan import Plan, make_plan, reconcile, stand_in_digest, unfetched
+from orchestrator.record import (
+    Attempt,
+    Failure,
+    Hardware,
+    Provenance,
+    RunRecord,
+    Status,
+    TrainSummary,
+    new_record,
+)
+from orchestrator.spec import SweepSpec, load_sweep
+from orchestrator.trial import PlannedTrial
+
+DEFAULTS = (
+    "defaults: [{algorithm: grpo}, {selection: full}, {model: tiny}, {data: arithmetic}, {recipe: tiny}, "
+    "{eval: arithmetic}, _self_]\n"
+)
+NOW = "2026-01-01T00:00:00Z"
+
+
+def spec_of(folder: Path, sweep: str, *overrides: str) -> SweepSpec:
+    file = folder / "exp.yaml"
+    file.write_text(f"{DEFAULTS}sweep: {sweep}\n")
+    return load_sweep(file, overrides)
+
+
+def plan_of(folder: Path, sweep: str, *overrides: str) -> Plan:
+    return make_plan(
+        spec_of(folder, sweep, *overrides),
+        data_folder=None,
+        model_digest=lambda model: f"model {model.path}",
+        data_digest=lambda name, data_folder: f"data {name}",
+    )
+
+
+def test_base_models_come_first_and_trials_carry_their_identity(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "{grid: {selection: [full, ets]}, seeds: [0, 1]}")
+    assert [entry.label for entry in plan.entries] == [
+        "base", "full · seed 0", "ets · seed 0", "full · seed 1", "ets · seed 1",
+    ]  # fmt: skip
+    base, first = plan.entries[0].trial, plan.entries[1].trial
+    assert (base.kind, base.recipe, base.seed, base.data_digest) == ("base", None, None, None)
+    assert base.id == base_trial_id(base.model, model_digest="model builtin:arithmetic-tiny")
+    assert first.recipe is not None
+    assert (first.data_digest, first.model_digest) == ("data arithmetic_train", "model builtin:arithmetic-tiny")
+    assert first.id == trial_id(
+        first.recipe, seed=0, data_digest="data arithmetic_train", model_digest="model builtin:arithmetic-tiny"
+    )
+    assert (plan.experiment, plan.axes) == ("exp", ("selection",))
+
+
+def test_each_model_has_one_base_which_knows_the_axis_that_chose_it(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "{grid: {selection: [full, ets], model.path: [a/b, c/d]}}")
+    assert [entry.axes for entry in plan.entries[:2]] == [{"model.path": "a/b"}, {"model.path": "c/d"}]
+    assert [entry.trial.kind for entry in plan.entries] == ["base"] * 2 + ["train"] * 4
+
+
+def test_two_spellings_of_one_trial_are_one_trial(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "{grid: {selection: [ets, ets_paper]}}")
+    assert [entry.label for entry in plan.entries] == ["base", "ets · seed 0"]
+
+
+def test_the_digest_changes_with_trials_evaluation_and_resources_only(tmp_path: Path) -> None:
+    sweep = "{grid: {selection: [full, ets]}}"
+    plain = plan_of(tmp_path, sweep).digest
+    assert plan_of(tmp_path, sweep).digest == plain
+    changes = ("seeds=[1]", "recipe.steps=3", "eval.num_samples=2", "cluster.num_cpus=3", "selection=[full]", "name=x")
+    others = [plan_of(tmp_path, sweep, change).digest for change in changes]
+    assert len({plain, *others}) == len(changes) + 1
+    assert plan_of(tmp_path, sweep, "cluster.max_concurrent=3").digest == plain
+
+
+def test_a_kept_plan_reads_back_equal(tmp_path: Path) -> None:
+    plan = plan_of(
+        tmp_path,
+        "{grid: {selection: [full, ets], selection.order: [after_filter]}, when: {selection.order: {selection: ets}}}",
+    )
+    assert decode(Plan, encode(plan)) == plan
+
+
+@pytest.mark.parametrize("axis", ["eval.num_samples: [1, 2]", "cluster.num_cpus: [1, 2]"])
+def test_one_trial_wanted_in_two_ways_is_refused(tmp_path: Path, axis: str) -> None:
+    with pytest.raises(PlanError, match=r"would be (evaluated with two|given two)"):
+        plan_of(tmp_path, f"{{grid: {{{axis}}}}}")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("trainer=lit", "unknown trainer 'lit'\n  at: command line: trainer=lit\n  fix: did you mean lite?"),
+        ("data.template=caht", "unknown prompt template 'caht'\n  at: command line: data.template=caht\n"),
+        ("eval.template=caht", "unknown prompt template 'caht'\n  at: command line: eval.template=caht\n"),
+        ("eval.benchmarks=[amc]", "unknown benchmark or training set 'amc'\n  at: command line: eval.benchmarks=[amc]\n"),
+        ("data.name=nope", "unknown benchmark or training set 'nope'\n  at: command line: data.name=nope\n"),
+        ("model.path=./nope", "'./nope' is neither a folder nor"),
+        ("model.path=builtin:x", "unknown built-in model 'builtin:x'\n  at: command line: model.path=builtin:x\n"),
+    ],
+)  # fmt: skip
+def test_a_name_that_nothing_answers_to_is_refused_at_plan_time(tmp_path: Path, change: str, message: str) -> None:
+    with pytest.raises(OrchError) as refused:
+        make_plan(spec_of(tmp_path, "{}", change), data_folder=None)
+    assert str(refused.value).startswith(message)
+    assert refused.value.exit_code == 2
+
+
+def test_a_refused_name_in_a_file_is_told_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(OrchError, match=r"at: .*exp\.yaml:3: data\.template"):
+        make_plan(spec_of(tmp_path, "{}\ndata: {template: nope}"), data_folder=None)
+
+
+def test_the_real_digests_are_those_of_model_and_data(tmp_path: Path) -> None:
+    from eval.benchmarks.registry import digest
+    from trainers.models import model_digest
+
+    trial = make_plan(spec_of(tmp_path, "{}"), data_folder=None).entries[1].trial
+    assert trial.data_digest == digest("arithmetic_train", None)
+    assert trial.model_digest == model_digest(trial.model)
+
+
+def test_a_set_that_is_not_fetched_is_named_and_stood_in_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    spec = spec_of(tmp_path, "{}", "data.name=math12k")
+    assert unfetched(spec, data_folder=None) == ("math12k",)
+    with pytest.raises(DataError, match="has no digest declared"):
+        make_plan(spec, data_folder=None)
+    plan = make_plan(spec, data_folder=None, data_digest=stand_in_digest(("math12k",)))
+    assert plan.entries[1].trial.data_digest == "unfetched math12k"
+
+
+def record_of(planned: PlannedTrial, *, status: Status, failure: Failure | None = None, **changes: Any) -> RunRecord:
+    hardware = Hardware(cpu="c", num_cores=1, memory_gb=1.0, gpus=())
+    where = Provenance(
+        commit=None, is_dirty=None, versions={}, python="3.11", argv=(), host="h", pid=1, hardware=hardware
+    )
+    attempt = Attempt(
+        number=1, started_at=NOW, seed=0, data_digest=None, provenance=where, failure=failure, phase_seconds={}
+    )
+    return replace(new_record(planned.trial, at=NOW), status=status, attempts=(attempt,), **changes)
+
+
+def test_each_state_is_told_with_its_reason(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "{grid: {selection: [full, ets, gmts, ict, random, gnorm]}}")
+    base, full, ets, gmts, ict, rand, gnorm = plan.entries
+    trained = TrainSummary(step=40, model_folder="m", metrics={}, num_parameters=1, finished_at=NOW)
+    crash = Failure(kind="RuntimeError", message="out of memory\nmore", log_tail=())
+    records = {
+        base.trial.id: record_of(base, status=Status.DONE),
+        full.trial.id: record_of(full, status=Status.DONE, train=trained),
+        ets.trial.id: record_of(ets, status=Status.STOPPED),
+        gmts.trial.id: record_of(gmts, status=Status.RUNNING),
+        ict.trial.id: record_of(ict, status=Status.TRAINED, train=trained),
+        rand.trial.id: record_of(rand, status=Status.FAILED, failure=crash),
+        gnorm.trial.id: new_record(gnorm.trial, at=NOW),
+    }
+    decisions = reconcile(
+        plan,
+        records,
+        is_complete=lambda record, planned: record.status is Status.DONE,
+        is_running=lambda trial_id: trial_id == gmts.trial.id,
+        others={full.trial.id: ("table1", "table4")},
+    )
+    assert [(one.state, one.reason) for one in decisions] == [
+        ("done", f"complete since {NOW}"),
+        ("done", f"complete since {NOW}; shared with table1, table4"),
+        ("partial", "training continues from its last checkpoint"),
+        ("running", "another process works on it"),
+        ("partial", "some scores are missing"),
+        ("failed", "failed and will be tried again: out of memory"),
+        ("new", "never run"),
+    ]
+    assert decisions[1].shared_with == ("table1", "table4")
+    assert [one.planned for one in decisions] == list(plan.entries)
