@@ -59,7 +59,7 @@ METHODS: Final[Mapping[str, Method]] = {
             name="random",
             summary="a uniform random share, from a counter-based generator",
             paper=ICT + " (random 10 % ablation)",
-            options=RATIO,
+            options=RATIO - {"score_policy"},
             required=frozenset({"ratio"}),
         ),
         Method(

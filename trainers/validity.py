@@ -74,6 +74,7 @@ def check_recipe(recipe: Recipe) -> None:
             mend="choose a mini-batch that divides the batch of prompts",
         )
     _check_optimizer(recipe)
+    _check_order(recipe)
     require(recipe.temperature > 0, key("temperature"), recipe.temperature, "above 0")
     require(0 < recipe.top_p <= 1, key("top_p"), recipe.top_p, "in (0, 1]")
     buffer, limit = recipe.algorithm.overlong_buffer, recipe.data.max_response_tokens
@@ -108,6 +109,17 @@ def _check_optimizer(recipe: Recipe) -> None:
         require(0 <= getattr(recipe, name) < 1, key(name), getattr(recipe, name), "in [0, 1)")
     norm = recipe.max_grad_norm
     require(norm is None or norm > 0, key("max_grad_norm"), norm, "above 0, or null")
+
+
+def _check_order(recipe: Recipe) -> None:
+    if recipe.selection.order == "after_filter":
+        return
+    if not recipe.algorithm.dynamic_sampling or recipe.selection.scope != "batch":
+        raise OrchError(
+            "selection.order is before_filter, which changes nothing here",
+            where="selection.order",
+            mend="it needs algorithm.dynamic_sampling, which filters, and scope batch, in which groups compete",
+        )
 
 
 def _check_method(selection: Selection) -> None:

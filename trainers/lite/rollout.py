@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -108,8 +108,12 @@ def collect_rollouts(source: RolloutSource, recipe: Recipe, *, position: int) ->
         kept += [group for group in drawn if not is_dynamic or _has_signal(group)]
         num_rounds += 1
     kept = kept[:wanted]
+    batch = make_batch(_learned_groups(groups, kept, recipe), recipe, pad_token=source.decoding.pad_token)
+    if recipe.selection.order == "before_filter":
+        trained_N = torch.tensor([group[0].prompt.position for group in kept], dtype=torch.int64)
+        batch = replace(batch, is_trained_B=torch.isin(batch.group_B, trained_N))
     return Rollouts(
-        batch=make_batch(_learned_groups(groups, kept, recipe), recipe, pad_token=source.decoding.pad_token),
+        batch=batch,
         samples=[sample for group in groups for sample in group],
         num_rounds=num_rounds,
         num_groups_kept=len(kept),

@@ -128,6 +128,8 @@ def test_a_selection_before_the_filter_sees_the_dropped_groups(recipe_of: Recipe
     found = collect_rollouts(source, recipe_of(algorithm=DYNAMIC, selection=selection), position=0)  # type: ignore[arg-type]
     assert found.batch.group_B.unique().tolist() == [0, 1, 2]
     assert found.num_groups_kept == 2
+    assert found.batch.is_trained_B is not None
+    assert found.batch.is_trained_B.tolist() == [False] * 4 + [True] * 8
     assert found.batch.advantage_B[found.batch.group_B == 0].tolist() == [0.0] * 4
 
 

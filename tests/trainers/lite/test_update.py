@@ -245,3 +245,12 @@ def test_an_empty_batch_changes_nothing():
     metrics, kept, _ = run(model, None, batch, recipe)
     assert kept == []
     assert metrics["update/count"] == 0.0
+
+
+def test_an_order_that_changes_nothing_is_refused():
+    before = {"method": "ets", "ratio": 0.3, "order": "before_filter"}
+    step.a_recipe({"dynamic_sampling": True}, before)
+    with pytest.raises(OrchError, match="changes nothing"):
+        step.a_recipe({}, before)
+    with pytest.raises(OrchError, match="changes nothing"):
+        step.a_recipe({"dynamic_sampling": True}, before | {"scope": "response"})
