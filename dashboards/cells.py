@@ -112,7 +112,7 @@ def difference(first: Arm, second: Arm) -> Difference | None:
     if not first or not second:
         return None
     try:
-        return compare_arms(first, second)
+        return compare_arms(first, second, with_permutation=False)
     except DataError:
         return None
 

@@ -40,7 +40,7 @@ class Difference:
     p_t: float | None
     """Two-sided, Student's t of d_q; None where no question differs."""
     p_permutation: float | None
-    """Two-sided, signs of d_q flipped; None for a macro average."""
+    """Two-sided, signs of d_q flipped; None for a macro average, and where it was not asked for."""
     minimum_detectable: float
     """Smallest true difference that this n, K and variation would show (5 % two-sided) with 80 % power."""
     degrees: float
@@ -53,13 +53,14 @@ class Difference:
     """Whether `standard_error` covers the variation between training runs; else it is sampling noise only."""
 
 
-def compare_arms(first: Arm, second: Arm, *, seed: int = 0) -> Difference:
+def compare_arms(first: Arm, second: Arm, *, seed: int = 0, with_permutation: bool = True) -> Difference:
     """Return first − second on one benchmark, paired by question.
 
     Args:
         first: runs of one arm, one a training seed.
         second: runs of the other.
         seed: of the random sign flips and the bootstrap.
+        with_permutation: also run the permutation test, which takes longer than all the rest.
 
     Raises:
         DataError: the runs do not answer the same questions, or fewer than two questions.
@@ -78,7 +79,7 @@ def compare_arms(first: Arm, second: Arm, *, seed: int = 0) -> Difference:
         delta=delta,
         standard_error=error,
         p_t=_p_of_t(delta, error, degrees),
-        p_permutation=_p_of_flips(differences, seed),
+        p_permutation=_p_of_flips(differences, seed) if with_permutation else None,
         minimum_detectable=minimum_detectable(error, degrees),
         degrees=degrees,
         num_problems=len(ids),

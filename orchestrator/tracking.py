@@ -99,13 +99,16 @@ class Mirror:
             return False
         cursor = load_cursor(self._cursor_file, target=self._target)
         plan_digest = self._store.sweep_digest(self._experiment)
-        if cursor.sweep is None or cursor.plan != plan_digest:
+        if cursor.sweep is None or cursor.sweep.mark != cursor.sweep_mark() or cursor.plan != plan_digest:
             return False
         plan = self._store.read_sweep(self._experiment)
         return all(self._is_trial_synced(planned.trial.id, cursor) for planned in plan.entries)
 
-    def sync(self) -> SyncReport:
+    def sync(self, *, is_live: bool = False) -> SyncReport:
         """Send what MLflow lacks; sending it again adds nothing.
+
+        Args:
+            is_live: another sync follows soon, so that a table that takes long to render may wait for it.
 
         Raises:
             TrackingError: MLflow cannot be reached, or another process has been syncing for a minute.
@@ -116,7 +119,7 @@ class Mirror:
         with self._lock():
             current = self._connected()
             try:
-                counts = current.run(plan, cursor_file=self._cursor_file)
+                counts = current.run(plan, cursor_file=self._cursor_file, is_live=is_live)
             except BaseException:
                 self._pass = None
                 raise
@@ -157,15 +160,15 @@ class Mirror:
         pause_s = self._poll_s
         while True:
             is_last = self._stop.is_set()
-            self._is_complete = self._try_sync()
+            self._is_complete = self._try_sync(is_live=not is_last)
             if is_last:
                 return
             pause_s = self._poll_s if self._is_complete else min(2 * pause_s, _MAX_BACK_OFF_S)
             self._stop.wait(pause_s)
 
-    def _try_sync(self) -> bool:
+    def _try_sync(self, *, is_live: bool) -> bool:
         try:
-            self.sync()
+            self.sync(is_live=is_live)
         except OrchError as error:
             self._warn_once(str(error))
             return False

@@ -19,7 +19,7 @@ class TrialCursor:
 
     run_id: str
     mark: str = ""
-    """`Store.change_mark` when it was read."""
+    """`Store.change_mark` when it was read; of the sweep: `Cursor.sweep_mark`."""
     status: str = ""
     """As MLflow was told."""
     scores: tuple[str, ...] = ()
@@ -42,6 +42,10 @@ class Cursor:
     """Digest of the plan that was mirrored."""
     sweep: TrialCursor | None = None
     trials: dict[str, TrialCursor] = field(default_factory=dict)
+
+    def sweep_mark(self) -> str:
+        """Changes when the sweep's own run should: with the plan, a trial's status or a score."""
+        return text_digest(repr((self.plan, sorted((key, one.status, one.scores) for key, one in self.trials.items()))))
 
 
 def load_cursor(path: Path, *, target: str) -> Cursor:

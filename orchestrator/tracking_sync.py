@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.codec import encode
@@ -35,6 +36,8 @@ TableFiles = Callable[[], Mapping[str, str]]
 
 _SAVE_EVERY_TRIALS = 50
 _MAX_NOTE = 7500
+_RENDER_SHARE = 0.1
+"""Of a live sweep's time, at most so much goes into rendering its table anew."""
 
 
 @dataclass(slots=True)
@@ -44,8 +47,6 @@ class Counts:
     runs: int = 0
     points: int = 0
     artifacts: int = 0
-    scored: set[str] = field(default_factory=set)
-    """Trials with a score that is new to MLflow."""
 
 
 class SyncPass:
@@ -62,14 +63,20 @@ class SyncPass:
             elif run.trial_id is not None:
                 self._trials.setdefault(run.trial_id, run)
         self.cursor = self._valid(cursor)
+        self._next_render_s = 0.0
 
     @property
     def experiment_id(self) -> str:
         """MLflow's id of the experiment."""
         return self._tracker.experiment_id
 
-    def run(self, plan: Plan, *, cursor_file: Path) -> Counts:
+    def run(self, plan: Plan, *, cursor_file: Path, is_live: bool) -> Counts:
         """Send what is missing, trial by trial in the plan's order, then the sweep's own run.
+
+        Args:
+            plan: the kept plan of the experiment.
+            cursor_file: where to note what was sent.
+            is_live: another pass follows soon, so that a table may wait for it.
 
         Raises:
             TrackingError: MLflow failed; what was sent stays sent.
@@ -84,8 +91,8 @@ class SyncPass:
             statuses[planned.trial.id] = status
             if number % _SAVE_EVERY_TRIALS == 0:
                 save_cursor(cursor_file, self.cursor)
-        self._sync_sweep(plan, parent, statuses, counts, is_forced=is_new_plan)
         self.cursor = replace(self.cursor, plan=plan.digest)
+        self._sync_sweep(plan, parent, statuses, counts, is_live=is_live)
         save_cursor(cursor_file, self.cursor)
         return counts
 
@@ -154,8 +161,6 @@ class SyncPass:
             self._tracker.log(run.run_id, points=points)
         if files:
             self._tracker.upload(run.run_id, files)
-        if new:
-            counts.scored.add(planned.trial.id)
         counts.points += len(points)
         counts.artifacts += len(files)
         last_step = max([run.last_step, *(int(row["step"]) for row in rows)])
@@ -184,11 +189,11 @@ class SyncPass:
         return run, replace(known, status=view.status, datasets=tuple(datasets), artifacts=artifacts)
 
     def _sync_sweep(
-        self, plan: Plan, parent: RemoteRun, statuses: dict[str, RunStatus], counts: Counts, *, is_forced: bool
+        self, plan: Plan, parent: RemoteRun, statuses: dict[str, RunStatus], counts: Counts, *, is_live: bool
     ) -> None:
         known = self.cursor.sweep or TrialCursor(run_id=parent.run_id)
-        mark = text_digest(repr(sorted(statuses.items())))
-        if self.cursor.sweep and known.mark == mark and not counts.scored and not is_forced:
+        mark = self.cursor.sweep_mark()
+        if known.mark == mark or (is_live and time.monotonic() < self._next_render_s):
             return
         self._tracker.tag_experiment({BOARD_TAG: board(plan)})
         tables = self._rendered()
@@ -197,11 +202,15 @@ class SyncPass:
         self.cursor = replace(self.cursor, sweep=replace(known, mark=mark))
 
     def _rendered(self) -> Mapping[str, str]:
+        started = time.monotonic()
         try:
             return self._tables()
         except Exception:  # a table that does not render must not keep the runs from MLflow
             log.exception("the table could not be rendered for MLflow")
             return {}
+        finally:
+            elapsed_s = time.monotonic() - started
+            self._next_render_s = started + elapsed_s / _RENDER_SHARE
 
     def _is_alive(self, trial_id: str) -> bool:
         progress = self._store.progress(trial_id)

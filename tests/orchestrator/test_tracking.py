@@ -211,6 +211,26 @@ def test_a_growing_trial_is_sent_step_by_step(lab: Lab, uri: str) -> None:
     assert report.num_points == 2 * 4
 
 
+def test_a_table_that_takes_long_waits_while_live_but_not_at_the_end(lab: Lab, uri: str) -> None:
+    plan = lab.plan([None, 0])
+    lab.store.save_sweep(plan)
+    rendered = 0
+
+    def tables() -> dict[str, str]:
+        nonlocal rendered
+        rendered += 1
+        time.sleep(0.2)
+        return {"table.md": str(rendered)}
+
+    mirror = Mirror(lab.store, "test", uri, tables=tables)
+    mirror.sync(is_live=True)
+    lab.sweep(plan)
+    mirror.sync(is_live=True)
+    assert (rendered, mirror.is_synced()) == (1, False)
+    mirror.sync()
+    assert (rendered, mirror.is_synced()) == (2, True)
+
+
 def test_nan_stays_nan(lab: Lab, uri: str) -> None:
     plan = lab.plan([0])
     lab.sweep(plan)
