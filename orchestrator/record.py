@@ -12,6 +12,7 @@ from typing import Any
 from eval.api import SamplingSettings, Score
 from orchestrator.codec import CodecError, decode, encode
 from orchestrator.errors import StoreError
+from orchestrator.files import REBUILD
 from orchestrator.trial import Trial
 from trainers.api import TrainResult
 
@@ -31,6 +32,10 @@ class Status(StrEnum):
     FAILED = "failed"
     STOPPED = "stopped"
     """Asked to stop; resumes from its checkpoint."""
+
+
+WORKING = (Status.RUNNING, Status.TRAINED)
+"""What a record says while an attempt is under way, or after its process vanished."""
 
 
 class Outcome(StrEnum):
@@ -249,13 +254,6 @@ def from_json(payload: Any, *, where: str) -> RunRecord:
         return decode(RunRecord, payload)
     except (CodecError, TypeError, ValueError) as error:
         raise StoreError(f"a record does not read: {error}", where=where, mend=REBUILD) from error
-
-
-REBUILD = (
-    "move the file aside and run the same `orch sweep` again: the record is made anew from the checkpoints "
-    "and scores beside it"
-)
-"""What to do about a record that does not read."""
 
 
 def check_version(payload: Any, *, where: str) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import resource
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -21,9 +20,11 @@ from eval.api import Sampler
 from eval.engines import open_sampler
 from eval.runner import EvalProgress, evaluate
 from orchestrator.errors import TrialFailed
+from orchestrator.phase_clock import PhaseClock
 from orchestrator.progress import ProgressWriter
 from orchestrator.provenance import collect, now
 from orchestrator.record import (
+    WORKING,
     Attempt,
     Failure,
     Outcome,
@@ -36,7 +37,7 @@ from orchestrator.record import (
 from orchestrator.store import Store
 from orchestrator.trial import PlannedTrial
 from orchestrator.wanted import WantedScore, final_step, is_complete, missing_scores, wanted_scores
-from trainers.api import Phase, Recipe, TrainJob, TrainResult
+from trainers.api import Phase, Recipe, TrainJob
 from trainers.models import resolve
 from trainers.registry import trainer
 
@@ -94,7 +95,7 @@ def run_trial(planned: PlannedTrial, store: Store, *, context: RunContext) -> Ru
     store.prepare_trial(planned.trial)
     with store.lock(planned.trial.id, timeout_s=context.lock_timeout_s):
         record = store.find(planned.trial.id) or new_record(planned.trial, at=now())
-        if is_complete(record, planned, data_folder=context.data_folder) and record.status is Status.DONE:
+        if record.status not in WORKING and is_complete(record, planned, data_folder=context.data_folder):
             return record
         return _AttemptAtTrial(planned, store, record, context).run()
 
@@ -108,7 +109,7 @@ class _AttemptAtTrial:
         number = max([*store.attempt_numbers(self.trial.id), *(a.number for a in record.attempts)], default=0) + 1
         self.folder = store.attempt_folder(self.trial.id, number)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.clock = _PhaseClock()
+        self.clock = PhaseClock()
         self.attempt = Attempt(
             number=number,
             started_at=now(),
@@ -288,33 +289,6 @@ class _AttemptAtTrial:
         home = self.store.trial_folder(self.trial.id).resolve()
         absolute = folder.resolve()
         return str(absolute.relative_to(home) if absolute.is_relative_to(home) else absolute)
-
-
-class _PhaseClock:
-    """Wall time by phase of one attempt, as seen from outside; a trainer's own account of itself replaces it."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self.peak_memory_mb = 0.0
-        self._phase = "prepare"
-        self._since = time.monotonic()
-
-    def enter(self, phase: str) -> None:
-        moment = time.monotonic()
-        self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + moment - self._since
-        self._phase, self._since = phase, moment
-
-    def merge(self, result: TrainResult) -> None:
-        """Take over a trainer's phases; time that it does not account for, such as imports, is preparation."""
-        self.enter("evaluate")
-        unaccounted_s = sum(self.seconds.values()) - sum(result.phase_seconds.values())
-        self.seconds = dict(result.phase_seconds)
-        self.seconds["prepare"] = self.seconds.get("prepare", 0.0) + max(0.0, unaccounted_s)
-        self.peak_memory_mb = result.peak_memory_mb
-
-    def stop(self) -> dict[str, float]:
-        self.enter("stopped")
-        return {phase: round(seconds, 3) for phase, seconds in self.seconds.items()}
 
 
 def _resident_peak_mb() -> float:

@@ -10,14 +10,13 @@
     runs/sweeps/<experiment>.json           the last plan of each experiment
     runs/mlflow/<experiment>.json           how far each experiment is mirrored
 
-Files are written to a temporary name, fsynced and moved into place, so a reader or a crash sees the old file or
-the new one. One process at a time works on a trial, under a lock that the operating system frees with it.
+Files are replaced whole (`files`), so a reader or a crash sees the old one or the new one. One process at a time works
+on a trial, under a lock that the operating system frees with it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import secrets
@@ -30,18 +29,19 @@ from filelock import FileLock, Timeout
 from eval.api import Score
 from orchestrator.codec import CodecError, decode, encode
 from orchestrator.errors import StoreError
+from orchestrator.files import complete_lines, explain, explained, read_json, write_atomically, write_synced
 from orchestrator.plan import Plan
 from orchestrator.progress import Progress, read_progress
-from orchestrator.record import REBUILD, SCHEMA_VERSION, RunRecord, check_version, from_json, to_json
+from orchestrator.record import SCHEMA_VERSION, RunRecord, check_version, from_json, to_json
 from orchestrator.trial import PlannedTrial, Trial
+
+__all__ = ["Store", "TrialLocked", "write_atomically"]
 
 T = TypeVar("T")
 MetricRows = list[dict[str, Any]]
 """One object a training step, in order of steps."""
 
 _ID_LENGTH = 12
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class TrialLocked(StoreError):
@@ -105,9 +105,9 @@ class Store:
             StoreError: not writable, or the disk is full.
         """
         probe = self.root / f".probe.{secrets.token_hex(4)}"
-        with _explained(probe):
+        with explained(probe):
             try:
-                _write_synced(probe, b"orch\n")
+                write_synced(probe, b"orch\n")
             finally:
                 probe.unlink(missing_ok=True)
 
@@ -124,7 +124,7 @@ class Store:
         except FileNotFoundError:
             return ()
         except OSError as error:
-            raise _explain(error, self.root) from error
+            raise explain(error, self.root) from error
         return tuple(sorted(name for name in names if len(name) == _ID_LENGTH and _is_hex(name)))
 
     def complete_id(self, beginning: str) -> str:
@@ -150,7 +150,7 @@ class Store:
             StoreError: the record does not read, or a newer orch wrote it.
         """
         path = self.trial_folder(trial_id) / "record.json"
-        payload = _read_json(path)
+        payload = read_json(path)
         return None if payload is None else from_json(payload, where=str(path))
 
     def record_stamp(self, trial_id: str) -> tuple[int, int]:
@@ -199,6 +199,8 @@ class Store:
                     where=str(self.trial_folder(trial_id)),
                     mend="wait for it, or stop that process",
                 )
+            for leftover in self.trial_folder(trial_id).glob(".*.tmp"):  # of a process that was killed while writing
+                leftover.unlink(missing_ok=True)
             yield
 
     @contextlib.contextmanager
@@ -222,6 +224,9 @@ class Store:
         path = self.trial_folder(trial_id) / ".lock"
         if not path.exists():
             return False
+        if not os.access(path, os.W_OK):  # somebody else's folder: ask the last sign of life instead of the lock
+            progress = self.progress(trial_id)
+            return progress is not None and progress.is_alive()
         with self._locked(path, 0.0) as is_held:
             return not is_held
 
@@ -233,7 +238,7 @@ class Store:
         """Training metrics by step, in order; where attempts overlap, the later one's line counts."""
         by_step: dict[int, dict[str, Any]] = {}
         for number in self.attempt_numbers(trial_id):
-            for line in _complete_lines(self.attempt_folder(trial_id, number) / "metrics.jsonl"):
+            for line in complete_lines(self.attempt_folder(trial_id, number) / "metrics.jsonl"):
                 row = json.loads(line)
                 by_step[int(row["step"])] = row
         return [by_step[step] for step in sorted(by_step)]
@@ -263,7 +268,7 @@ class Store:
             StoreError: the file does not read.
         """
         path = self.eval_folder(trial_id, key) / "score.json"
-        payload = _read_json(path)
+        payload = read_json(path)
         if payload is None:
             return None
         try:
@@ -286,8 +291,12 @@ class Store:
 
     def sweep_digest(self, experiment: str) -> str | None:
         """The digest of the kept plan of an experiment, or None where there is none."""
-        payload = _read_json(self.sweep_file(experiment))
-        return None if payload is None else payload["plan"]["digest"]
+        payload = read_json(self.sweep_file(experiment))
+        if payload is None:
+            return None
+        check_version(payload, where=str(self.sweep_file(experiment)))
+        digest: str = payload["plan"]["digest"]
+        return digest
 
     def read_planned(self, experiment: str, trial_id: str) -> PlannedTrial:
         """One trial of a kept plan, without reading the others.
@@ -310,7 +319,7 @@ class Store:
 
     def _read_plan(self, experiment: str) -> Any:
         path = self.sweep_file(experiment)
-        payload = _read_json(path)
+        payload = read_json(path)
         if payload is None:
             raise StoreError(
                 f"no experiment named {experiment} in the runs folder",
@@ -340,7 +349,7 @@ class Store:
 
     @contextlib.contextmanager
     def _locked(self, path: Path, timeout_s: float) -> Iterator[bool]:
-        with _explained(path):
+        with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             guard = FileLock(path)
             try:
@@ -354,86 +363,6 @@ class Store:
         finally:
             if is_held:
                 guard.release()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file so that a reader, or a crash at any moment, finds the old or the new content, whole.
-
-    Raises:
-        StoreError: not writable, or the disk is full; the old content stands.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    with _explained(path):
-        try:
-            _write_synced(temporary, content)
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-        _sync_folder(path.parent)
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise _explain(error, path) from error
-
-
-def _explain(error: OSError, path: Path) -> StoreError:
-    where = str(path)
-    if error.errno in _FULL_DISK:
-        return StoreError(
-            "the disk of the runs folder is full (or its quota is used up)",
-            where=where,
-            mend="free some space, then run the same command again: nothing that was written is lost",
-        )
-    if error.errno in _NOT_WRITABLE:
-        return StoreError(
-            f"the runs folder is not writable: {error.strerror}",
-            where=where,
-            mend="give another one with --store, or set its permissions",
-        )
-    return StoreError(f"the runs folder does not work: {error}", where=where, mend="give another one with --store")
-
-
-def _read_json(path: Path) -> Any:
-    """Parsed content, or None where there is no such file."""
-    try:
-        return json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise _explain(error, path) from error
-    except ValueError as error:
-        raise StoreError(f"a file is truncated or corrupt: {error}", where=str(path), mend=REBUILD) from error
-
-
-def _complete_lines(path: Path) -> list[bytes]:
-    """Lines that end in a newline: one that a crash cut short has not been written as far as we are concerned."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return []
-    return [line for line in content.split(b"\n")[:-1] if line.strip()]
 
 
 def _is_hex(name: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from orchestrator.errors import OrchError
 from orchestrator.progress import Progress, age_s
-from orchestrator.record import RunRecord, Status
+from orchestrator.record import WORKING, RunRecord, Status
 from orchestrator.store import Store
 from orchestrator.trial import PlannedTrial
 from orchestrator.wanted import final_step, holds_all, wanted_scores
@@ -129,15 +129,17 @@ def _scores(planned: PlannedTrial, record: RunRecord, data_folder: Path | None) 
 
 
 def _state(record: RunRecord, has_everything: bool) -> State:
-    if record.status is Status.DONE:
-        return "done" if has_everything else "partial"
+    """Done is what this plan finds done: another plan's benchmark that failed or is missing does not count."""
+    if record.status in WORKING:
+        return "running"
+    if has_everything:
+        return "done"
     return _STATE_OF[record.status]
 
 
 _STATE_OF: dict[Status, State] = {
     Status.PENDING: "waiting",
-    Status.RUNNING: "running",
-    Status.TRAINED: "running",
+    Status.DONE: "partial",
     Status.FAILED: "failed",
     Status.STOPPED: "stopped",
 }

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import StoreError
+from orchestrator.files import write_atomically
 from orchestrator.provenance import collect, now
 from orchestrator.record import SCHEMA_VERSION, Attempt, Outcome, Status, new_record, to_json
-from orchestrator.store import Store, TrialLocked, write_atomically
+from orchestrator.store import Store, TrialLocked
 from orchestrator.trial import Trial
 from trainers.api import Model
 
@@ -104,7 +105,7 @@ def test_a_full_disk_keeps_the_old_file_and_says_so(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     write_atomically(path, b"old")
     script = (
-        "import resource, signal, sys; from pathlib import Path; from orchestrator.store import write_atomically\n"
+        "import resource, signal, sys; from pathlib import Path; from orchestrator.files import write_atomically\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "write_atomically(Path(sys.argv[1]), b'x' * 5000)"
     )
@@ -166,6 +167,15 @@ def test_a_lock_is_exclusive_and_freed_by_the_death_of_its_holder(tmp_path: Path
     with store.lock("0123456789ab", timeout_s=5.0):
         assert store.is_locked("0123456789ab")
     assert not store.is_locked("0123456789ab")
+
+
+def test_what_a_killed_writer_left_is_cleared_by_the_next_at_work(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write(new_record(base_trial(), at=now()))
+    leftover = store.trial_folder("0123456789ab") / ".record.json.77.abcd.tmp"
+    leftover.write_text("{")
+    with store.lock("0123456789ab"):
+        assert not leftover.exists()
 
 
 def test_a_forked_child_does_not_keep_a_dead_holders_lock(tmp_path: Path) -> None:

@@ -31,6 +31,16 @@ def test_rows_tell_done_waiting_failed_and_partial_apart(lab: Lab, monkeypatch: 
     assert [row.state for row in view(lab, [None, 2]).rows()] == ["partial", "waiting"]
 
 
+def test_a_benchmark_that_only_another_plan_wants_does_not_undo_this_one(lab: Lab) -> None:
+    planned = lab.planned(0)
+    record = run_trial(planned, lab.store, context=lab.context())
+    lab.store.write(replace(record, status=Status.FAILED))
+    assert view(lab, [0]).rows()[0].state == "done"
+    assert run_trial(planned, lab.store, context=lab.context()).status is Status.FAILED
+    lab.num_benchmarks = 2
+    assert view(lab, [0]).rows()[0].state == "failed"
+
+
 def test_a_running_trial_shows_its_progress_and_a_dead_one_that_it_was_interrupted(lab: Lab) -> None:
     planned = lab.planned(0)
     record = run_trial(planned, lab.store, context=lab.context())
@@ -63,7 +73,7 @@ def test_only_records_that_changed_are_read_again(lab: Lab, monkeypatch: pytest.
     assert read == []
     record = lab.store.read(lab.planned(1).trial.id)
     read.clear()
-    lab.store.write(replace(record, status=Status.STOPPED))
+    lab.store.write(replace(record, status=Status.STOPPED, scores=()))
     assert [row.state for row in reader.rows()] == ["done", "stopped"]
     assert read == [record.trial.id]
 

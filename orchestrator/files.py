@@ -1,0 +1,109 @@
+"""Files that survive crashes, and the errors of disks in words: what `store` writes and reads with."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import StoreError
+
+REBUILD = (
+    "move the file aside and run the same `orch sweep` again: it is made anew from the checkpoints and scores beside it"
+)
+"""What to do about a file that does not read."""
+
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file so that a reader, or a crash at any moment, finds the old or the new content, whole.
+
+    Raises:
+        StoreError: not writable, or the disk is full; the old content stands.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    with explained(path):
+        try:
+            write_synced(temporary, content)
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        _sync_folder(path.parent)
+
+
+def write_synced(path: Path, content: bytes) -> None:
+    """Write a file and wait until the disk has it; folders are made as needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn the block's OSErrors into StoreErrors that name the file and the mend."""
+    try:
+        yield
+    except OSError as error:
+        raise explain(error, path) from error
+
+
+def explain(error: OSError, path: Path) -> StoreError:
+    """What an OSError means for the runs folder."""
+    where = str(path)
+    if error.errno in _FULL_DISK:
+        return StoreError(
+            "the disk of the runs folder is full (or its quota is used up)",
+            where=where,
+            mend="free some space, then run the same command again: nothing that was written is lost",
+        )
+    if error.errno in _NOT_WRITABLE:
+        return StoreError(
+            f"the runs folder is not writable: {error.strerror}",
+            where=where,
+            mend="give another one with --store, or set its permissions",
+        )
+    return StoreError(f"the runs folder does not work: {error}", where=where, mend="give another one with --store")
+
+
+def read_json(path: Path) -> Any:
+    """Parsed content, or None where there is no such file.
+
+    Raises:
+        StoreError: it cannot be opened, or is no JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise explain(error, path) from error
+    except ValueError as error:
+        raise StoreError(f"a file is truncated or corrupt: {error}", where=str(path), mend=REBUILD) from error
+
+
+def complete_lines(path: Path) -> list[bytes]:
+    """Lines that end in a newline: one that a crash cut short has not been written as far as we are concerned."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    return [line for line in content.split(b"\n")[:-1] if line.strip()]
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
