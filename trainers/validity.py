@@ -102,8 +102,7 @@ def check_resources(resources: Resources) -> None:
 def _check_optimizer(recipe: Recipe) -> None:
     key = "recipe.{}".format
     require(recipe.learning_rate > 0, key("learning_rate"), recipe.learning_rate, "above 0")
-    warmup = recipe.lr_warmup_steps
-    require(0 <= warmup <= recipe.steps, key("lr_warmup_steps"), warmup, f"from 0 to steps ({recipe.steps})")
+    require(recipe.lr_warmup_steps >= 0, key("lr_warmup_steps"), recipe.lr_warmup_steps, "0 or more")
     require(recipe.weight_decay >= 0, key("weight_decay"), recipe.weight_decay, "0 or more")
     for name in ("adam_beta1", "adam_beta2"):
         require(0 <= getattr(recipe, name) < 1, key(name), getattr(recipe, name), "in [0, 1)")

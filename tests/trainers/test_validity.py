@@ -47,7 +47,7 @@ def test_an_objective_out_of_range_is_refused(key: str, value: float) -> None:
     ("key", "value"),
     [
         ("steps", 0), ("prompts_per_step", 0), ("group_size", 1), ("mini_batch_prompts", 3), ("ppo_epochs", 0),
-        ("learning_rate", 0.0), ("learning_rate", float("inf")), ("lr_warmup_steps", 5), ("lr_warmup_steps", -1),
+        ("learning_rate", 0.0), ("learning_rate", float("inf")), ("lr_warmup_steps", -1),
         ("weight_decay", -0.1), ("adam_beta1", 1.0), ("adam_beta2", -0.1), ("max_grad_norm", 0.0),
         ("temperature", 0.0), ("top_p", 0.0), ("top_p", 1.1),
     ],
