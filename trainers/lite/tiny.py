@@ -7,11 +7,11 @@ is an ordinary Hugging Face model that transformers and vLLM load.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import torch
@@ -57,7 +57,8 @@ def build_once(spec: TinySpec, *, cache_folder: Path, on_progress: Callable[[str
             if not folder.is_dir():
                 for left_over in cache_folder.glob(f".{folder.name}-*"):
                     shutil.rmtree(left_over)
-                partial = Path(mkdtemp(prefix=f".{folder.name}-", dir=cache_folder))
+                partial = cache_folder / f".{folder.name}-{os.getpid()}"
+                partial.mkdir()
                 build(spec, partial, on_progress=on_progress)
                 partial.rename(folder)
     except OSError as error:
@@ -85,7 +86,7 @@ def build(spec: TinySpec, folder: Path, *, on_progress: Callable[[str], None] = 
             if step < spec.first_check or step % spec.check_every:
                 continue
             average = _average(model, tokenizer, checked, spec)
-            on_progress(f"teaching {spec.name}: step {step}, average {average:.0%} (stops at {spec.stop_at:.0%})")
+            on_progress(f"teaching {spec.name}: step {step}, average {average:.0%}, goal {spec.stop_at:.0%}")
             if average >= spec.stop_at:
                 break
     low, high = spec.band
