@@ -11,17 +11,21 @@ from fractions import Fraction
 
 from eval.api import Problem
 from eval.grading.clean import LIST_COMMA, clean
+from eval.grading.formula import is_prose, parse_formula, same_formula
 from eval.grading.number import parse_number, same_number
 from eval.grading.parts import Parts, split_parts
 
-MAX_ANSWER_CHARS = 4_000
+MAX_ANSWER_CHARS = 1_000
 """An answer longer than this is compared as a string and no further."""
+
+MAX_UNIT_CHARS = 200
+"""Units are looked for in answers up to this length."""
 
 _ASSIGNMENT = re.compile(
     r"(?:\\?[A-Za-z]+(?:_(?:\w|\{\w+\}))?'?(?:\([a-z](?:,[a-z])*\))?|\([A-Za-z](?:,[A-Za-z])+\))=(?=[^=])"
 )
 _BASED = re.compile(r"(\d+)_(?:(\d)|\{(\d+)\})")
-_WORDS = re.compile(r"[A-Za-z]{2,}(?:[ -]?[A-Za-z]+)*")
+_WORDS = re.compile(r"[A-Za-z]+(?:-[A-Za-z]+)*")
 _CHOICE = re.compile(r"\(?([A-Ja-j])\)?")
 _CHOICE_AND_TEXT = re.compile(r"\(?([A-J])[).:]+.*", re.DOTALL)
 _LABEL = re.compile(r"\([A-E]\)(?=[-\d])")
@@ -30,7 +34,9 @@ _PURE_TEXT = re.compile(r"\s*\\(?:text|textbf|textrm|textit|mbox|mathrm)\s*\{\s*
 _UNIT = re.compile(
     r"(.*[\d}.)])\s*\\(?:text|textrm|mbox|mathrm|textbf|textit)\s*\{([^{}]*)\}(?:\^\{?\d\}?)?", re.DOTALL
 )
-_TRAILING_WORDS = re.compile(r"([-+$\d.,/ \\{}frac]*\d[\d}.]*)\s+((?:[A-Za-z]{2,}\.?\s*)+)(?:\^\{?\d\}?)?")
+_TRAILING_WORDS = re.compile(
+    r"([-+$\d.,/ \\{}frac]*\d[\d}.]*)\s+([A-Za-z]{2,}(?:\.?\s+[A-Za-z]{2,})*)\.?\s*(?:\^\{?\d\}?)?"
+)
 _NOT_UNITS = frozenset(("pi", "and", "or", "base", "mod", "sqrt", "times", "sin", "cos", "tan", "log", "ln", "percent"))
 
 
@@ -88,8 +94,8 @@ def compare(answer: str, gold: str) -> Decision:
 def split_unit(answer: str) -> tuple[str, str]:
     r"""Return (value, unit) of `15\mbox{ cm}^2` or `10 units`; the unit is empty where none is written."""
     text = answer.strip().strip("$").strip()
-    match = _UNIT.fullmatch(text)
-    if match is None:
+    match = _UNIT.fullmatch(text) if len(text) <= MAX_UNIT_CHARS else None
+    if match is None and len(text) <= MAX_UNIT_CHARS:
         match = _TRAILING_WORDS.fullmatch(text)
         if match is not None and _NOT_UNITS.intersection(match[2].lower().split()):
             match = None
@@ -117,7 +123,7 @@ def _compare_cleaned(left: str, right: str) -> Decision:
     left_parts, right_parts = split_parts(left), split_parts(right)
     if left_parts and right_parts:
         return _compare_parts(left_parts, right_parts)
-    return UNDECIDED
+    return _formulas(left, right, left_parts or right_parts)
 
 
 def _numbers(left: str, right: str) -> Decision | None:
@@ -131,6 +137,17 @@ def _numbers(left: str, right: str) -> Decision | None:
             if read is not None and same_number(read, number):
                 return Decision(True, "fraction")
     return None
+
+
+def _formulas(left: str, right: str, parts: Parts | None) -> Decision:
+    """Compare by value; several values on one side and one formula on the other are different answers."""
+    left_formula, right_formula = parse_formula(left), parse_formula(right)
+    if parts is not None:
+        is_one_formula = (left_formula or right_formula) is not None and not is_prose("|".join(parts.items))
+        return Decision(False, "parts") if is_one_formula and len(set(parts.items)) > 1 else UNDECIDED
+    if left_formula is None or right_formula is None:
+        return UNDECIDED
+    return Decision(same_formula(left_formula, right_formula), "formula")
 
 
 def _words(left: str, right: str) -> Decision | None:
@@ -176,8 +193,9 @@ def _compare_parts(left: Parts, right: Parts) -> Decision:
 
 
 def _when_plain(left: Parts, right: Parts, decision: Decision) -> Decision:
-    """Give the decision only where every item is a number: others may be equal in ways this path cannot see."""
-    plain = all(parse_number(item) is not None for item in (*left.items, *right.items))
+    """Give the decision only where every item is a constant: others may be equal in ways this path cannot see."""
+    formulas = [parse_formula(item) for item in (*left.items, *right.items)]
+    plain = all(formula is not None and not formula.variables for formula in formulas)
     return decision if plain else UNDECIDED
 
 
@@ -186,7 +204,9 @@ def _compare_unordered(left: tuple[str, ...], right: tuple[str, ...]) -> Decisio
     table = [[_compare_cleaned(a, b).is_correct for b in right] for a in left]
     rows = [*table, *([row[column] for row in table] for column in range(len(right)))]
     if any(all(verdict is False for verdict in row) for row in rows):
-        return Decision(False, "parts")
+        # p=5,q=2 may be another way to write (5,2).
+        is_named = any("=" in item for item in left) != any("=" in item for item in right)
+        return UNDECIDED if is_named else Decision(False, "parts")
     return Decision(True, "parts") if all(True in row for row in rows) else UNDECIDED
 
 
@@ -201,7 +221,7 @@ def _within_tolerance(answer: str, gold: str, tolerance: float) -> Decision | No
 def _integer(answer: str, gold: str) -> Decision:
     """Accept a written number only: `12+3` is the question again, not its answer."""
     decision = compare(answer, gold)
-    if decision.is_correct is not None:
+    if decision.is_correct is not None and decision.method != "formula":
         return decision
     last = clean(answer).rsplit("=", 1)[-1]
     label = _LABEL.match(last)

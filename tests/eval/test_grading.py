@@ -1,6 +1,7 @@
 import json
 import random
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 from eval.api import Problem
 from eval.benchmarks.registry import load
 from eval.grading import grade, grade_answer, grade_many, grader_version
+from eval.grading.exact import decide
 
 EXPRESSIONS = ("math500", "math_train_part", "olympiadbench", "minerva_math")
 ALL_LOCAL = (*EXPRESSIONS, "aime2023", "aime2024", "aime2025", "amc23", "gsm8k", "gsm8k_train", "mmlu_stem")
@@ -191,3 +193,92 @@ def test_a_verdict_says_how_and_by_which_grader_it_was_made():
     assert found.elapsed_ms < 50
     assert found.grader_version == grader_version()
     assert len(grader_version()) == 12
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "a" * 900 + "1",
+        "ab " * 300 + "!",
+        "1 " + "a" * 900 + "!",
+        "1 " + "ab " * 300 + "!",
+        "1" * 980,
+        "1," * 480,
+        "," * 980,
+        " " * 980 + "1",
+        "\\frac" * 150,
+        "\\text{" * 140,
+        "\\text{a}" * 110,
+        "(" * 480 + ")" * 480,
+        "((1+" * 240,
+        "-" * 980,
+        "^" * 980,
+        "x_" * 480,
+        "\\{" * 480,
+        "\\begin{pmatrix}" * 60,
+        "&" * 980,
+        "1\\cup" * 150,
+        "1 and " * 140,
+        "=" * 980,
+        "x=" * 480,
+        "$" * 980,
+        "\\sqrt" * 150,
+        "\\,1" * 300,
+        "{}" * 480,
+        "1_{" * 300,
+    ],
+    ids=range(28),
+)
+def test_no_answer_makes_the_fast_path_slow(answer):
+    for gold in (r"\text{even}", "5", r"\{1,2,3\}", answer[:-1] + "7"):
+        started = time.perf_counter()
+        decide(answer, problem(gold))
+        assert time.perf_counter() - started < 0.1
+
+
+def test_formulas_are_compared_by_value():
+    equal = [
+        (r"-2+2\sqrt{3}", r"2\sqrt3-2"),
+        (r"\frac{\sqrt{3}}{2}", r"\frac{3}{2\sqrt{3}}"),
+        (r"x^2-1", r"(x+1)(x-1)"),
+        (r"\tan^2(y)+1", r"\sec^2(y)"),
+        (r"2\sin x\cos x", r"\sin{2x}"),
+        (r"e^{-2t}", r"\frac{1}{e^{2t}}"),
+        (r"\frac{n(n+1)}{2}", r"\frac12 n^2+\frac12 n"),
+        (r"1+2i", r"i(2-i)"),
+        (r"\binom{6}{2}", "15"),
+        (r"5!", "120"),
+        (r"2^{10}", "1024"),
+        (r"\sqrt[3]{8}", "2"),
+        (r"|x-1|", r"|1-x|"),
+        (r"C_1 e^{t}+C_2", r"C_2+C_{1}e^t"),
+    ]
+    different = [
+        (r"2\sqrt{3}", r"3\sqrt{2}"),
+        (r"x^2+1", r"(x+1)^2"),
+        (r"2^{50}+1", r"2^{50}"),
+        (r"\frac{1}{10^{12}}", r"\frac{1}{10^{13}}"),
+        (r"2n-2", "2"),
+        (r"\sin x", r"\cos x"),
+        (r"1+i", r"1-i"),
+        ("3.14", r"\pi"),
+        (r"\frac{\pi}{2}", "90"),
+        ("(1,2)", r"\sqrt{5}"),
+        ("3", r"1,\sqrt{3}"),
+    ]
+    undecided = [
+        ("f(x)", "xf"),
+        ("I(0)", "0"),
+        ("2^10", "20"),
+        ("1/2x", r"\frac{x}{2}"),
+        (r"\ln 2", r"\log 2"),
+        ("5cm", "5"),
+        (r"\pm 2", "2"),
+        ("x=1", "y=1"),
+        (r"\sum_{i=1}^{n} i", r"\frac{n(n+1)}{2}"),
+        (r"(-8)^{\frac{1}{3}}", "-2"),
+        (r"10^{9}+\sqrt{2}", r"10^{9}+\sqrt{2}+10^{-6}"),
+    ]
+    assert [pair for pair in equal if decide(pair[0], problem(pair[1])).is_correct is not True] == []
+    assert [pair for pair in different if decide(pair[0], problem(pair[1])).is_correct is not False] == []
+    assert [pair for pair in undecided if decide(pair[0], problem(pair[1])).is_correct is not None] == []
