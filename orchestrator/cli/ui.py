@@ -49,8 +49,9 @@ def _show(url: str, experiment: str | None, *, no_open: bool) -> None:
     import webbrowser
 
     from orchestrator.tracking_server import experiment_page
+    from orchestrator.tracking_uri import shown_uri
 
     page = url if experiment is None else experiment_page(url, experiment)
-    typer.echo(page)
+    typer.echo(shown_uri(page))
     if not no_open and sys.stdout.isatty():
         webbrowser.open(page)
