@@ -1,10 +1,12 @@
 """Every YAML of `experiments/` means something: experiments plan, group files fit, grids are those promised."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from orchestrator.grid import KEYS
 from orchestrator.plan import make_plan, stand_in_digest, unfetched
 from orchestrator.schema import GROUPS, check_keys
 from orchestrator.spec import load_sweep
@@ -80,3 +82,21 @@ def test_the_ratio_ablation_has_the_arms_of_gmts_table_4() -> None:
 def test_the_command_line_of_the_readme_narrows_the_ablation() -> None:
     spec = load_sweep(FOLDER / "ratio_ablation.yaml", ["selection.ratio=[0.1,0.2]", "seeds=[0,1,2]"])
     assert len(spec.points) == 2 * (1 + 2 * 2) * 3
+
+
+def test_the_examples_of_the_guide_have_the_points_they_say(tmp_path: Path) -> None:
+    guide = (FOLDER.parent / "docs" / "experiments.md").read_text()
+    examples = re.findall(r"```yaml\n(.*?)# (\d+) points\n```", guide, flags=re.DOTALL)
+    assert len(examples) == 3
+    (first, _), *_ = examples
+    defaults = first.partition("\nrecipe:")[0] + "\n"
+    for text, num_points in examples:
+        file = tmp_path / "example.yaml"
+        file.write_text(text if "defaults:" in text else defaults + text)
+        assert len(load_sweep(file).points) == int(num_points)
+
+
+def test_the_guide_names_every_group_and_every_key_of_the_sweep_block() -> None:
+    guide = (FOLDER.parent / "docs" / "experiments.md").read_text()
+    assert [group for group in GROUPS if f"`{group}/`" not in guide] == []
+    assert [key for key in KEYS if f"`{key}`" not in guide and f"{key}:" not in guide] == []
