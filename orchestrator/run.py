@@ -188,8 +188,9 @@ class _AttemptAtTrial:
         )
 
     def _evaluate_during_training(self, step: int, sampler: Sampler) -> None:
-        for wanted in self._missing(step):
-            self._evaluate(wanted, lambda: sampler)
+        with contextlib.suppress(StopRequested):  # the trainer is asked next, and writes its checkpoint first
+            for wanted in self._missing(step):
+                self._evaluate(wanted, lambda: sampler)
         self._enter("sample", step)
 
     def _evaluate_missing(self, initial: Path) -> None:

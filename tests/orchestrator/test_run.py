@@ -127,6 +127,25 @@ def test_evaluation_during_training_is_recorded_once_a_step(lab: Lab, monkeypatc
     assert len({entry.key for entry in record.scores}) == 3
 
 
+def test_a_stop_during_such_an_evaluation_still_checkpoints_and_the_score_is_made_up(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.progress.THROTTLE_S", 0.0)
+    lab.every_steps, lab.checkpoint_every = 3, 100
+    stopping: list[bool] = []
+
+    def should_stop() -> bool:
+        progress = lab.store.progress(lab.planned(0).trial.id)
+        stopping.extend([True] * bool(progress and progress.phase.startswith("evaluate")))
+        return bool(stopping)
+
+    record = run_trial(lab.planned(0), lab.store, context=lab.context(should_stop=should_stop))
+    assert (record.status, record.scores) == (Status.STOPPED, ())
+    assert json.loads((lab.store.checkpoint_folder(record.trial.id) / "latest.json").read_text())["step"] == 3
+    done = run_trial(lab.planned(0), lab.store, context=lab.context())
+    assert [entry.step for entry in done.scores] == [3, 6]
+
+
 def test_an_attempt_that_vanished_is_closed_as_interrupted(lab: Lab) -> None:
     record = run_trial(lab.planned(0), lab.store, context=lab.context())
     ghost = replace(record.attempts[0], outcome=Outcome.RUNNING, ended_at=None)

@@ -176,6 +176,19 @@ def test_interrupting_a_ray_driver_checkpoints_its_trials_and_exits_130(lab: Lab
     assert lab.results() == undisturbed_results(lab, [0, 1])
 
 
+@pytest.mark.slow
+def test_interrupting_twice_kills_trials_that_do_not_listen(lab: Lab) -> None:
+    lab.steps = 100_000
+    driver = start_driver(lab, [0, 1], "ray_tune", FAKE_STEP_S="0.02", FAKE_DEAF="1")
+    wait_until(lambda: num_metrics(lab) >= 10)
+    for _ in range(2):
+        os.killpg(driver.pid, signal.SIGINT)
+        time.sleep(1.0)
+    assert driver.wait(60) == 130, (lab.root / "driver.log").read_text()
+    assert processes_of(lab) == []
+    assert {record.attempts[-1].outcome for record in lab.store.list()} == {Outcome.INTERRUPTED}
+
+
 def test_kill_nine_of_a_ray_driver_leaves_no_process_and_the_next_sweep_finishes(lab: Lab) -> None:
     lab.steps = 200
     driver = start_driver(lab, [0, 1, 2], "ray_tune", FAKE_STEP_S="0.02")

@@ -28,6 +28,7 @@ class FakeTrainer:
         metrics: dict[str, float] = {}
         (job.checkpoint_folder).mkdir(parents=True, exist_ok=True)
         with (job.attempt_folder / "metrics.jsonl").open("a") as file:
+            self._evaluate_if_due(job, step, state)
             while step < job.recipe.steps:
                 if job.should_stop() and "FAKE_DEAF" not in os.environ:
                     self._checkpoint(job, step, state)
@@ -42,8 +43,7 @@ class FakeTrainer:
                 job.on_step(metrics)
                 if step % job.resources.checkpoint_every == 0:
                     self._checkpoint(job, step, state)
-                if job.evaluate and job.evaluate_every and step % job.evaluate_every == 0 and step < job.recipe.steps:
-                    job.evaluate(step, FakeSampler(state))
+                self._evaluate_if_due(job, step, state)
         self._checkpoint(job, step, state)
         folder = job.checkpoint_folder / "policy"
         folder.mkdir(exist_ok=True)
@@ -63,6 +63,10 @@ class FakeTrainer:
         temporary = job.checkpoint_folder / "latest.tmp"
         temporary.write_text(json.dumps({"step": step, "state": state}))
         temporary.replace(job.checkpoint_folder / "latest.json")
+
+    def _evaluate_if_due(self, job: TrainJob, step: int, state: str) -> None:
+        if job.evaluate and job.evaluate_every and step % job.evaluate_every == 0 and 0 < step < job.recipe.steps:
+            job.evaluate(step, FakeSampler(state))
 
     def _fail_if_asked(self, job: TrainJob, step: int) -> None:
         if f"{job.seed}@{step}" in os.environ.get("FAKE_FAIL", "").split(","):
