@@ -77,11 +77,18 @@ def read_request(path: Path) -> tuple[bool, bool]:
 
 
 @contextlib.contextmanager
-def stop_on_signals(stop: StopSignal) -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into requests while the block runs. Only the main thread may call this."""
+def stop_on_signals(stop: StopSignal, *, interrupt_when_forced: bool = False) -> Iterator[None]:
+    """Turn SIGINT and SIGTERM into requests while the block runs. Only the main thread may call this.
+
+    Args:
+        stop: takes the requests.
+        interrupt_when_forced: raise KeyboardInterrupt at a forced one; for trials that run in this very thread.
+    """
 
     def handle(number: int, frame: FrameType | None) -> None:
         stop.request()
+        if interrupt_when_forced and stop.is_forced:
+            raise KeyboardInterrupt
 
     old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -100,7 +100,8 @@ def _run(plan: Plan, runs: Store, choice: _Choice) -> SweepOutcome:
     stop = StopSignal(stop_file(runs.root, plan.experiment))
     # Trials in this process may print; with --json, standard output is for the outcome alone.
     aside = contextlib.redirect_stdout(sys.stderr) if choice.is_json else contextlib.nullcontext()
-    with aside, open_display(on_stderr=choice.is_json) as display, stop_on_signals(stop):
+    signals = stop_on_signals(stop, interrupt_when_forced=choice.scheduler == "inline")
+    with aside, open_display(on_stderr=choice.is_json) as display, signals:
         try:
             return run_sweep(
                 plan,
@@ -116,6 +117,9 @@ def _run(plan: Plan, runs: Store, choice: _Choice) -> SweepOutcome:
                 on_event=display.say,
                 around=_beside(plan, runs, choice, display, stop),
             )
+        except KeyboardInterrupt:
+            typer.echo("killed; trials resume from their last checkpoint: run the same command again", err=True)
+            raise typer.Exit(130) from None
         finally:
             stop.close()
 

@@ -104,25 +104,44 @@ def test_json_goes_to_standard_output_alone(lab: Lab, experiment: Path) -> None:
     assert "trained seed 0" in done.stderr
 
 
-def test_an_interrupted_sweep_exits_130_and_says_how_to_go_on(lab: Lab, experiment: Path) -> None:
-    command = [sys.executable, "-c", ORCH, "sweep", str(experiment), "recipe.steps=2000", "--no-mlflow"]
+def start_slow_sweep(lab: Lab, experiment: Path, **environment: str) -> "subprocess.Popen[str]":
+    """A sweep whose first trained trial has begun."""
+    command = [sys.executable, "-c", ORCH, "sweep", str(experiment), "recipe.steps=20000", "--no-mlflow"]
     driver = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         cwd=lab.root,
-        env=lab.environment(FAKE_STEP_S="0.01"),
+        env=lab.environment(FAKE_STEP_S="0.01", **environment),
         start_new_session=True,
     )
     deadline = time.monotonic() + 60
     while not any(lab.store.metrics(trial_id) for trial_id in lab.store.trial_ids()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    return driver
+
+
+def test_an_interrupted_sweep_exits_130_and_says_how_to_go_on(lab: Lab, experiment: Path) -> None:
+    driver = start_slow_sweep(lab, experiment)
     os.killpg(driver.pid, signal.SIGINT)
     output, _ = driver.communicate(timeout=60)
     assert driver.returncode == 130
     assert "1 stopped" in output
     assert "run the same command again" in output
+
+
+def test_a_second_interrupt_ends_a_trial_in_this_process_that_does_not_listen(lab: Lab, experiment: Path) -> None:
+    driver = start_slow_sweep(lab, experiment, FAKE_DEAF="1")
+    os.killpg(driver.pid, signal.SIGINT)
+    time.sleep(0.5)
+    assert driver.poll() is None
+    os.killpg(driver.pid, signal.SIGINT)
+    output, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    assert "killed; trials resume from their last checkpoint" in output
+    assert "Traceback" not in output
 
 
 def test_a_mistake_in_the_file_exits_2_before_anything_is_written(lab: Lab, experiment: Path) -> None:
