@@ -216,7 +216,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; font-size: 1.2em; padding-bottom: .5em; }
 th, td { padding: .3em .8em; text-align: right; white-space: nowrap; }
 th.label { text-align: left; font-weight: 500; }
-thead th { border-top: 2px solid; border-bottom: 1px solid; }
+thead th, thead th.label { font-weight: 600; border-top: 2px solid; border-bottom: 1px solid; }
 tr.base > * { border-bottom: 1px solid; }
 tbody tr:last-child > * { border-bottom: 2px solid; }
 tbody tr:hover { background: color-mix(in srgb, currentColor 8%, transparent); }

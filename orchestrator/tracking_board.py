@@ -19,6 +19,8 @@ BOARD = "orch"
 BOARD_TAG = f"mlflow.sharedViewState.{BOARD}"
 
 _NUM_BENCHMARKS = 6
+_METRIC_WIDTH = 200
+"""Pixels: room for a name such as eval/arithmetic/avg_at_16."""
 _CURVES = (
     "reward/mean",
     "response/length_mean",
@@ -46,6 +48,7 @@ def board(plan: Plan) -> str:
         "orderByAsc": False,
         "selectedColumns": columns,
         "columnOrder": columns,
+        "columnWidths": {column: _METRIC_WIDTH for column in columns if column.startswith("metrics.")},
         "runsHiddenMode": "FIRST_20_RUNS",
         "isAccordionReordered": True,
         "compareRunSections": [_section("scores"), _section("training")],
