@@ -313,6 +313,14 @@ class Store:
             mend=f"`orch status {experiment}` lists its trials",
         )
 
+    def planned_ids(self, experiment: str) -> tuple[str, ...]:
+        """Ids of the trials of a kept plan, in its order, without building them: for plans of thousands.
+
+        Raises:
+            StoreError: no such experiment.
+        """
+        return tuple(str(entry["trial"]["id"]) for entry in self._read_plan(experiment)["entries"])
+
     def list_sweeps(self) -> tuple[str, ...]:
         """Names of the experiments that were started on this runs folder."""
         return tuple(sorted(path.stem for path in (self.root / "sweeps").glob("*.json")))

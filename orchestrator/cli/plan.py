@@ -82,8 +82,8 @@ def _others(experiment: str, runs: Store) -> dict[str, tuple[str, ...]]:
     names = [name for name in runs.list_sweeps() if name != experiment]
     wanted: dict[str, tuple[str, ...]] = {}
     for name in names:
-        for entry in runs.read_sweep(name).entries:
-            wanted[entry.trial.id] = (*wanted.get(entry.trial.id, ()), name)
+        for trial_id in runs.planned_ids(name):
+            wanted[trial_id] = (*wanted.get(trial_id, ()), name)
     return wanted
 
 

@@ -117,3 +117,9 @@ def test_a_set_that_is_not_here_is_named_with_the_command_that_fetches_it(
 def test_a_refused_experiment_raises_for_the_command_line_to_print(file: Path) -> None:
     with pytest.raises(SpecError, match="unknown selection 'etss'"):
         run(file, "selection=etss")
+
+
+def test_the_ids_of_a_kept_plan_are_read_without_building_it(lab: Lab) -> None:
+    plan = lab.plan([None, 0, 1])
+    lab.store.save_sweep(plan)
+    assert lab.store.planned_ids("test") == tuple(entry.trial.id for entry in plan.entries)
