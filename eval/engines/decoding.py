@@ -184,13 +184,15 @@ class _Batch:
     def responses(self) -> Iterator[tuple[int, list[int], bool]]:
         """Yield (row, tokens, is complete) as rows finish."""
         logits_BV = self._read_prompts()
+        num_live = len(self.row_B)
         for step in range(self.decoding.max_new_tokens):
             token_B = self._draw(logits_BV, step)
             self.tokens_BT[self.row_B, step] = token_B
             is_ending_B = self._is_ending(token_B, step) & self.is_live_B
             self.is_live_B &= ~is_ending_B
-            yield from self._take(is_ending_B, step + 1, is_complete=True)
-            num_live = int(self.is_live_B.sum())
+            num_before, num_live = num_live, int(self.is_live_B.sum())
+            if num_live < num_before:
+                yield from self._take(is_ending_B, step + 1, is_complete=True)
             if num_live == 0 or step + 1 == self.decoding.max_new_tokens:
                 break
             if num_live <= COMPACT_BELOW * len(self.row_B):

@@ -8,9 +8,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from eval.api import SampleRequest, SamplingSettings
 from eval.benchmarks.arithmetic import problems, worked_solution
 from eval.engines.hf import HfSampler, live_digest, open_hf_sampler
 from eval.errors import ModelError
+from eval.grading import grade_many
+from eval.templates import render
 from trainers.api import Model
 from trainers.lite.tiny import build, build_once, make_model, make_tokenizer
 from trainers.lite.tiny_spec import ARITHMETIC_TINY, TinySpec
@@ -119,6 +122,17 @@ def test_the_built_in_model_is_half_good_and_says_so_twice_alike(tmp_path: Path)
     folder = build_once(ARITHMETIC_TINY, cache_folder=tmp_path, on_progress=lambda line: None)
     sampler = open_hf_sampler(folder)
     assert sampler.decode(sampler.encode_text(worked_solution(problems("test")[0]))) == "6+2=8\n4+2=6\n\\boxed{68}"
+    requests = [
+        SampleRequest(
+            problem_id=problem.id, index=index, prompt_tokens=render("chat", problem, sampler), seed=100 * row + index
+        )
+        for row, problem in enumerate(problems("test"))
+        for index in range(4)
+    ]
+    settings = SamplingSettings(num_samples=4, temperature=1.0, max_new_tokens=48, template="chat")
+    by_id = {problem.id: problem for problem in problems("test")}
+    verdicts = grade_many((answer.text, by_id[answer.problem_id]) for answer in sampler.sample(requests, settings))
+    assert 0.2 < sum(verdict.is_correct for verdict in verdicts) / len(verdicts) < 0.6
     again = tmp_path / "again"
     build(ARITHMETIC_TINY, again)
     assert (folder / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
