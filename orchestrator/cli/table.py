@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,15 +25,13 @@ def table(
 
     shown = make_table(frame(Store(store), experiment))
     if output is None:
-        width = max(typer_width(), 100)
+        width = max(_terminal_width(), 100)
         typer.echo(render(shown, format, width=width), nl=False)
         return
     write_atomically(output.absolute(), render(shown, format).encode())
     typer.echo(output)
 
 
-def typer_width() -> int:
+def _terminal_width() -> int:
     """Columns of the terminal; plenty where there is none."""
-    import shutil
-
     return shutil.get_terminal_size(fallback=(160, 40)).columns
