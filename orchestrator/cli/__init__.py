@@ -31,11 +31,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (plan, sweep, status, logs, table, sync, ui):
-    app.command()(command)
+app.command()(plan)
+app.command()(sweep)
+app.command()(status)
+app.command()(logs)
+app.command()(table)
+app.command()(sync)
+app.command()(ui)
 app.command("eval")(evaluate)
-for command in (compare, grade, regrade):
-    app.command()(command)
+app.command()(compare)
+app.command()(grade)
+app.command()(regrade)
 app.add_typer(data, name="data")
 app.add_typer(paper, name="paper")
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from orchestrator.store import Store
-    from orchestrator.tracking import Mirror
+    from orchestrator.tracking.mirror import Mirror
 
 
 def open_mirror(store: Store, experiment: str, tracking_uri: str) -> Mirror:
     """The mirror of an experiment, with its table; imports neither mlflow nor pandas by itself."""
-    from orchestrator.tracking import Mirror
+    from orchestrator.tracking.mirror import Mirror
 
     def tables() -> Mapping[str, str]:
         from dashboards.frame import frame

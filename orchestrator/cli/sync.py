@@ -22,7 +22,7 @@ def sync(
 
     from orchestrator.cli.mirror import open_mirror
     from orchestrator.store import Store
-    from orchestrator.tracking_uri import shown_uri
+    from orchestrator.tracking.uri import shown_uri
 
     mirror = open_mirror(Store(store), experiment, tracking_uri)
     if mirror.is_synced() and not as_json:

@@ -24,8 +24,8 @@ def ui(
     import threading
 
     from orchestrator.errors import TrackingError
-    from orchestrator.tracking_server import serve
-    from orchestrator.tracking_uri import absolute_uri, sqlite_file
+    from orchestrator.tracking.server import serve
+    from orchestrator.tracking.uri import absolute_uri, sqlite_file
 
     if tracking_uri.startswith(("http://", "https://")):
         _show(tracking_uri.rstrip("/"), experiment, no_open=no_open)
@@ -48,8 +48,8 @@ def _show(url: str, experiment: str | None, *, no_open: bool) -> None:
     import sys
     import webbrowser
 
-    from orchestrator.tracking_server import experiment_page
-    from orchestrator.tracking_uri import shown_uri
+    from orchestrator.tracking.server import experiment_page
+    from orchestrator.tracking.uri import shown_uri
 
     page = url if experiment is None else experiment_page(url, experiment)
     typer.echo(shown_uri(page))

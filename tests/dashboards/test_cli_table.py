@@ -12,8 +12,8 @@ import pytest
 from made_up import MadeUp
 
 from orchestrator.cli import main
-from orchestrator.tracking import Mirror
-from orchestrator.tracking_server import experiment_page, serve
+from orchestrator.tracking.mirror import Mirror
+from orchestrator.tracking.server import experiment_page, serve
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # mlflow's own
 

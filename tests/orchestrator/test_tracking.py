@@ -16,8 +16,8 @@ from mlflow.entities import ViewType
 
 from orchestrator.errors import TrackingError
 from orchestrator.store import Store
-from orchestrator.tracking import Mirror
-from orchestrator.tracking_mlflow import Tracker
+from orchestrator.tracking.client import Tracker
+from orchestrator.tracking.mirror import Mirror
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # mlflow's own
 

@@ -7,9 +7,9 @@ import pytest
 from fake_trainer import open_fake_sampler
 from lab import Lab
 
-from orchestrator.tracking_board import board
-from orchestrator.tracking_points import cost_points, macro_points, score_points
-from orchestrator.tracking_view import trial_params, trial_view
+from orchestrator.tracking.board import board
+from orchestrator.tracking.points import cost_points, macro_points, score_points
+from orchestrator.tracking.view import trial_params, trial_view
 from trainers.diagnostics import METRICS
 
 

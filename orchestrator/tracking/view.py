@@ -1,6 +1,6 @@
 """What a trial and a sweep look like as MLflow runs: names, params, tags, datasets, artifacts. Pure, no mlflow.
 
-`tracking.Mirror` compares these views with what MLflow holds already and sends the difference.
+`mirror.Mirror` compares these views with what MLflow holds already and sends the difference.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from orchestrator.codec import encode
 from orchestrator.plan import Plan
 from orchestrator.record import RunRecord, Status
 from orchestrator.shown import benchmark_name, shown_scores
-from orchestrator.tracking_points import metric_key, milliseconds
+from orchestrator.tracking.points import metric_key, milliseconds
 from orchestrator.trial import PlannedTrial
 
 RunStatus = Literal["SCHEDULED", "RUNNING", "FINISHED", "FAILED", "KILLED"]

@@ -1,4 +1,4 @@
-"""The only module that imports mlflow: what `tracking.Mirror` asks of a tracking server, and nothing more.
+"""The only module that imports mlflow: what `mirror.Mirror` asks of a tracking server, and nothing more.
 
 Uses MlflowClient throughout, never the fluent API and its process-wide active run. No call leaves the machine
 other than to the tracking URI: mlflow's own usage reports are switched off before it is imported.
@@ -20,9 +20,9 @@ from typing import Any
 
 from orchestrator.errors import TrackingError
 from orchestrator.provenance import masked
-from orchestrator.tracking_points import STEP_METRIC, Point
-from orchestrator.tracking_uri import artifact_root, shown_uri, sqlite_file
-from orchestrator.tracking_view import DatasetView, RunStatus
+from orchestrator.tracking.points import STEP_METRIC, Point
+from orchestrator.tracking.uri import artifact_root, shown_uri, sqlite_file
+from orchestrator.tracking.view import DatasetView, RunStatus
 
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",

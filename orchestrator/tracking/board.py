@@ -11,8 +11,8 @@ from typing import Any
 
 from orchestrator.plan import Plan
 from orchestrator.shown import benchmark_name
-from orchestrator.tracking_points import MACRO, metric_key
-from orchestrator.tracking_view import trial_params
+from orchestrator.tracking.points import MACRO, metric_key
+from orchestrator.tracking.view import trial_params
 
 BOARD = "orch"
 """The view's key in an address: `?viewStateShareKey=orch`."""

@@ -14,10 +14,10 @@ from orchestrator.plan import Plan
 from orchestrator.record import RunRecord
 from orchestrator.shown import shown_scores
 from orchestrator.store import Store
-from orchestrator.tracking_board import BOARD_TAG, board
-from orchestrator.tracking_cursor import Cursor, TrialCursor, save_cursor, text_digest
-from orchestrator.tracking_mlflow import RemoteRun, Tracker
-from orchestrator.tracking_points import (
+from orchestrator.tracking.board import BOARD_TAG, board
+from orchestrator.tracking.client import RemoteRun, Tracker
+from orchestrator.tracking.cursor import Cursor, TrialCursor, save_cursor, text_digest
+from orchestrator.tracking.points import (
     Point,
     cost_points,
     macro_points,
@@ -26,7 +26,7 @@ from orchestrator.tracking_points import (
     score_points,
     step_points,
 )
-from orchestrator.tracking_view import RunStatus, RunView, sweep_view, trial_view
+from orchestrator.tracking.view import RunStatus, RunView, sweep_view, trial_view
 from orchestrator.trial import PlannedTrial
 
 log = logging.getLogger(__name__)

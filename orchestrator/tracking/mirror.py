@@ -1,6 +1,6 @@
 """The mirror of an experiment in MLflow: sweep = parent run, trial = child run. The store is the outbox.
 
-    store ─ views (tracking_view) ─▶ what MLflow lacks (tracking_sync) ─▶ batches (tracking_mlflow)
+    store ─ views (view) ─▶ what MLflow lacks (sync) ─▶ batches (client)
 
 A sync may be killed at any moment and repeated: runs are found by tag before they are created, points carry the
 time and step that the store gives them, the last mirrored step is read back from MLflow itself, and artifacts
@@ -23,11 +23,11 @@ from filelock import FileLock, Timeout
 
 from orchestrator.errors import OrchError, TrackingError
 from orchestrator.store import Store
-from orchestrator.tracking_cursor import Cursor, load_cursor
-from orchestrator.tracking_uri import absolute_uri, sqlite_file
+from orchestrator.tracking.cursor import Cursor, load_cursor
+from orchestrator.tracking.uri import absolute_uri, sqlite_file
 
 if TYPE_CHECKING:
-    from orchestrator.tracking_sync import SyncPass, TableFiles
+    from orchestrator.tracking.sync import SyncPass, TableFiles
 
 log = logging.getLogger(__name__)
 
@@ -192,8 +192,8 @@ class Mirror:
         """What is known of MLflow, asked anew if this is the first pass or another process synced in between."""
         mark = self._cursor_file.stat().st_mtime_ns if self._cursor_file.exists() else None
         if self._pass is None or mark != self._pass_mark:
-            from orchestrator.tracking_mlflow import Tracker
-            from orchestrator.tracking_sync import SyncPass
+            from orchestrator.tracking.client import Tracker
+            from orchestrator.tracking.sync import SyncPass
 
             cursor = load_cursor(self._cursor_file, target=self._target)
             self._pass = SyncPass(self._store, Tracker(self._uri, self._experiment), cursor, self._tables)

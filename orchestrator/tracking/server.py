@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 
 from orchestrator.errors import TrackingError
-from orchestrator.tracking_board import BOARD, BOARD_TAG
-from orchestrator.tracking_uri import artifact_root, shown_uri
+from orchestrator.tracking.board import BOARD, BOARD_TAG
+from orchestrator.tracking.uri import artifact_root, shown_uri
 
 FIRST_PORT = 5000
 
