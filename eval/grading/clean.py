@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-_SPACES = re.compile(r"\\[!,;:> ]|\\q?quad(?![a-zA-Z])|~|\\(?:thin|med|thick)space|[\u00a0\u2009\u202f]")
+_SPACES = re.compile(r"(?<!\\)\\[!,;:> ]|\\q?quad(?![a-zA-Z])|~|\\(?:thin|med|thick)space|[\u00a0\u2009\u202f]")
 _SIZES = re.compile(r"\\(?:left|right|big|Big|bigg|Bigg|bigl|bigr|Bigl|Bigr|displaystyle|textstyle|limits)(?![a-zA-Z])")
 _STYLES = re.compile(r"\\(?:dfrac|tfrac|cfrac)(?![a-zA-Z])")
 _TEXT = re.compile(

@@ -22,7 +22,8 @@ MAX_UNIT_CHARS = 200
 """Units are looked for in answers up to this length."""
 
 _ASSIGNMENT = re.compile(
-    r"(?:\\?[A-Za-z]+(?:_(?:\w|\{\w+\}))?'?(?:\([a-z](?:,[a-z])*\))?|\([A-Za-z](?:,[A-Za-z])+\))=(?=[^=])"
+    r"(?:\\?[A-Za-z]+(?:_(?:\w|\{\w+\}))?'?(?:\([a-z](?:,[a-z])*\))?|\([A-Za-z](?:,[A-Za-z])+\))"
+    r"(?:=(?=[^=])|\\in(?![a-z]))"
 )
 _BASED = re.compile(r"(\d+)_(?:(\d)|\{(\d+)\})")
 _WORDS = re.compile(r"[A-Za-z]+(?:-[A-Za-z]+)*")
@@ -31,6 +32,10 @@ _CHOICE_AND_TEXT = re.compile(r"\(?([A-J])[).:]+.*", re.DOTALL)
 _LABEL = re.compile(r"\([A-E]\)(?=[-\d])")
 _TIME = re.compile(r"(\d{1,2}):(00)")
 _PURE_TEXT = re.compile(r"\s*\\(?:text|textbf|textrm|textit|mbox|mathrm)\s*\{\s*([A-Za-z][A-Za-z .'-]+?)\s*\}\s*")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_VARIABLE = re.compile(r"(?<![A-Za-z\\])[A-Za-z]")
+_ROUNDING = ("floor", "ceil", "mod", "lvert", "|", "\\pm")
+_INFINITIES = frozenset((r"\infty", r"+\infty", r"-\infty"))
 _UNIT = re.compile(
     r"(.*[\d}.)])\s*\\(?:text|textrm|mbox|mathrm|textbf|textit)\s*\{([^{}]*)\}(?:\^\{?\d\}?)?", re.DOTALL
 )
@@ -88,7 +93,7 @@ def compare(answer: str, gold: str) -> Decision:
         unitless = _compare_cleaned(clean(answer_value), clean(gold_value))
         if unitless.is_correct is not None:
             return Decision(unitless.is_correct, f"{unitless.method}_unit")
-    return UNDECIDED
+    return _shape(left, right)
 
 
 def split_unit(answer: str) -> tuple[str, str]:
@@ -115,6 +120,11 @@ def _compare_cleaned(left: str, right: str) -> Decision:
     if based_left and based_right:
         same = based_left[1].lstrip("0") == based_right[1].lstrip("0")
         return Decision(same and (based_left[2] or based_left[3]) == (based_right[2] or based_right[3]), "base")
+    if based_left or based_right:
+        plain = parse_number(right if based_left else left)
+        based = based_left or based_right
+        if plain is not None and based is not None and not _may_be(plain.value, based):
+            return Decision(False, "base")
     if _TIME.fullmatch(left) and _TIME.fullmatch(right):
         return Decision(False, "time")
     words = _words(left, right)
@@ -124,6 +134,15 @@ def _compare_cleaned(left: str, right: str) -> Decision:
     if left_parts and right_parts:
         return _compare_parts(left_parts, right_parts)
     return _formulas(left, right, left_parts or right_parts)
+
+
+def _may_be(value: Fraction, based: re.Match[str]) -> bool:
+    """Whether a number without a base is one with a base: the same value, or the same digits with the base left out."""
+    digits, base = based[1], int(based[2] or based[3])
+    if value == Fraction(digits):
+        return True
+    is_written_in_it = 2 <= base <= 36 and all(int(digit) < base for digit in digits)
+    return is_written_in_it and value == int(digits, base)
 
 
 def _numbers(left: str, right: str) -> Decision | None:
@@ -142,12 +161,45 @@ def _numbers(left: str, right: str) -> Decision | None:
 def _formulas(left: str, right: str, parts: Parts | None) -> Decision:
     """Compare by value; several values on one side and one formula on the other are different answers."""
     left_formula, right_formula = parse_formula(left), parse_formula(right)
+    if left in _INFINITIES or right in _INFINITIES:
+        is_known = (left_formula is not None or left in _INFINITIES) and (right_formula or right in _INFINITIES)
+        return Decision(False, "infinity") if is_known else UNDECIDED
     if parts is not None:
         is_one_formula = (left_formula or right_formula) is not None and not is_prose("|".join(parts.items))
         return Decision(False, "parts") if is_one_formula and len(set(parts.items)) > 1 else UNDECIDED
     if left_formula is None or right_formula is None:
         return UNDECIDED
     return Decision(same_formula(left_formula, right_formula), "formula")
+
+
+def _shape(left: str, right: str) -> Decision:
+    """Refuse pairs whose shape alone tells them apart, where nothing can be evaluated.
+
+    Either the same text but for one number, or an equation against a constant that is neither of its ends.
+    """
+    if _differ_in_one_number(left, right):
+        return Decision(False, "one_number")
+    for equation, constant in ((left, right), (right, left)):
+        if "=" in equation and "\\approx" not in equation and "=" not in constant and _is_constant(constant):
+            ends = (equation.split("=")[0], equation.rsplit("=", 1)[1])
+            if all(end and _compare_cleaned(end, constant).is_correct is False for end in ends if _is_constant(end)):
+                return Decision(False, "equation")
+    return UNDECIDED
+
+
+def _differ_in_one_number(left: str, right: str) -> bool:
+    r"""Whether two texts with variables are alike but for one number, which is no name (`C_1`) and not rounded away."""
+    if not _VARIABLE.search(left) or any(word in left for word in _ROUNDING):
+        return False
+    if _NUMBER.sub("#", left) != _NUMBER.sub("#", right):
+        return False
+    numbers = zip(_NUMBER.finditer(left), _NUMBER.finditer(right), strict=True)
+    differing = [(a, b) for a, b in numbers if Fraction(a[0]) != Fraction(b[0])]
+    if len(differing) != 1:
+        return False
+    place = differing[0][0].start()
+    # A power of 0 or 1, or a factor of 0, hides the number that differs.
+    return not left[:place].endswith(("_", "_{")) and not re.search(r"(?<![\d.])[01](?:\^|\\cdot|\*)", left + right)
 
 
 def _words(left: str, right: str) -> Decision | None:
@@ -165,7 +217,8 @@ def _text(left: str, right: str) -> Decision:
     r"""Compare with a gold that the data set marks as words, `\text{even}`: letters are no variables there."""
     if left.casefold() == right.casefold():
         return Decision(True, "text")
-    return Decision(False, "text") if left.isalpha() else UNDECIDED
+    is_other = left.isalpha() or not any(character.isalpha() for character in left)
+    return Decision(False, "text") if is_other else UNDECIDED
 
 
 def _strip_one_assignment(left: str, right: str) -> tuple[str, str]:
@@ -194,9 +247,12 @@ def _compare_parts(left: Parts, right: Parts) -> Decision:
 
 def _when_plain(left: Parts, right: Parts, decision: Decision) -> Decision:
     """Give the decision only where every item is a constant: others may be equal in ways this path cannot see."""
-    formulas = [parse_formula(item) for item in (*left.items, *right.items)]
-    plain = all(formula is not None and not formula.variables for formula in formulas)
-    return decision if plain else UNDECIDED
+    return decision if all(_is_constant(item) for item in (*left.items, *right.items)) else UNDECIDED
+
+
+def _is_constant(item: str) -> bool:
+    formula = parse_formula(item)
+    return item in _INFINITIES or (formula is not None and not formula.variables)
 
 
 def _compare_unordered(left: tuple[str, ...], right: tuple[str, ...]) -> Decision:

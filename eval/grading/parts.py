@@ -38,7 +38,17 @@ def split_parts(text: str) -> Parts | None:
     if text.startswith("\\begin{"):
         return _matrix(text)
     parts = _union(text) or _bracketed(text) or _list(text)
+    if "\\pm" in text:
+        parts = _both_signs(parts or Parts("list", "", (text,)))
     return parts if parts is not None and len(parts.items) <= MAX_PARTS else None
+
+
+def _both_signs(parts: Parts) -> Parts | None:
+    r"""Write out `1\pm\sqrt{5}` as two items; several signs in one item, or in an ordered answer, stay unread."""
+    if parts.is_ordered or any(item.count("\\pm") > 1 for item in parts.items):
+        return None
+    items = (item.replace("\\pm", sign) for item in parts.items for sign in ("+-" if "\\pm" in item else "+"))
+    return Parts(parts.shape, parts.brackets, tuple(item.removeprefix("+") for item in items))
 
 
 def _matrix(text: str) -> Parts | None:
