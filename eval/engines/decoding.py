@@ -8,7 +8,7 @@ B rows of the batch, U distinct prompts among them, P prompt tokens, V vocabular
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,8 @@ class Decoding:
     pad_token: int
     batch_sequences: int
     """Rows decoded at once."""
+    has_statistics: bool = False
+    """Whether responses come with `Response.statistics`: a training step then needs no pass of its own for them."""
     is_finished: Callable[[list[int]], bool] | None = None
     """Asked after every token whether a response ends here for another reason, such as a stop string."""
 
@@ -56,6 +58,9 @@ class Response:
     """The end token included, where there is one."""
     is_complete: bool
     """False when the length limit cut it."""
+    statistics: Tensor | None = None
+    """float32 (3, tokens), on CPU: log-prob of each token, entropy H in nats and purity Σp² of the distribution that
+    it was drawn from, over the whole vocabulary at the temperature."""
 
 
 def generate(
@@ -84,8 +89,8 @@ def generate(
         for start in range(0, len(order), decoding.batch_sequences):
             rows = order[start : start + decoding.batch_sequences]
             batch = _Batch(model, [prompts[row] for row in rows], [seeds[row] for row in rows], decoding)
-            for index, tokens, is_complete in batch.responses():
-                yield Response(row=rows[index], tokens=tokens, is_complete=is_complete)
+            for response in batch.responses():
+                yield replace(response, row=rows[response.row])
     finally:
         model.train(was_training)
 
@@ -105,6 +110,24 @@ def draw(logits_BV: Tensor, uniform_B: Tensor, *, temperature: float, top_p: flo
     pieces = zip(torch.split(logits_BV, rows), torch.split(uniform_B, rows), strict=True)
     drawn = [_draw_piece(logits, uniform, temperature, top_p) for logits, uniform in pieces]
     return drawn[0] if len(drawn) == 1 else torch.cat(drawn)
+
+
+def statistics(logits_BV: Tensor, token_B: Tensor, *, temperature: float) -> Tensor:
+    """Return log-prob of the given tokens, entropy and purity of their distributions: float32 (3, B).
+
+    Source of the form of the entropy: METHODS.md "Numerics"; probabilities of 0 add nothing to it.
+    """
+    rows = max(1, SAMPLED_ELEMENTS // logits_BV.shape[-1])
+    pieces = zip(torch.split(logits_BV, rows), torch.split(token_B, rows), strict=True)
+    return torch.cat([_statistics_piece(logits, token, temperature) for logits, token in pieces], dim=1)
+
+
+def _statistics_piece(logits_BV: Tensor, token_B: Tensor, temperature: float) -> Tensor:
+    logp_BV = (logits_BV.float() / temperature).log_softmax(dim=-1)
+    probability_BV = logp_BV.exp()
+    chosen_B = logp_BV.gather(1, token_B[:, None])[:, 0]
+    entropy_B = -(probability_BV * logp_BV.clamp(min=torch.finfo(torch.float32).min)).sum(dim=-1)
+    return torch.stack([chosen_B, entropy_B, probability_BV.square().sum(dim=-1)])
 
 
 def _draw_piece(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: float) -> Tensor:
@@ -178,16 +201,22 @@ class _Batch:
         self.end_tokens = torch.tensor(decoding.end_tokens, device=self.device)
         self.row_B = torch.arange(len(prompts), device=self.device)
         self.is_live_B = torch.ones(len(prompts), dtype=torch.bool, device=self.device)
-        self.tokens_BT = torch.full((len(prompts), decoding.max_new_tokens), decoding.pad_token, device=self.device)
+        shape = (len(prompts), decoding.max_new_tokens)
+        self.tokens_BT = torch.full(shape, decoding.pad_token, device=self.device)
+        self.statistics_3BT = torch.zeros((3, *shape), device=self.device) if decoding.has_statistics else None
 
     @torch.no_grad()
-    def responses(self) -> Iterator[tuple[int, list[int], bool]]:
-        """Yield (row, tokens, is complete) as rows finish."""
+    def responses(self) -> Iterator[Response]:
+        """Yield responses, with their row in this batch, as they finish."""
         logits_BV = self._read_prompts()
         num_live = len(self.row_B)
         for step in range(self.decoding.max_new_tokens):
             token_B = self._draw(logits_BV, step)
             self.tokens_BT[self.row_B, step] = token_B
+            if self.statistics_3BT is not None:
+                self.statistics_3BT[:, self.row_B, step] = statistics(
+                    logits_BV, token_B, temperature=self.decoding.temperature
+                )
             is_ending_B = self._is_ending(token_B, step) & self.is_live_B
             self.is_live_B &= ~is_ending_B
             num_before, num_live = num_live, int(self.is_live_B.sum())
@@ -274,10 +303,17 @@ class _Batch:
         self.seed_B = self.seed_B[kept.cpu().numpy()]
         return token_B[kept]
 
-    def _take(self, is_taken_B: Tensor, length: int, *, is_complete: bool) -> Iterator[tuple[int, list[int], bool]]:
+    def _take(self, is_taken_B: Tensor, length: int, *, is_complete: bool) -> Iterator[Response]:
         rows = self.row_B[is_taken_B]
-        for row, tokens in zip(rows.tolist(), self.tokens_BT[rows, :length].tolist(), strict=True):
-            yield row, tokens, is_complete
+        tokens = self.tokens_BT[rows, :length].tolist()
+        found = None if self.statistics_3BT is None else self.statistics_3BT[:, rows, :length].cpu()
+        for place, row in enumerate(rows.tolist()):
+            yield Response(
+                row=row,
+                tokens=tokens[place],
+                is_complete=is_complete,
+                statistics=None if found is None else found[:, place],
+            )
 
 
 def _merge(caches: list[DynamicCache], prompt_B: Tensor) -> DynamicCache:

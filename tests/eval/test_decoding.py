@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from eval.engines import decoding as module
-from eval.engines.decoding import Decoding, draw, generate
+from eval.engines.decoding import Decoding, draw, generate, statistics
 from eval.errors import ModelError
 from eval.seeds import derive_seed, uniforms
 
@@ -119,6 +121,32 @@ def test_slices_of_prompts_join_for_sliding_windows_too(monkeypatch: pytest.Monk
     together = decode(model, PROMPTS, seeds)
     monkeypatch.setattr(module, "PREFILL_TOKENS", 7)
     assert decode(model, PROMPTS, seeds) == together
+
+
+def test_statistics_of_each_token_equal_a_float64_pass_over_the_whole_response() -> None:
+    model = model_of("qwen2")
+    asked = decoding(has_statistics=True, temperature=0.7, batch_sequences=4)
+    for response in generate(model, PROMPTS, seeds=range(len(PROMPTS)), decoding=asked):
+        prompt = PROMPTS[response.row]
+        with torch.no_grad():
+            logits = model.double()(input_ids=torch.tensor([prompt + response.tokens])).logits[0, len(prompt) - 1 : -1]
+        model.float()
+        logp = (logits / 0.7).log_softmax(-1)
+        expected = torch.stack(
+            [
+                logp.gather(1, torch.tensor(response.tokens)[:, None])[:, 0],
+                -(logp.exp() * logp).sum(-1),
+                logp.exp().square().sum(-1),
+            ]
+        )
+        assert response.statistics is not None
+        assert torch.allclose(response.statistics.double(), expected, atol=2e-5)
+
+
+def test_statistics_count_impossible_tokens_as_nothing() -> None:
+    logits = torch.tensor([[0.0, float("-inf"), 0.0]])
+    found = statistics(logits, torch.tensor([2]), temperature=1.0)
+    assert found[:, 0].tolist() == pytest.approx([-math.log(2), math.log(2), 0.5])
 
 
 def test_drawn_frequencies_follow_the_softmax_at_the_temperature() -> None:

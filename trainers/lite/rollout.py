@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from eval.engines.decoding import Decoding, generate
 from eval.seeds import derive_seed
@@ -35,6 +36,8 @@ class Sample:
     reward: float
     """1 for a correct answer, else 0; before any length penalty."""
     has_answer: bool
+    statistics: Tensor | None = field(default=None, compare=False)
+    """float32 (3, tokens): log-prob, entropy and purity of each token, where the engine gave them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +85,7 @@ class RolloutSource:
                 is_complete=response.is_complete,
                 reward=reward.value,
                 has_answer=reward.has_answer,
+                statistics=response.statistics,
             )
             for (prompt, index), response, reward in zip(asked, responses, rewards(pairs), strict=True)
         ]
@@ -139,6 +143,7 @@ def make_batch(groups: Sequence[Sequence[Sample]], recipe: Recipe, *, pad_token:
             buffer=recipe.algorithm.overlong_buffer,
             factor=recipe.algorithm.overlong_factor,
         )
+    logp_BT, entropy_BT, purity_BT = _token_statistics(samples)
     group_B = torch.tensor([sample.prompt.position for sample in samples], dtype=torch.int64)
     return RolloutBatch(
         tokens_BS=tokens_BS,
@@ -148,7 +153,21 @@ def make_batch(groups: Sequence[Sequence[Sample]], recipe: Recipe, *, pad_token:
         uid_B=torch.tensor([s.prompt.position * recipe.group_size + s.index for s in samples], dtype=torch.int64),
         reward_B=reward_B,
         advantage_B=group_advantages(reward_B, group_B, recipe.algorithm.advantage_std),
+        old_logp_BT=logp_BT,
+        entropy_BT=entropy_BT,
+        purity_BT=purity_BT,
     )
+
+
+def _token_statistics(samples: Sequence[Sample]) -> tuple[Tensor | None, ...]:
+    """Return log-prob, entropy and purity, (B, T) each and 0 behind a response; None without the engine's account."""
+    longest = max((len(sample.tokens) for sample in samples), default=0)
+    padded_3BT = torch.zeros(3, len(samples), longest)
+    for row, sample in enumerate(samples):
+        if sample.statistics is None:
+            return None, None, None
+        padded_3BT[:, row, : len(sample.tokens)] = sample.statistics
+    return tuple(padded_3BT)
 
 
 def _num_to_draw(wanted: int, num_kept: int, num_drawn: int) -> int:

@@ -150,6 +150,8 @@ class _Run:
                 end_tokens=end_tokens(self.policy.model, tokenizer),
                 pad_token=tokenizer.pad_token_id,
                 batch_sequences=self.job.resources.sample_batch_sequences,
+                # A bfloat16 copy says otherwise of its tokens than the policy that is trained: that is scored anew.
+                has_statistics=self.policy.sampled is self.policy.model,
             ),
             decode=encoder.decode,
             seed=self.job.seed,
