@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,14 @@ def score_key(
     grader_version: str,
 ) -> str:
     """Return 12 hex digits that name one score: any of the arguments changes it."""
-    parts = [trial_id, step, benchmark_digest, asdict(settings), limit, grader_version]
+    parts = [trial_id, step, benchmark_digest, _settings_data(settings), limit, grader_version]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@cache
+def _settings_data(settings: SamplingSettings) -> dict[str, Any]:
+    """Views ask for the keys of thousands of scores that share their settings."""
+    return asdict(settings)
 
 
 def score_to_dict(score: Score) -> dict[str, Any]:
