@@ -210,7 +210,7 @@ def gradient_norm(tokens: Tokens, selection: Selection) -> Tensor:
 
 
 def group_distance(tokens: Tokens, selection: Selection) -> Tensor:
-    """Return distance(p ‖ p̄_t), over its maximum if asked, + λ|A|. Source: ICT eq. (9), Table 3, appendix A.4."""
+    """Return distance(p ‖ p̄_t), over its maximum if asked, + λ|A|. Source: ICT eq. (9), Table 3, A.3.4."""
     assert tokens.deviation_BT is not None
     score_BT = tokens.deviation_BT
     if selection.divide_by_bound:

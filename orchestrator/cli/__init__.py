@@ -12,6 +12,7 @@ import typer
 
 from orchestrator.cli.compare import compare
 from orchestrator.cli.data import data
+from orchestrator.cli.diagnose import diagnose
 from orchestrator.cli.eval import evaluate
 from orchestrator.cli.grade import grade
 from orchestrator.cli.logs import logs

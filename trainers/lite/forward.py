@@ -73,6 +73,13 @@ def needed_hidden(model: Any, part: Pass) -> Tensor:
     return hidden_ND
 
 
+def places(parts: list[Pass]) -> tuple[Tensor, Tensor]:
+    """Return batch row and response position of every needed token, in the order of `needed_hidden`."""
+    found = [part.needed_RT.nonzero(as_tuple=True) for part in parts]
+    row_N = torch.cat([part.rows_R[row] for part, (row, _) in zip(parts, found, strict=True)])
+    return row_N, torch.cat([position for _, position in found])
+
+
 def _last_feed_forward(decoder: Any) -> nn.Module | None:
     layers = getattr(decoder, "layers", None)
     block = getattr(layers[-1], "mlp", None) if layers is not None and len(layers) else None

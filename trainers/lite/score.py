@@ -19,7 +19,7 @@ from trainers.api import Recipe
 from trainers.batch import RolloutBatch
 from trainers.deviation import group_deviation
 from trainers.distribution import Head, TokenStatistics, hidden_logp, hidden_statistics
-from trainers.lite.forward import Pass, needed_hidden, passes
+from trainers.lite.forward import needed_hidden, passes, places
 from trainers.selection import SELECTORS
 
 
@@ -38,6 +38,8 @@ def score_rollouts(
 ) -> RolloutBatch:
     """Return the batch with old log-probs, entropies, purities, and what the recipe needs beside them.
 
+    A batch that holds the first three from sampling keeps them, unless the method asks for a deviation as well.
+
     Args:
         model: the policy that sampled, a causal language model of transformers.
         reference: the frozen reference; its log-probs are taken only where `algorithm.kl_coef` is above 0.
@@ -45,19 +47,19 @@ def score_rollouts(
         recipe: gives temperature, method and KL coefficient.
         micro_batch_sequences: rows of one forward pass; changes rounding only.
     """
-    scores = policy_scores(model, batch, recipe, micro_batch_sequences=micro_batch_sequences)
-    ref_logp_BT = None
+    if batch.old_logp_BT is None or SELECTORS[recipe.selection.method].distance is not None:
+        scores = policy_scores(model, batch, recipe, micro_batch_sequences=micro_batch_sequences)
+        batch = replace(
+            batch,
+            old_logp_BT=scores.logp_BT,
+            entropy_BT=scores.entropy_BT,
+            purity_BT=scores.purity_BT,
+            deviation_BT=scores.deviation_BT,
+        )
     if recipe.algorithm.kl_coef > 0:
         assert reference is not None, "a KL term needs a reference model"
-        ref_logp_BT = _logp(reference, batch, recipe.temperature, micro_batch_sequences)
-    return replace(
-        batch,
-        old_logp_BT=scores.logp_BT,
-        entropy_BT=scores.entropy_BT,
-        purity_BT=scores.purity_BT,
-        deviation_BT=scores.deviation_BT,
-        ref_logp_BT=ref_logp_BT,
-    )
+        batch = replace(batch, ref_logp_BT=_logp(reference, batch, recipe.temperature, micro_batch_sequences))
+    return batch
 
 
 @torch.no_grad()
@@ -72,7 +74,7 @@ def policy_scores(model: Any, batch: RolloutBatch, recipe: Recipe, *, micro_batc
         parts = list(passes(batch, mask_BT & rows_B[:, None], micro_batch_sequences))
         if not parts:
             continue
-        row_N, position_N = _places(parts)
+        row_N, position_N = places(parts)
         token_N = batch.tokens_BS[row_N, batch.prompt_length_B[row_N] + position_N]
         hidden_ND = torch.cat([needed_hidden(model, part) for part in parts])
         stats: TokenStatistics
@@ -108,17 +110,10 @@ def _logp(model: Any, batch: RolloutBatch, temperature: float, micro_batch_seque
     logp_BT = torch.zeros(mask_BT.shape, dtype=torch.promote_types(head.weight_VD.dtype, torch.float32))
     logp_BT = logp_BT.to(mask_BT.device)
     for part in passes(batch, mask_BT, micro_batch_sequences):
-        row_N, position_N = _places([part])
+        row_N, position_N = places([part])
         token_N = batch.tokens_BS[row_N, batch.prompt_length_B[row_N] + position_N]
         logp_BT[row_N, position_N] = hidden_logp(needed_hidden(model, part), head, token_N)
     return logp_BT
-
-
-def _places(parts: list[Pass]) -> tuple[Tensor, Tensor]:
-    """Return batch row and response position of every needed token, in the order of `needed_hidden`."""
-    places = [part.needed_RT.nonzero(as_tuple=True) for part in parts]
-    row_N = torch.cat([part.rows_R[row] for part, (row, _) in zip(parts, places, strict=True)])
-    return row_N, torch.cat([position for _, position in places])
 
 
 def _blocks(batch: RolloutBatch, sequences: int, *, is_by_group: bool) -> Iterator[Tensor]:

@@ -177,7 +177,8 @@ def test_several_mini_batches_and_epochs_take_their_steps_in_order():
     slow = copy.deepcopy(model)
     for number in range(4):
         rows = [row for row in range(12) if row // 6 == number % 2]
-        fresh = scored(slow, None, batch, step.a_recipe({}, {"method": "ets", "ratio": 0.3}))
+        unscored = replace(batch, old_logp_BT=None, entropy_BT=None, purity_BT=None)
+        fresh = scored(slow, None, unscored, step.a_recipe({}, {"method": "ets", "ratio": 0.3}))
         now = replace(fresh, old_logp_BT=batch.old_logp_BT, ref_logp_BT=batch.ref_logp_BT)
         chosen = selected_tokens(slow, now, recipe)
         loss = slow_loss(slow, now.take(torch.tensor(rows)), [chosen[row] for row in rows], recipe)

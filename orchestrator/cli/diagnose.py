@@ -1,0 +1,91 @@
+"""`orch diagnose`: what a trial's policy looks like to every selector, as figures and pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from orchestrator.store import Store
+    from trainers.lite.diagnose import Subject
+
+
+def diagnose(
+    trial: Annotated[str, typer.Argument(help="Trial id, or the beginning of one.")],
+    at: Annotated[Literal["final", "base"], typer.Option(help="The trained policy, or the model it began from.")] = (
+        "final"
+    ),
+    prompts: Annotated[int, typer.Option(min=1, help="Training prompts to sample a group for.")] = 8,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder; STORE/TRIAL/diagnosis/AT without it.")
+    ] = None,
+    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
+    data_dir: Annotated[Path | None, typer.Option(envvar="ORCH_DATA_DIR", help="Folder of data sets.")] = None,
+    cache_dir: Annotated[
+        Path | None, typer.Option(envvar="ORCH_CACHE_DIR", help="Built models; STORE/models without it.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the files as JSON.")] = False,
+) -> None:
+    """Draw what each selector picks of a trial's tokens: overlaps, places, signs, gradients, highlights."""
+    from dashboards.figures.diagnosis import write_figures
+    from orchestrator.store import Store
+    from trainers.lite.diagnose import diagnose as measure
+
+    runs = Store(store)
+    trial_id = runs.complete_id(trial)
+    subject = _subject(
+        runs, trial_id, at=at, num_prompts=prompts, data_folder=data_dir, cache_folder=cache_dir or store / "models"
+    )
+    _use_threads(threads)
+    found = measure(subject, on_progress=lambda line: typer.echo(line, err=True))
+    folder = output or runs.trial_folder(trial_id) / "diagnosis" / at
+    title = f"{trial_id} ({found.method}), {at} policy"
+    _print(write_figures(found, folder, title=title), as_json=as_json)
+
+
+def _subject(
+    store: Store, trial_id: str, *, at: str, num_prompts: int, data_folder: Path | None, cache_folder: Path
+) -> Subject:
+    from orchestrator.errors import OrchError
+    from orchestrator.targets import resolve_target
+    from trainers.lite.diagnose import Subject
+    from trainers.models import resolve
+
+    trial = store.read(trial_id).trial
+    if trial.recipe is None or trial.seed is None:
+        raise OrchError(
+            f"trial {trial_id} is a base model: it has no recipe to diagnose",
+            where=str(store.trial_folder(trial_id)),
+            mend="name a trained trial, with --at base for the model it began from; `orch status` lists them",
+        )
+    base_folder = resolve(trial.model, cache_folder=cache_folder, on_progress=lambda line: typer.echo(line, err=True))
+    policy_folder = base_folder
+    if at == "final":
+        policy_folder = resolve_target(trial_id, store, cache_folder=cache_folder).open_model()
+    return Subject(
+        recipe=trial.recipe,
+        seed=trial.seed,
+        policy_folder=policy_folder,
+        base_folder=base_folder,
+        data_folder=data_folder,
+        num_prompts=num_prompts,
+    )
+
+
+def _use_threads(count: int) -> None:
+    import torch
+
+    torch.set_num_threads(count)
+
+
+def _print(files: list[Path], *, as_json: bool) -> None:
+    import json
+
+    if as_json:
+        typer.echo(json.dumps([str(file) for file in files], indent=1))
+        return
+    for file in files:
+        typer.echo(file)
