@@ -42,6 +42,10 @@ def evaluate(
     cache_dir: Annotated[
         Path | None, typer.Option(envvar="ORCH_CACHE_DIR", help="Built models; STORE/models without it.")
     ] = None,
+    tracking_uri: Annotated[
+        str, typer.Option(envvar="MLFLOW_TRACKING_URI", help="Where MLflow is.")
+    ] = "sqlite:///mlflow.db",
+    mlflow: Annotated[bool, typer.Option("--mlflow/--no-mlflow", help="Log the scores to MLflow.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Evaluate a model; samples already drawn are never drawn again."""
@@ -71,10 +75,13 @@ def evaluate(
         else resolve_target(model, runs, cache_folder=cache_dir or store / "models")
     )
     with _engine(target, engine, device=device, dtype=dtype, batch=batch, base_url=base_url) as open_engine:
-        summaries = [
+        keyed = dict(
             _evaluate_one(name, settings, target, runs, open_engine, data_dir=data_dir, limit=limit)
             for name, settings in wanted.items()
-        ]
+        )
+    summaries = list(keyed.values())
+    if mlflow and target.trial_id is None:
+        _log_to_mlflow(target, keyed, tracking_uri)
     if as_json:
         typer.echo(json.dumps([_as_dict(summary) for summary in summaries], indent=1))
     else:
@@ -121,7 +128,8 @@ def _evaluate_one(
     *,
     data_dir: Path | None,
     limit: int | None,
-) -> Summary:
+) -> tuple[str, Summary]:
+    """Return the score's key and its summary."""
     from eval.benchmarks.registry import load
     from eval.runner import evaluate as run
     from eval.samples import FILE, read_samples
@@ -142,7 +150,21 @@ def _evaluate_one(
             on_progress=on_progress,
         )
     keep_score(target, score, key=key, limit=limit, store=runs)
-    return summarise(score, list(read_samples(folder / FILE)), benchmark.problems)
+    return key, summarise(score, list(read_samples(folder / FILE)), benchmark.problems)
+
+
+def _log_to_mlflow(target: Target, keyed: dict[str, Summary], tracking_uri: str) -> None:
+    """Log what is new; a dead server costs a line on stderr, never the result."""
+    from orchestrator.errors import TrackingError
+    from orchestrator.tracking.evaluations import log_scores
+    from orchestrator.tracking.uri import absolute_uri
+
+    scores = {key: summary.score for key, summary in keyed.items()}
+    files = {key: target.eval_folder / key / "score.json" for key in keyed}
+    try:
+        log_scores(target, scores, files=files, tracking_uri=absolute_uri(tracking_uri))
+    except TrackingError as error:
+        typer.echo(f"not logged to MLflow: {error}", err=True)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,8 @@ from orchestrator.cli.eval import evaluate
 from orchestrator.cli.grade import grade
 from orchestrator.cli.regrade import regrade
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # mlflow's own
+
 app = typer.Typer()
 for name, command in {"grade": grade, "eval": evaluate, "compare": compare, "regrade": regrade}.items():
     app.command(name)(command)
@@ -24,7 +26,11 @@ app.add_typer(data, name="data")
 
 
 def orch(*arguments):
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    """Run a command; without MLflow, which the tests of tracking cover, unless it is asked for."""
+    words = [str(argument) for argument in arguments]
+    if words[0] == "eval" and "--tracking-uri" not in words:
+        words.append("--no-mlflow")
+    result = CliRunner().invoke(app, words)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == 0, result.output
@@ -192,3 +198,24 @@ def test_data_lists_checks_and_compares_sets(tmp_path):
     with pytest.raises(OrchError, match="1 of 1 sets are not as declared: aime2024"):
         orch("data", "check", "aime2024", "--data-dir", tmp_path)
     assert "0 of 100 questions" in orch("data", "overlap", "arithmetic_train", "arithmetic")
+
+
+def test_scores_are_logged_to_mlflow_once_with_their_benchmark(two_models, store, tmp_path):
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    options = ("--bench", "arithmetic", "--k", 2, "--limit", 3, "--max-new-tokens", 4, "--store", store)
+    for _ in range(2):
+        orch("eval", two_models[0], *options, "--tracking-uri", uri)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("evaluations")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert "eval/arithmetic/avg_at_2" in run.data.metrics
+    assert len(client.get_metric_history(run.info.run_id, "eval/arithmetic/avg_at_2")) == 1
+    assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["arithmetic"]
+
+
+def test_a_dead_mlflow_server_costs_no_result(two_models, store):
+    options = ("--bench", "arithmetic", "--k", 1, "--limit", 2, "--max-new-tokens", 4, "--store", store)
+    assert "2×1" in orch("eval", two_models[0], *options, "--tracking-uri", "http://127.0.0.1:9")
