@@ -245,6 +245,7 @@ class _AttemptAtTrial:
             device="cuda" if resources.num_gpus else "cpu",
             dtype=self.trial.model.dtype,
             batch_sequences=resources.sample_batch_sequences,
+            trust_remote_code=self.trial.model.trust_remote_code,
         )
 
     def _final_model(self, initial: Path) -> Path:

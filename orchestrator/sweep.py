@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from orchestrator.errors import PlanError
@@ -124,17 +125,30 @@ def run_sweep(
 
 
 def check_supported(trials: Sequence[PlannedTrial]) -> None:
-    """Refuse what no backend here can run.
+    """Refuse what cannot end well here, before hours of training: gangs over nodes, engines that cannot be opened.
 
     Raises:
-        PlanError: a trial over several nodes.
+        PlanError: the trial, the key and what to put there instead.
     """
     for planned in trials:
+        what = f"trial {planned.trial.id} ({planned.label})"
         if planned.resources.num_nodes != 1:
             raise PlanError(
-                f"trial {planned.trial.id} ({planned.label}) asks for {planned.resources.num_nodes} nodes",
+                f"{what} asks for {planned.resources.num_nodes} nodes",
                 where="cluster.num_nodes",
                 mend="set it to 1: a trial runs on one node; several trials use several nodes side by side",
+            )
+        if planned.evaluation.engine == "openai":
+            raise PlanError(
+                f"{what} would be evaluated through an endpoint, which serves no checkpoints",
+                where="eval.engine",
+                mend="set it to hf or vllm; `orch eval` evaluates endpoints",
+            )
+        if planned.evaluation.engine == "vllm" and find_spec("vllm") is None:
+            raise PlanError(
+                f"{what} would be evaluated by vllm, which is not installed",
+                where="eval.engine",
+                mend="install it (`make vllm` builds an environment with its CPU build), or set eval.engine to hf",
             )
 
 

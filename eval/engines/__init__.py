@@ -17,6 +17,7 @@ def open_sampler(
     device: str = "cpu",
     dtype: str = "float32",
     batch_sequences: int = 256,
+    trust_remote_code: bool = False,
 ) -> Sampler:
     """Load a model folder into an engine.
 
@@ -26,6 +27,7 @@ def open_sampler(
         device: `cpu` or `cuda`; devices a trial may not use are hidden from it.
         dtype: `float32`, `bfloat16` or `float16`.
         batch_sequences: sequences decoded at once.
+        trust_remote_code: run model code that the folder brings along.
 
     Raises:
         EngineError: unknown engine, or it cannot start.
@@ -34,11 +36,23 @@ def open_sampler(
     if engine == "hf":
         from eval.engines.hf import open_hf_sampler
 
-        return open_hf_sampler(model_folder, device=device, dtype=dtype, batch_sequences=batch_sequences)
+        return open_hf_sampler(
+            model_folder,
+            device=device,
+            dtype=dtype,
+            batch_sequences=batch_sequences,
+            trust_remote_code=trust_remote_code,
+        )
     if engine == "vllm":
         from eval.engines.vllm import open_vllm_sampler
 
-        return open_vllm_sampler(model_folder, device=device, dtype=dtype, batch_sequences=batch_sequences)
+        return open_vllm_sampler(
+            model_folder,
+            device=device,
+            dtype=dtype,
+            batch_sequences=batch_sequences,
+            trust_remote_code=trust_remote_code,
+        )
     if engine == "openai":
         raise EngineError(
             "the engine `openai` has no model folder", mend="orch eval NAME --engine openai --base-url http://…/v1"

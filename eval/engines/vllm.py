@@ -26,7 +26,9 @@ CPU_CACHE_GIB = "2"
 _INSTALL = "`make vllm` builds an environment with the CPU build; on a GPU machine: pip install 'orch[gpu]'"
 
 
-def open_vllm_sampler(model_folder: Path, *, device: str, dtype: str, batch_sequences: int) -> VllmSampler:
+def open_vllm_sampler(
+    model_folder: Path, *, device: str, dtype: str, batch_sequences: int, trust_remote_code: bool = False
+) -> VllmSampler:
     """Load a model folder into vLLM.
 
     Args:
@@ -34,13 +36,14 @@ def open_vllm_sampler(model_folder: Path, *, device: str, dtype: str, batch_sequ
         device: `cpu` needs the CPU build of vLLM, `cuda` the ordinary one.
         dtype: type of the weights and activations.
         batch_sequences: most sequences decoded together.
+        trust_remote_code: run model code that the folder brings along.
 
     Raises:
         EngineError: vllm is not installed or does not start.
         ModelError: the folder is no usable model.
     """
     check_folder(model_folder)
-    tokenizer = load_tokenizer(model_folder)
+    tokenizer = load_tokenizer(model_folder, trust_remote_code=trust_remote_code)
     for name, value in {
         "VLLM_CPU_KVCACHE_SPACE": CPU_CACHE_GIB,
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -62,6 +65,7 @@ def open_vllm_sampler(model_folder: Path, *, device: str, dtype: str, batch_sequ
             enforce_eager=device == "cpu",
             enable_prefix_caching=True,
             disable_log_stats=True,
+            trust_remote_code=trust_remote_code,
         )
     except (ValueError, RuntimeError, OSError, AssertionError) as error:
         raise EngineError(

@@ -104,12 +104,25 @@ def test_nothing_to_do_needs_no_permission_to_write(lab: Lab, monkeypatch: pytes
     assert lab.sweep(plan).num_started == 0
 
 
-def test_trials_over_several_nodes_are_refused(lab: Lab) -> None:
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("resources", "num_nodes", 2, "asks for 2 nodes"),
+        ("evaluation", "engine", "openai", "through an endpoint, which serves no checkpoints"),
+        ("evaluation", "engine", "vllm", "by vllm, which is not installed"),
+    ],
+)
+def test_what_cannot_end_well_is_refused_before_it_starts(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, section: str, key: str, value: object, message: str
+) -> None:
+    monkeypatch.setattr("orchestrator.sweep.find_spec", lambda name: None)
     plan = lab.plan([0])
-    wide = replace(plan.entries[0], resources=replace(plan.entries[0].resources, num_nodes=2))
-    with pytest.raises(PlanError, match="asks for 2 nodes") as raised:
-        lab.sweep(replace(plan, entries=(wide,)))
-    assert raised.value.where == "cluster.num_nodes"
+    changed = replace(getattr(plan.entries[0], section), **{key: value})
+    entry = replace(plan.entries[0], **{section: changed})
+    with pytest.raises(PlanError, match=message) as raised:
+        lab.sweep(replace(plan, entries=(entry,)))
+    assert raised.value.where.endswith(key)
+    assert lab.store.trial_ids() == ()
 
 
 def start_driver(
