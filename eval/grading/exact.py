@@ -32,6 +32,8 @@ _CHOICE_AND_TEXT = re.compile(r"\(?([A-J])[).:]+.*", re.DOTALL)
 _LABEL = re.compile(r"\([A-E]\)(?=[-\d])")
 _TIME = re.compile(r"(\d{1,2}):(00)")
 _PURE_TEXT = re.compile(r"\s*\\(?:text|textbf|textrm|textit|mbox|mathrm)\s*\{\s*([A-Za-z][A-Za-z .'-]+?)\s*\}\s*")
+# Equal signs stand outside braces: \\sum_{k=1}^{3} k is no equation.
+_EQUATION = re.compile(r"(?!.*\\approx)(?!.*\{[^{}]*=)[^=]+(?:=[^=]+)+")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _VARIABLE = re.compile(r"(?<![A-Za-z\\])[A-Za-z]")
 _ROUNDING = ("floor", "ceil", "mod", "lvert", "|", "\\pm")
@@ -180,7 +182,7 @@ def _shape(left: str, right: str) -> Decision:
     if _differ_in_one_number(left, right):
         return Decision(False, "one_number")
     for equation, constant in ((left, right), (right, left)):
-        if "=" in equation and "\\approx" not in equation and "=" not in constant and _is_constant(constant):
+        if _EQUATION.fullmatch(equation) and _is_constant(constant):
             ends = (equation.split("=")[0], equation.rsplit("=", 1)[1])
             if all(end and _compare_cleaned(end, constant).is_correct is False for end in ends if _is_constant(end)):
                 return Decision(False, "equation")
