@@ -10,7 +10,8 @@ from trainers.distribution import Head, hidden_statistics
 
 
 def kl_slowly(p, q):
-    return sum(a * log(a / b) for a, b in zip(p, q, strict=True) if a > 0)
+    # Half of the smallest float is 0: a mean may vanish where its terms do not.
+    return sum(a * log(a / b) for a, b in zip(p, q, strict=True) if a > 1e-300)
 
 
 def js_slowly(p, q):
