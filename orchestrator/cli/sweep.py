@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MIRROR_PATIENCE_S = 60.0
 """How long the end of a sweep waits for MLflow; `orch sync` makes up for the rest."""
+MIRROR_PATIENCE_STOPPED_S = 10.0
 SchedulerName = Literal["ray_tune", "inline"]
 _NUM_LOG_LINES = 12
 _NUM_FAILURES_SHOWN = 3
@@ -131,12 +132,14 @@ def _beside(plan: Plan, runs: Store, choice: _Choice, display: Display, stop: St
     from orchestrator.view import SweepView
 
     view = SweepView(runs, plan.entries, data_folder=choice.data_folder)
-    with follow(view, display, stop), _mirrored(runs, plan.experiment, choice, display):
+    with follow(view, display, stop), _mirrored(runs, plan.experiment, choice, display.say, stop):
         yield
 
 
 @contextlib.contextmanager
-def _mirrored(runs: Store, experiment: str, choice: _Choice, display: Display | None) -> Iterator[None]:
+def _mirrored(
+    runs: Store, experiment: str, choice: _Choice, say: Callable[[str], None], stop: StopSignal | None = None
+) -> Iterator[None]:
     if choice.tracking_uri is None:
         yield
         return
@@ -147,9 +150,9 @@ def _mirrored(runs: Store, experiment: str, choice: _Choice, display: Display | 
     try:
         yield
     finally:
-        if display is not None:
-            display.say("sending the rest to MLflow")
-        mirror.stop(MIRROR_PATIENCE_S)
+        say("sending the rest to MLflow")
+        is_in_haste = stop is not None and stop.is_requested
+        mirror.stop(MIRROR_PATIENCE_STOPPED_S if is_in_haste else MIRROR_PATIENCE_S)
 
 
 def _report(outcome: SweepOutcome, runs: Store, choice: _Choice) -> None:
@@ -177,7 +180,7 @@ def _catch_up(experiment: str, runs: Store, choice: _Choice) -> None:
     from orchestrator.cli.mirror import open_mirror
 
     if not open_mirror(runs, experiment, choice.tracking_uri).is_synced():
-        with _mirrored(runs, experiment, choice, None):
+        with _mirrored(runs, experiment, choice, lambda line: typer.echo(line, err=True)):
             pass
 
 
