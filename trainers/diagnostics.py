@@ -84,7 +84,7 @@ METRICS: Final[Mapping[str, str]] = {
     **{
         f"jaccard/{name}": f"overlap of the selection with that of {name} at the same ρ and scope"
         for name, selector in SELECTORS.items()
-        if selector.score is not None
+        if selector.score is not None and name != "random"
     },
     "jaccard/chance": "overlap of two random selections of that size, ρ/(2 − ρ)",
 }

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from eval.errors import OrchError
+from trainers.diagnostics import METRICS
 from trainers.lite.score import score_rollouts
 from trainers.lite.update import mini_batches, update_policy
 
@@ -174,6 +175,7 @@ def test_several_mini_batches_and_epochs_take_their_steps_in_order():
     batch = scored(model, reference, step.a_batch(7), recipe)
     metrics, kept, trained = run(model, reference, batch, recipe, rate=0.05, micro=2)
     assert metrics["update/count"] == 4.0
+    assert set(metrics) <= set(METRICS)
     slow = copy.deepcopy(model)
     for number in range(4):
         rows = [row for row in range(12) if row // 6 == number % 2]
