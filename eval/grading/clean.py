@@ -16,6 +16,14 @@ _TEXT = re.compile(
     r"\\(?:text|textbf|textit|textrm|textnormal|mbox|hbox|mathrm|mathbf|mathit|operatorname)\s*\{([^{}]*)\}"
 )
 _DEGREES = re.compile(r"\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree|°|\\text\{\s*degrees?\s*\}|(?<=\d)\s*degrees?\b")
+_MIXED = re.compile(r"(?<![\d.,/}])(\d+)\s+(\d+)/(\d+)(?![\d.])")
+_TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|sec|csc|cot)(?![a-z])")
+_DEGREES_OF_NUMBER = re.compile(
+    r"(\d+(?:\.\d+)?)\s*(?:\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree|°|\\text\{\s*degrees?\s*\})"
+)
+_LARGE = re.compile(r"(?<=\d)\s*(thousand|million|billion|trillion)s?\b")
+_POWERS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_SEGMENT = re.compile(r"\\overline\s*\{([A-Z]{2,})\}")
 _GROUPED = re.compile(r"(?<![\d.])(\d{1,3})((?:[ ]\d{3})+)(?!\d)")
 _GROUP_COMMA = re.compile(r"(?<=\d),\\!\s*(?=\d{3}(?!\d))")
 _LISTED = re.compile(r"(?<=\d),\s+(?=\d)")
@@ -47,6 +55,13 @@ _REPLACEMENTS = (
     ("\\lbrack", "["),
     ("\\rbrack", "]"),
     ("\\colon", ":"),
+    ("\\langle", "("),
+    ("\\rangle", ")"),
+    ("\\emptyset", r"\varnothing"),
+    ("+\\infty", r"\infty"),
+    ("+ \\infty", r"\infty"),
+    ("infinity", r"\infty"),
+    ("Infinity", r"\infty"),
 )
 LIST_COMMA = ",\x00"
 """A comma followed by a space between digits: a list, never thousands. Becomes a plain comma once numbers are read."""
@@ -63,13 +78,19 @@ def clean(answer: str) -> str:
     text = text.replace("\\(", "").replace("\\)", "").replace("\\[", "").replace("\\]", "")
     text = _STYLES.sub(r"\\frac", _SIZES.sub("", text)) if "\\" in text else text
     text = _SPACES.sub(" ", text) if "\\" in text or not text.isascii() or "~" in text else text
+    text = _MIXED.sub(r"\1\\frac{\2}{\3}", text)
     text = _PERCENT.sub("%", text)
+    if _TRIGONOMETRIC.search(text):
+        # Elsewhere a degree sign is a unit; under a sine it is π/180.
+        text = _DEGREES_OF_NUMBER.sub(r"{\\frac{\1\\pi}{180}}", text)
     text = _DEGREES.sub("", text)
     text = text.replace("\\$", "").replace("$", "")
     for _ in range(3):
         if "{" not in text or not _TEXT.search(text):
             break
         text = _TEXT.sub(r" \1 ", text)
+    text = _LARGE.sub(lambda match: rf"\times10^{_POWERS[match[1]]}", text)
+    text = _SEGMENT.sub(r"\1", text)
     text = _AND.sub(", ", text)
     text = _GROUPED.sub(lambda match: match[1] + match[2].replace(" ", ""), text.strip())
     text = _LISTED.sub(LIST_COMMA, text)

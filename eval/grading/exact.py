@@ -12,14 +12,14 @@ from fractions import Fraction
 from eval.api import Problem
 from eval.grading.clean import LIST_COMMA, clean
 from eval.grading.formula import is_prose, parse_formula, same_formula
+from eval.grading.interval import as_interval
 from eval.grading.number import parse_number, same_number
 from eval.grading.parts import Parts, split_parts
+from eval.grading.units import are_different, split_unit
 
 MAX_ANSWER_CHARS = 1_000
 """An answer longer than this is compared as a string and no further."""
 
-MAX_UNIT_CHARS = 200
-"""Units are looked for in answers up to this length."""
 
 _ASSIGNMENT = re.compile(
     r"(?:\\?[A-Za-z]+(?:_(?:\w|\{\w+\}))?'?(?:\([a-z](?:,[a-z])*\))?|\([A-Za-z](?:,[A-Za-z])+\))"
@@ -38,13 +38,6 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _VARIABLE = re.compile(r"(?<![A-Za-z\\])[A-Za-z]")
 _ROUNDING = ("floor", "ceil", "mod", "lvert", "|", "\\pm")
 _INFINITIES = frozenset((r"\infty", r"+\infty", r"-\infty"))
-_UNIT = re.compile(
-    r"(.*[\d}.)])\s*\\(?:text|textrm|mbox|mathrm|textbf|textit)\s*\{([^{}]*)\}(?:\^\{?\d\}?)?", re.DOTALL
-)
-_TRAILING_WORDS = re.compile(
-    r"([-+$\d.,/ \\{}frac]*\d[\d}.]*)\s+([A-Za-z]{2,}(?:\.?\s+[A-Za-z]{2,})*)\.?\s*(?:\^\{?\d\}?)?"
-)
-_NOT_UNITS = frozenset(("pi", "and", "or", "base", "mod", "sqrt", "times", "sin", "cos", "tan", "log", "ln", "percent"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,22 +84,13 @@ def compare(answer: str, gold: str) -> Decision:
         return decision
     answer_value, answer_unit = split_unit(answer)
     gold_value, gold_unit = split_unit(gold)
+    if are_different(answer_unit, gold_unit):
+        return Decision(False, "unit")
     if answer_unit or gold_unit:
         unitless = _compare_cleaned(clean(answer_value), clean(gold_value))
         if unitless.is_correct is not None:
             return Decision(unitless.is_correct, f"{unitless.method}_unit")
     return _shape(left, right)
-
-
-def split_unit(answer: str) -> tuple[str, str]:
-    r"""Return (value, unit) of `15\mbox{ cm}^2` or `10 units`; the unit is empty where none is written."""
-    text = answer.strip().strip("$").strip()
-    match = _UNIT.fullmatch(text) if len(text) <= MAX_UNIT_CHARS else None
-    if match is None and len(text) <= MAX_UNIT_CHARS:
-        match = _TRAILING_WORDS.fullmatch(text)
-        if match is not None and _NOT_UNITS.intersection(match[2].lower().split()):
-            match = None
-    return (match[1].strip().rstrip("\\"), match[2].strip().lower()) if match else (text, "")
 
 
 def _compare_cleaned(left: str, right: str) -> Decision:
@@ -133,6 +117,9 @@ def _compare_cleaned(left: str, right: str) -> Decision:
     if words is not None:
         return words
     left_parts, right_parts = split_parts(left), split_parts(right)
+    left_interval, right_interval = as_interval(left), as_interval(right)
+    if (left_interval or right_interval) and (left_interval or left_parts) and (right_interval or right_parts):
+        return _intervals(left_interval or left, right_interval or right)
     if left_parts and right_parts:
         return _compare_parts(left_parts, right_parts)
     return _formulas(left, right, left_parts or right_parts)
@@ -158,6 +145,12 @@ def _numbers(left: str, right: str) -> Decision | None:
             if read is not None and same_number(read, number):
                 return Decision(True, "fraction")
     return None
+
+
+def _intervals(left: str, right: str) -> Decision:
+    """Compare where at least one side is an inequality; another reading of the other side stays open."""
+    decision = _compare_cleaned(left, right)
+    return decision if decision.is_correct else UNDECIDED
 
 
 def _formulas(left: str, right: str, parts: Parts | None) -> Decision:

@@ -19,6 +19,7 @@ _SCIENTIFIC = re.compile(
 _POWER_OF_TEN = re.compile(r"([+-]?)10\^(?:\{([+-]?\d+)\}|(\d))")
 _SLASH = re.compile(rf"([+-]?(?:{_DECIMAL}))/([+-]?(?:{_DECIMAL}))")
 _FRAC = re.compile(rf"([+-]?)(\d*)\\frac(?:\{{([+-]?(?:{_DECIMAL}))\}}|(\d))(?:\{{([+-]?(?:{_DECIMAL}))\}}|(\d))")
+_REPEATING = re.compile(r"([+-]?)(\d*)\.(\d*)\\overline\{(\d+)\}")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?")
 
 
@@ -45,7 +46,7 @@ def parse_number(text: str) -> Number | None:
         text = text.replace(",", "")
     if _PLAIN.fullmatch(text):
         return Number(Fraction(text), "." in text)
-    return _parse_quotient(text) or _parse_scientific(text)
+    return _parse_quotient(text) or _parse_scientific(text) or _parse_repeating(text)
 
 
 def same_number(left: Number, right: Number) -> bool:
@@ -96,3 +97,14 @@ def _parse_scientific(text: str) -> Number | None:
     if abs(exponent) > MAX_DIGITS:
         return None
     return Number(Fraction(match[1]) * Fraction(10) ** exponent, True)
+
+
+def _parse_repeating(text: str) -> Number | None:
+    r"""Read `0.1\overline{6}`, which is exact: 1/6."""
+    match = _REPEATING.fullmatch(text)
+    if match is None:
+        return None
+    scale = 10 ** len(match[3])
+    fixed = Fraction(int((match[2] or "0") + match[3]), scale)
+    repeated = Fraction(int(match[4]), (10 ** len(match[4]) - 1) * scale)
+    return Number((fixed + repeated) * (-1 if match[1] == "-" else 1))

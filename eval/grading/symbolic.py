@@ -11,7 +11,7 @@ from typing import Any
 
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
-from eval.grading.exact import split_unit
+from eval.grading.units import split_unit
 
 RELATIVE_TOLERANCE = 1e-6
 MAX_EXPONENT_DIGITS = 4

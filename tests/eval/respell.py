@@ -110,6 +110,8 @@ def without_dollar_sign(answer):
 
 
 def without_degrees(answer):
+    if re.search(r"\\(sin|cos|tan)", answer):
+        return None
     return re.sub(r"\^\{?\s*\\circ\s*\}?", "", answer) if "\\circ" in answer else None
 
 
