@@ -128,7 +128,7 @@ class Lab:
                 "status": record.status,
                 "train": record.train and (record.train.step, record.train.metrics, self._policy(record.trial.id)),
                 "metrics": self.store.metrics(record.trial.id),
-                "scores": sorted((entry.key, entry.step, entry.avg) for entry in record.scores),
+                "scores": sorted({(entry.step, entry.benchmark, entry.avg) for entry in record.scores}),
             }
             for record in self.store.list()
         }
