@@ -18,14 +18,23 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 T = TypeVar("T")
 Kind = Any
 """A type as annotations spell it: a class, a union, `tuple[int, ...]`, a Literal."""
-Decoder = Callable[[Any, str], Any]
-"""(JSON value, where it stands) → typed value."""
+Decoder = Callable[[Any], Any]
+"""JSON value → typed value."""
 
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 class CodecError(ValueError):
     """A JSON value does not have the declared shape; the message begins with where it stands."""
+
+    def __init__(self, problem: str, place: str = "") -> None:
+        """The place is put together on the way out, so that reading what fits costs nothing for it."""
+        self.problem, self.place = problem, place
+        super().__init__(f"{place}: {problem}" if place else problem)
+
+    def within(self, step: str) -> CodecError:
+        """The same problem, seen from one level further out: `.name` of a field, `[2]` of an item."""
+        return CodecError(self.problem, step.removeprefix(".") if not self.place else _joined(step, self.place))
 
 
 def encode(value: Any) -> Any:
@@ -47,7 +56,7 @@ def encode(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no JSON form here")
 
 
-def decode(kind: type[T], payload: Any, *, where: str = "") -> T:
+def decode(kind: type[T], payload: Any) -> T:
     """Read a JSON value as `kind`.
 
     A field that is absent takes its default, so files written before it existed still read.
@@ -55,7 +64,11 @@ def decode(kind: type[T], payload: Any, *, where: str = "") -> T:
     Raises:
         CodecError: a field is missing, unknown, or of another type.
     """
-    return cast(T, _decoder(cast(Kind, kind))(payload, where))
+    return cast(T, _decoder(cast(Kind, kind))(payload))
+
+
+def _joined(step: str, place: str) -> str:
+    return step.removeprefix(".") + (place if place.startswith("[") else f".{place}")
 
 
 def _name_not_finite(value: float) -> str:
@@ -87,7 +100,7 @@ def _decoder(kind: Kind) -> Decoder:
 
 def _scalar_decoder(kind: Kind) -> Decoder:
     if kind is Any:
-        return lambda value, where: value
+        return lambda value: value
     if kind is float:
         return _decode_float
     accepted = {str: str, int: int, bool: bool, NoneType: NoneType, Path: str}
@@ -95,26 +108,26 @@ def _scalar_decoder(kind: Kind) -> Decoder:
         raise TypeError(f"no decoder for {kind!r}")
     json_type = accepted[kind]
 
-    def decode_scalar(value: Any, where: str) -> Any:
+    def decode_scalar(value: Any) -> Any:
         if type(value) is not json_type:
-            raise CodecError(f"{where}: expected {kind.__name__}, found {value!r}")
+            raise CodecError(f"expected {kind.__name__}, found {value!r}")
         return Path(str(value)) if kind is Path else value
 
     return decode_scalar
 
 
-def _decode_float(value: Any, where: str) -> float:
+def _decode_float(value: Any) -> float:
     if type(value) in (float, int):
         return float(value)
     if isinstance(value, str) and value in _NOT_FINITE:
         return _NOT_FINITE[value]
-    raise CodecError(f"{where}: expected a number, found {value!r}")
+    raise CodecError(f"expected a number, found {value!r}")
 
 
 def _choice_decoder(choices: tuple[Any, ...]) -> Decoder:
-    def decode_choice(value: Any, where: str) -> Any:
+    def decode_choice(value: Any) -> Any:
         if value not in choices:
-            raise CodecError(f"{where}: expected one of {', '.join(map(str, choices))}, found {value!r}")
+            raise CodecError(f"expected one of {', '.join(map(str, choices))}, found {value!r}")
         return value
 
     return decode_choice
@@ -123,9 +136,9 @@ def _choice_decoder(choices: tuple[Any, ...]) -> Decoder:
 def _enum_decoder(kind: type[Enum]) -> Decoder:
     members = {member.value: member for member in kind}
 
-    def decode_enum(value: Any, where: str) -> Enum:
+    def decode_enum(value: Any) -> Enum:
         if not isinstance(value, (str, int)) or value not in members:
-            raise CodecError(f"{where}: expected one of {', '.join(map(str, members))}, found {value!r}")
+            raise CodecError(f"expected one of {', '.join(map(str, members))}, found {value!r}")
         return members[value]
 
     return decode_enum
@@ -136,16 +149,16 @@ def _union_decoder(kinds: tuple[Any, ...]) -> Decoder:
     decoders = [_decoder(kind) for kind in sorted(kinds, key=lambda kind: kind is float) if kind is not NoneType]
     is_optional = NoneType in kinds
 
-    def decode_union(value: Any, where: str) -> Any:
+    def decode_union(value: Any) -> Any:
         if value is None and is_optional:
             return None
         errors = []
         for candidate in decoders:
             try:
-                return candidate(value, where)
+                return candidate(value)
             except CodecError as error:
                 errors.append(error)
-        raise errors[0] if len(decoders) == 1 else CodecError(f"{where}: {value!r} fits no option")
+        raise errors[0] if len(decoders) == 1 else CodecError(f"{value!r} fits no option")
 
     return decode_union
 
@@ -154,11 +167,16 @@ def _tuple_decoder(kinds: tuple[Any, ...]) -> Decoder:
     is_open = len(kinds) == 2 and kinds[1] is Ellipsis
     decoders = [_decoder(kind) for kind in (kinds[:1] if is_open else kinds)]
 
-    def decode_tuple(value: Any, where: str) -> tuple[Any, ...]:
+    def decode_tuple(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list) or (not is_open and len(value) != len(decoders)):
-            raise CodecError(f"{where}: expected a list{'' if is_open else f' of {len(decoders)}'}, found {value!r}")
-        each = decoders * len(value) if is_open else decoders
-        return tuple(one(item, f"{where}[{index}]") for index, (one, item) in enumerate(zip(each, value, strict=True)))
+            raise CodecError(f"expected a list{'' if is_open else f' of {len(decoders)}'}, found {value!r}")
+        items = []
+        for index, item in enumerate(value):
+            try:
+                items.append(decoders[0 if is_open else index](item))
+            except CodecError as error:
+                raise error.within(f"[{index}]") from None
+        return tuple(items)
 
     return decode_tuple
 
@@ -166,10 +184,16 @@ def _tuple_decoder(kinds: tuple[Any, ...]) -> Decoder:
 def _dict_decoder(value_kind: Any) -> Decoder:
     one = _decoder(value_kind)
 
-    def decode_dict(value: Any, where: str) -> dict[str, Any]:
+    def decode_dict(value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise CodecError(f"{where}: expected an object, found {value!r}")
-        return {key: one(item, f"{where}.{key}") for key, item in value.items()}
+            raise CodecError(f"expected an object, found {value!r}")
+        items = {}
+        for key, item in value.items():
+            try:
+                items[key] = one(item)
+            except CodecError as error:
+                raise error.within(f".{key}") from None
+        return items
 
     return decode_dict
 
@@ -183,14 +207,19 @@ def _dataclass_decoder(kind: type) -> Decoder:
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     }
 
-    def decode_dataclass(value: Any, where: str) -> Any:
+    def decode_dataclass(value: Any) -> Any:
         if not isinstance(value, dict):
-            raise CodecError(f"{where or kind.__name__}: expected an object, found {value!r}")
+            raise CodecError(f"{kind.__name__}: expected an object, found {value!r}")
         if unknown := value.keys() - fields.keys():
-            raise CodecError(f"{where or kind.__name__}: unknown field {', '.join(sorted(unknown))}")
+            raise CodecError(f"{kind.__name__}: unknown field {', '.join(sorted(unknown))}")
         if missing := required - value.keys():
-            raise CodecError(f"{where or kind.__name__}: missing field {', '.join(sorted(missing))}")
-        prefix = f"{where}." if where else ""
-        return kind(**{name: fields[name](item, prefix + name) for name, item in value.items()})
+            raise CodecError(f"{kind.__name__}: missing field {', '.join(sorted(missing))}")
+        arguments = {}
+        for name, item in value.items():
+            try:
+                arguments[name] = fields[name](item)
+            except CodecError as error:
+                raise error.within(f".{name}") from None
+        return kind(**arguments)
 
     return decode_dataclass
