@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers.batch import RolloutBatch
+from trainers.lite.prefix import decoder_inputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,7 @@ class Pass:
     """int64: the input position that predicts each needed token."""
     row_N: Tensor
     """int64, into `rows_R`."""
+    prompt_length_R: Tensor
 
 
 def passes(batch: RolloutBatch, needed_BT: Tensor, sequences: int) -> Iterator[Pass]:
@@ -57,18 +59,21 @@ def pass_over(batch: RolloutBatch, needed_BT: Tensor, rows_R: Tensor, length: in
         tokens_RL=batch.tokens_BS[rows_R, :length],
         column_N=batch.prompt_length_B[rows_R][row_N] + position_N - 1,
         row_N=row_N,
+        prompt_length_R=batch.prompt_length_B[rows_R],
     )
 
 
 def needed_hidden(model: Any, part: Pass) -> Tensor:
     """Return the final hidden states at the needed positions, (N, D).
 
-    The last layer's feed-forward block runs at those positions only: nothing reads its output elsewhere.
+    A prompt with several responses in the pass runs once. The last layer's feed-forward block runs at the needed
+    positions only: nothing reads its output elsewhere.
     """
     decoder = model.get_decoder()
-    index_N = part.row_N * part.tokens_RL.shape[1] + part.column_N
+    arguments, first_R = decoder_inputs(decoder, part)
+    index_N = part.row_N * arguments["input_ids"].shape[1] + part.column_N - first_R[part.row_N]
     with _narrowed(_last_feed_forward(decoder), index_N):
-        hidden_RLD = decoder(input_ids=part.tokens_RL, use_cache=False).last_hidden_state
+        hidden_RLD = decoder(**arguments).last_hidden_state
     hidden_ND: Tensor = hidden_RLD.flatten(0, 1)[index_N]
     return hidden_ND
 
