@@ -99,6 +99,8 @@ class Selection:
     """ICT: divide JS by its maximum for |V_t| members."""
     advantage_weight: float | None = None
     """ICT + λ|A|: λ."""
+    advantage_per_token: bool | None = None
+    """GMTS: score with A/(|o_i|·G) in ω, as the official code does in its GRPO mode; favours short responses."""
     probability_threshold: float | None = None
     """STAPO τ_p."""
     entropy_quantile: float | None = None

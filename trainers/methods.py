@@ -73,14 +73,14 @@ METHODS: Final[Mapping[str, Method]] = {
             name="gmts",
             summary="largest |H·ω|, ω the weight of ∇log π in the objective",
             paper=GMTS,
-            options=RANKED,
+            options=RANKED | {"advantage_per_token"},
             required=frozenset({"ratio"}),
         ),
         Method(
             name="gnorm",
             summary="largest exact gradient norm |ω|·√(1 − 2p_y + C) at the logits",
             paper=GMTS + " (exact norm instead of its entropy proxy)",
-            options=RANKED,
+            options=RANKED | {"advantage_per_token"},
             required=frozenset({"ratio"}),
         ),
         Method(

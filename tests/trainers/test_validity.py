@@ -98,7 +98,7 @@ def test_options_that_a_method_does_not_take_are_refused() -> None:
         "count_rule": "keep_ties", "normaliser": "all", "kl_scope": "all", "warmup_steps": 3,
         "order": "before_filter", "schedule": "linear", "schedule_from": 0.5, "schedule_steps": 3,
         "schedule_list": ((0, 0.2),), "leave_one_out": True, "divide_by_bound": True, "advantage_weight": 0.1,
-        "probability_threshold": 0.1, "entropy_quantile": 0.5,
+        "advantage_per_token": True, "probability_threshold": 0.1, "entropy_quantile": 0.5,
     }  # fmt: skip
     assert set(values) == {field.name for field in fields(Selection)} - {"method", "preset"}
     for method in METHODS.values():

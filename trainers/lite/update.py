@@ -133,10 +133,13 @@ def _old_scores(batch: RolloutBatch) -> PolicyScores:
 
 def _tokens(batch: RolloutBatch, scores: PolicyScores, scope_B: Tensor, plan: StepPlan) -> Tokens:
     assert batch.old_logp_BT is not None
+    advantage_B = batch.advantage_B
+    if plan.recipe.selection.advantage_per_token:
+        advantage_B = advantage_B / (batch.response_length_B.clamp(min=1) * plan.recipe.group_size)
     weight_BT = gradient_weight(
         scores.logp_BT,
         old_logp_N=batch.old_logp_BT,
-        advantage_N=batch.advantage_B[:, None].to(scores.logp_BT),
+        advantage_N=advantage_B[:, None].to(scores.logp_BT),
         ref_logp_N=batch.ref_logp_BT,
         algorithm=plan.recipe.algorithm,
     )

@@ -257,3 +257,29 @@ def test_an_order_that_changes_nothing_is_refused():
         step.a_recipe({}, before)
     with pytest.raises(OrchError, match="changes nothing"):
         step.a_recipe({"dynamic_sampling": True}, before | {"scope": "response"})
+
+
+def test_an_advantage_per_token_moves_the_selection_to_short_responses():
+    from trainers.lite.update import _choose, _old_scores, _plan, _tokens
+
+    batch = step.a_batch(1, num_groups=2, group_size=2)
+    batch = replace(
+        batch,
+        response_length_B=torch.tensor([9, 3, 9, 3]),
+        prompt_length_B=torch.ones(4, dtype=torch.int64),
+        tokens_BS=torch.ones(4, 10, dtype=torch.int64),
+        advantage_B=torch.ones(4),
+        old_logp_BT=torch.zeros(4, 9),
+        entropy_BT=torch.ones(4, 9),
+        purity_BT=torch.ones(4, 9),
+    )
+    weights = {}
+    for per_token in (None, True):
+        selection = {"method": "gmts", "ratio": 0.25, "advantage_per_token": per_token}
+        recipe = step.a_recipe({}, selection, group_size=2, prompts_per_step=2, mini_batch_prompts=2)
+        plan = _plan(batch, recipe, 1, 0, 100)
+        tokens = _tokens(batch, _old_scores(batch), plan.scope_B, plan)
+        weights[per_token] = (tokens.weight_BT[:, 0].tolist(), _choose(tokens, plan).sum(1).tolist())
+    assert weights[None][0] == [1.0] * 4
+    assert weights[True][0] == pytest.approx([1 / 18, 1 / 6, 1 / 18, 1 / 6])
+    assert weights[True][1] == [0, 3, 0, 3]
