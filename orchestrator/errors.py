@@ -1,15 +1,15 @@
 """The exception tree. Everything here is something a user can mend; anything else is a bug and shows a traceback.
 
-    OrchError                   exit 2   eval/errors.py
-    ├── SpecError                        an experiment file or override: unknown key, group, type, value
-    ├── PlanError                        a plan that cannot be made or run: empty grid, gang larger than the cluster
-    ├── StoreError                       the runs folder: not writable, disk full, written by a newer orch
-    ├── TrackingError   exit 1           MLflow cannot be reached or refuses; the sweep itself is not affected
-    ├── DataError               eval     a benchmark or training set missing, malformed, or not the declared one
-    ├── ModelError              eval     a model folder missing, incomplete, or unfit
-    ├── EngineError     exit 1  eval     a sampling engine that does not start or stopped answering
-    ├── TrialFailed     exit 1           a trial ended without a result; its log says why
-    └── SweepIncomplete exit 3           stopped or failed trials are left; run the same command again
+OrchError                   exit 2   eval/errors.py
+├── SpecError                        an experiment file or override: unknown key, group, type, value
+├── PlanError                        a plan that cannot be made or run: empty grid, gang larger than the cluster
+├── StoreError                       the runs folder: not writable, disk full, written by a newer orch
+├── TrackingError   exit 1           MLflow cannot be reached or refuses; the sweep itself is not affected
+├── DataError               eval     a benchmark or training set missing, malformed, or not the declared one
+├── ModelError              eval     a model folder missing, incomplete, or unfit
+├── EngineError     exit 1  eval     a sampling engine that does not start or stopped answering
+├── TrialFailed     exit 1           a trial ended without a result; its log says why
+└── SweepIncomplete exit 3           stopped or failed trials are left; run the same command again
 """
 
 from __future__ import annotations
