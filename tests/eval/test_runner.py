@@ -1,6 +1,10 @@
 import hashlib
 import json
+import subprocess
+import sys
+import textwrap
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -246,3 +250,36 @@ def test_odd_text_survives_the_store(benchmark, tmp_path):
     again = FakeSampler()
     assert run(benchmark, tmp_path / "e", again).per_problem == score.per_problem
     assert again.asked == []
+
+
+@pytest.mark.parametrize("after", [3, 17])
+def test_a_killed_process_leaves_what_the_next_one_finishes(benchmark, tmp_path, after):
+    """kill -9 of a real process in the middle of sampling; the result equals an undisturbed one."""
+    code = """
+        import runpy, sys, time
+        from pathlib import Path
+        tests = runpy.run_path(sys.argv[1])
+
+        class Slow(tests["FakeSampler"]):
+            def sample(self, requests, settings):
+                for completion in super().sample(requests, settings):
+                    yield completion
+                    print("drawn", flush=True)
+                    time.sleep(0.02)
+
+        tests["run"](sys.argv[2], Path(sys.argv[3]), Slow())
+    """
+    arguments = [sys.executable, "-c", textwrap.dedent(code), __file__, benchmark, str(tmp_path / "e")]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
+    assert process.stdout is not None
+    for _ in range(after):
+        process.stdout.readline()
+    process.kill()
+    process.wait()
+    num_kept = len(list(read_samples(tmp_path / "e" / "samples.jsonl")))
+    assert after - 1 <= num_kept < 24
+    resumed = FakeSampler()
+    score = run(benchmark, tmp_path / "e", resumed)
+    assert len(resumed.asked) == 24 - num_kept
+    whole = run(benchmark, tmp_path / "whole" / "e")
+    assert replace(score, elapsed_s=0) == replace(whole, elapsed_s=0)
