@@ -12,23 +12,20 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
 
 from eval.api import Benchmark, Completion, Grade, Problem, Sampler, SampleRequest, SamplingSettings, Score
 from eval.benchmarks.registry import load
-from eval.errors import DataError, EngineError
-from eval.grading import grade, grade_async, grade_many
+from eval.errors import EngineError
+from eval.grading import grade, grade_async
 from eval.grading.version import grader_version
 from eval.samples import FILE, Sample, SampleStore, read_samples, sample_key
 from eval.score_file import read_score, score_from_dict, score_key, score_to_dict, write_score
-from eval.stats import avg_at_k
+from eval.scoring import make_score
 from eval.templates import render
 
 __all__ = [
     "EvalProgress",
     "evaluate",
-    "make_score",
-    "regrade",
     "read_score",
     "score_from_dict",
     "score_key",
@@ -102,73 +99,6 @@ def evaluate(
         run.draw_missing()
         score = run.score()
     write_score(score, folder / "score.json")
-    return score
-
-
-def make_score(
-    benchmark: Benchmark, settings: SamplingSettings, samples: Sequence[Sample], *, elapsed_s: float
-) -> Score:
-    """Return the score of graded samples: K of each problem of the benchmark, in any order."""
-    verdicts = {(one.completion.problem_id, one.completion.index): int(one.grade.is_correct) for one in samples}
-    per_problem = {
-        problem.id: tuple(verdicts[problem.id, index] for index in range(settings.num_samples))
-        for problem in benchmark.problems
-    }
-    average = avg_at_k(per_problem)
-    return Score(
-        benchmark=benchmark.name,
-        benchmark_digest=benchmark.digest,
-        num_problems=average.num_problems,
-        num_samples=settings.num_samples,
-        avg=average.mean,
-        standard_error=average.standard_error,
-        generation_error=average.generation_error,
-        clip_rate=fmean(sample.completion.finish_reason == "length" for sample in samples),
-        no_box_rate=fmean(sample.grade.status in ("none", "unclosed") for sample in samples),
-        mean_tokens=fmean(sample.completion.num_tokens for sample in samples),
-        per_problem=per_problem,
-        settings=settings,
-        grader_version=grader_version(),
-        engine=" + ".join(sorted({sample.engine for sample in samples})),
-        elapsed_s=elapsed_s,
-    )
-
-
-def regrade(folder: Path, *, into: Path, data_folder: Path | None) -> Score:
-    """Grade the stored samples of a score again, into another folder; nothing is sampled.
-
-    Args:
-        folder: holds samples.jsonl and score.json of an older grader.
-        into: folder of the new score; another than `folder`.
-        data_folder: where benchmark files lie.
-
-    Raises:
-        DataError: no score there, its benchmark changed since, or samples of it are missing.
-    """
-    before = read_score(folder / "score.json")
-    if before is None:
-        raise DataError("there is no score to grade again", where=str(folder))
-    started = time.perf_counter()
-    benchmark = load(before.benchmark, data_folder=data_folder, limit=before.num_problems)
-    if benchmark.digest != before.benchmark_digest:
-        raise DataError(f"{before.benchmark} has changed since it was evaluated", where=str(folder))
-    stored = {(one.completion.problem_id, one.completion.index): one for one in read_samples(folder / FILE)}
-    wanted = [(problem, index) for problem in benchmark.problems for index in range(before.num_samples)]
-    missing = sum((problem.id, index) not in stored for problem, index in wanted)
-    if missing:
-        raise DataError(
-            f"{missing} of {len(wanted)} samples are missing", where=str(folder / FILE), mend="evaluate the model again"
-        )
-    samples = [stored[problem.id, index] for problem, index in wanted]
-    verdicts = grade_many((one.completion.text, problem) for one, (problem, _) in zip(samples, wanted, strict=True))
-    graded = [replace(one, grade=verdict) for one, verdict in zip(samples, verdicts, strict=True)]
-    with SampleStore(into) as store:
-        kept = store.read({one.key: None for one in graded})
-        for one in graded:
-            if (one.key, one.completion.index) not in kept:
-                store.append(one)
-    score = make_score(benchmark, before.settings, graded, elapsed_s=time.perf_counter() - started)
-    write_score(score, into / "score.json")
     return score
 
 

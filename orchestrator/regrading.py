@@ -8,8 +8,8 @@ from pathlib import Path
 
 from eval.api import Score
 from eval.grading.version import grader_version
-from eval.runner import regrade
 from eval.score_file import read_score
+from eval.scoring import regrade
 from orchestrator.store import Store
 from orchestrator.targets import Target, keep_score, resolve_target
 
