@@ -35,18 +35,21 @@ class Pass:
 
 
 def passes(batch: RolloutBatch, needed_BT: Tensor, sequences: int) -> Iterator[Pass]:
-    """Yield passes of at most `sequences` rows that cover the needed tokens, longest rows first.
+    """Yield passes of at most `sequences` rows that cover the needed tokens, long rows first.
 
-    Rows without a needed token are in no pass. Padding stands on the right of causal rows, so it needs no mask.
+    Rows without a needed token are in no pass. Padding stands on the right of causal rows, so it needs no mask. Rows
+    whose lengths differ by less than a prompt stand by prompt: sharing it saves more than the padding costs.
     """
+    if not bool(needed_BT.any()):
+        return
     position_T = torch.arange(1, needed_BT.shape[1] + 1, device=needed_BT.device)
-    last_B = (needed_BT * position_T).amax(1) if needed_BT.shape[1] else needed_BT.new_zeros(len(batch)).long()
-    length_B = (batch.prompt_length_B + last_B - 1) * (last_B > 0)
-    order_B = torch.argsort(length_B, descending=True, stable=True)
-    for rows_R in torch.split(order_B[: int((last_B > 0).sum())], sequences):
-        if not len(rows_R):
-            return
-        yield pass_over(batch, needed_BT, rows_R, int(length_B[rows_R[0]]))
+    last_B = (needed_BT * position_T).amax(1)
+    length_B = batch.prompt_length_B + last_B - 1
+    order_B = torch.argsort(batch.group_B, stable=True)
+    size_class_B = length_B[order_B] // batch.prompt_length_B.max()
+    order_B = order_B[torch.argsort(size_class_B, descending=True, stable=True)]
+    for rows_R in torch.split(order_B[last_B[order_B] > 0], sequences):
+        yield pass_over(batch, needed_BT, rows_R, int(length_B[rows_R].max()))
 
 
 def pass_over(batch: RolloutBatch, needed_BT: Tensor, rows_R: Tensor, length: int) -> Pass:
