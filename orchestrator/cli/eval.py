@@ -164,7 +164,7 @@ def _log_to_mlflow(target: Target, keyed: dict[str, Summary], tracking_uri: str)
     try:
         log_scores(target, scores, files=files, tracking_uri=absolute_uri(tracking_uri))
     except TrackingError as error:
-        typer.echo(f"not logged to MLflow: {error}", err=True)
+        typer.echo(f"not logged to MLflow: {error.what}; run the same command again to log it", err=True)
 
 
 @contextlib.contextmanager
