@@ -45,8 +45,10 @@ def a_batch(share_without_signal: float) -> RolloutBatch:
     response_length_B = torch.randint(*LENGTHS, (rows,), generator=generator)
     reward_B = (torch.arange(rows) % 2).float()
     reward_B[: int(share_without_signal * rows)] = 1.0
+    tokens_BS = torch.randint(SHAPE["vocab_size"], (rows, PROMPT + max(LENGTHS)), generator=generator)
+    tokens_BS[:, :PROMPT] = tokens_BS[group_B * GROUP, :PROMPT]  # a group shares its prompt, which runs once
     return RolloutBatch(
-        tokens_BS=torch.randint(SHAPE["vocab_size"], (rows, PROMPT + max(LENGTHS)), generator=generator),
+        tokens_BS=tokens_BS,
         prompt_length_B=torch.full((rows,), PROMPT),
         response_length_B=response_length_B,
         group_B=group_B,
