@@ -55,7 +55,7 @@ METRICS: Final[Mapping[str, str]] = {
     "policy/ref_kl": "k3 KL to the reference, mean over the tokens that carry it, nats",
     "update/count": "optimizer steps of this training step",
     "update/head_share": "share of the response tokens whose logits were computed in the update",
-    "update/position_share": "input positions run in the update over the prompt and response tokens",
+    "update/position_share": "share of the response positions run in the update: rows end at their last needed token",
     "time/step_s": "sampling, scoring and updating, seconds",
     "time/prepare_s": "loading, seconds",
     "time/sample_s": "sampling and grading, seconds",

@@ -42,14 +42,20 @@ def passes(batch: RolloutBatch, needed_BT: Tensor, sequences: int) -> Iterator[P
     """
     if not bool(needed_BT.any()):
         return
-    position_T = torch.arange(1, needed_BT.shape[1] + 1, device=needed_BT.device)
-    last_B = (needed_BT * position_T).amax(1)
+    last_B = last_needed(needed_BT)
     length_B = batch.prompt_length_B + last_B - 1
     order_B = torch.argsort(batch.group_B, stable=True)
     size_class_B = length_B[order_B] // batch.prompt_length_B.max()
     order_B = order_B[torch.argsort(size_class_B, descending=True, stable=True)]
     for rows_R in torch.split(order_B[last_B[order_B] > 0], sequences):
         yield pass_over(batch, needed_BT, rows_R, int(length_B[rows_R].max()))
+
+
+def last_needed(needed_BT: Tensor) -> Tensor:
+    """Return how many response positions of each row have to run, int64 (B,): up to the last needed one."""
+    if not needed_BT.shape[1]:
+        return torch.zeros(len(needed_BT), dtype=torch.int64, device=needed_BT.device)
+    return (needed_BT * torch.arange(1, needed_BT.shape[1] + 1, device=needed_BT.device)).amax(1)
 
 
 def pass_over(batch: RolloutBatch, needed_BT: Tensor, rows_R: Tensor, length: int) -> Pass:

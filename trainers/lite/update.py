@@ -22,7 +22,7 @@ from trainers.api import Recipe
 from trainers.batch import RolloutBatch
 from trainers.diagnostics import check_ratio, selection_metrics
 from trainers.distribution import CHUNK, Head, chosen_logp, entropy
-from trainers.lite.forward import Pass, needed_hidden, passes
+from trainers.lite.forward import Pass, last_needed, needed_hidden, passes
 from trainers.lite.score import PolicyScores, policy_scores
 from trainers.objective import LossWeights, gradient_weight, loss_weights, needs_gradient, token_terms, weighted_loss
 from trainers.selection import Tokens, keep_ratio, scopes, select
@@ -198,10 +198,8 @@ def _train(
         needed_BT = needs_gradient(weights, batch.advantage_B, recipe.algorithm)
     optimizer.zero_grad(set_to_none=True)
     sums = torch.zeros(len(_SUMS), dtype=torch.float64, device=response_BT.device)
-    num_positions = 0
     for part in passes(batch, needed_BT, plan.micro_batch_sequences):
         sums += _backward(model, batch, part, weights, recipe)
-        num_positions += part.tokens_RL.numel()
     grad_norm = _clip(model, recipe.max_grad_norm, plan.step)
     optimizer.step()
     total = dict(zip(_SUMS, sums.tolist(), strict=True))
@@ -213,8 +211,7 @@ def _train(
         "policy/approx_kl": total["old_kl"] / count,
         "gradient/norm": grad_norm,
         "update/head_share": total["count"] / max(int(response_BT.sum()), 1),
-        "update/position_share": num_positions
-        / max(int((batch.prompt_length_B + batch.response_length_B - 1).sum()), 1),
+        "update/position_share": int(last_needed(needed_BT).sum()) / max(int(response_BT.sum()), 1),
     }
     if recipe.algorithm.kl_coef > 0:
         metrics["policy/ref_kl"] = total["kl"] / max(float(weights.regulariser_BT.sum()), 1e-12)
