@@ -230,7 +230,7 @@ def _start(address: str | None, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _own_signal_handlers() -> Iterator[None]:
-    """Put back the handlers that Ray replaces: its own for SIGTERM would abort the driver instead of stopping trials."""
+    """Put back the handlers that Ray replaces: its own for SIGTERM aborts the driver instead of stopping trials."""
     numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
     kept = {number: signal.getsignal(number) for number in numbers}
     try:
