@@ -3,6 +3,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PhiConfig,
+    PhiForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from trainers.lite.score import score_rollouts
 
@@ -73,3 +85,28 @@ def test_only_what_the_recipe_needs_is_measured():
     assert scored.ref_logp_BT is None
     with pytest.raises(AssertionError, match="reference"):
         score_rollouts(step.a_model(0), None, step.a_batch(0), step.a_recipe({"kl_coef": 0.1}), micro_batch_sequences=5)
+
+
+FAMILIES = {
+    "llama": lambda sizes: LlamaForCausalLM(LlamaConfig(**sizes)),
+    "window": lambda sizes: MistralForCausalLM(MistralConfig(**sizes, sliding_window=4)),
+    "qwen3": lambda sizes: Qwen3ForCausalLM(Qwen3Config(**sizes, head_dim=8)),
+    "head with a bias": lambda sizes: PhiForCausalLM(PhiConfig(**sizes)),
+    "no `layers`": lambda sizes: GPT2LMHeadModel(
+        GPT2Config(vocab_size=step.VOCABULARY, n_embd=16, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0)
+    ),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scores_are_those_of_the_whole_model_in_other_families(family):
+    sizes = {"vocab_size": step.VOCABULARY, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 2, "bos_token_id": 0, "eos_token_id": 0}
+    torch.manual_seed(0)
+    model = FAMILIES[family](sizes).double().eval()
+    batch = score_rollouts(model, None, step.a_batch(0), step.a_recipe(), micro_batch_sequences=5)
+    for row in range(len(batch)):
+        length = int(batch.response_length_B[row])
+        chosen_T1 = batch.response_BT[row, :length, None]
+        expected = distributions(model, batch, row, 0.8).gather(1, chosen_T1)[:, 0].log()
+        torch.testing.assert_close(batch.old_logp_BT[row, :length], expected, atol=1e-9, rtol=1e-9)
