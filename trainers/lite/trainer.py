@@ -254,12 +254,16 @@ class _Run:
 def _torch_set_up(resources: Resources) -> Iterator[None]:
     """Fix what decides the order of sums on CPU, and put torch back as it was."""
     threads, is_strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]  # a property of the module
     torch.set_num_threads(resources.num_cpus)
     if not resources.num_gpus:
         torch.use_deterministic_algorithms(True)
+        # Strict mode would also fill every new tensor with NaN: a debugging aid that costs a twentieth of a step.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     transformers.utils.logging.disable_progress_bar()
     try:
         yield
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(is_strict)
+        torch.utils.deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
