@@ -1,0 +1,5 @@
+"""`python -m orchestrator.cli`: the `orch` command where the console script is not on the path."""
+
+from orchestrator.cli import main
+
+main()
