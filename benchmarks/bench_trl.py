@@ -61,7 +61,8 @@ def compare(model: Path, template: str, options: argparse.Namespace) -> None:
         for side, python in (("ours", Path(sys.executable)), ("trl", ENVIRONMENT / "bin" / "python")):
             found[side] += measure(side, python, model, template, options)
     print(
-        f"GRPO step, prompts by {template}, {PROMPTS} prompts × {GROUP} responses of at most {RESPONSE_TOKENS} tokens, β = {options.kl_coef}, "
+        f"GRPO step, template {template}, {PROMPTS} prompts × {GROUP} responses of at most {RESPONSE_TOKENS} tokens, "
+        f"β = {options.kl_coef}, "
         f"micro-batch {MICRO_BATCH}, {options.threads} thread(s); median (min to max) of n = {len(found['ours'])} steps"
     )
     for part in ("sample", "rest", "step", "cpu_sample", "cpu_rest", "cpu_step"):
