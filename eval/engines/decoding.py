@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from eval.engines.drawing import draw, statistics
+from eval.engines.key_value_cache import GrowingLayer, merge
 from eval.errors import ModelError
 from eval.seeds import uniforms
 
@@ -25,8 +27,6 @@ FIRST_CAPACITY = 64
 """Response tokens the cache is first allocated for; it doubles when they are used up."""
 COMPACT_BELOW = 0.8
 """Finished rows are dropped once the share of unfinished ones is at most this."""
-SAMPLED_ELEMENTS = 1 << 25
-"""Probabilities held in float64 at once while drawing: 256 MiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,99 +95,6 @@ def generate(
         model.train(was_training)
 
 
-def draw(logits_BV: Tensor, uniform_B: Tensor, *, temperature: float, top_p: float = 1.0) -> Tensor:
-    """Return one token a row by inverse CDF, or the likeliest at temperature 0; ties go to the lowest id.
-
-    Args:
-        logits_BV: any float type; the softmax is taken in float32 at the temperature, the CDF in float64.
-        uniform_B: float64 in [0, 1).
-        temperature: 0 or above.
-        top_p: keep the smallest set of likeliest tokens whose probabilities sum to at least this.
-    """
-    if temperature == 0:
-        return logits_BV.argmax(dim=-1)
-    rows = max(1, SAMPLED_ELEMENTS // logits_BV.shape[-1])
-    pieces = zip(torch.split(logits_BV, rows), torch.split(uniform_B, rows), strict=True)
-    drawn = [_draw_piece(logits, uniform, temperature, top_p) for logits, uniform in pieces]
-    return drawn[0] if len(drawn) == 1 else torch.cat(drawn)
-
-
-def statistics(logits_BV: Tensor, token_B: Tensor, *, temperature: float) -> Tensor:
-    """Return log-prob of the given tokens, entropy and purity of their distributions: float32 (3, B).
-
-    Source of the form of the entropy: METHODS.md "Numerics"; probabilities of 0 add nothing to it.
-    """
-    rows = max(1, SAMPLED_ELEMENTS // logits_BV.shape[-1])
-    pieces = zip(torch.split(logits_BV, rows), torch.split(token_B, rows), strict=True)
-    return torch.cat([_statistics_piece(logits, token, temperature) for logits, token in pieces], dim=1)
-
-
-def _statistics_piece(logits_BV: Tensor, token_B: Tensor, temperature: float) -> Tensor:
-    logp_BV = (logits_BV.float() / temperature).log_softmax(dim=-1)
-    probability_BV = logp_BV.exp()
-    chosen_B = logp_BV.gather(1, token_B[:, None])[:, 0]
-    entropy_B = -(probability_BV * logp_BV.clamp(min=torch.finfo(torch.float32).min)).sum(dim=-1)
-    return torch.stack([chosen_B, entropy_B, probability_BV.square().sum(dim=-1)])
-
-
-def _draw_piece(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: float) -> Tensor:
-    scaled_BV = logits_BV.float()
-    if temperature != 1.0:
-        scaled_BV = scaled_BV / temperature
-    probability_BV = scaled_BV.softmax(dim=-1)
-    if top_p >= 1.0:
-        return _inverse_cdf(probability_BV, uniform_B)
-    sorted_BV, token_BV = probability_BV.sort(dim=-1, descending=True, stable=True)
-    mass_before_BV = sorted_BV.cumsum(dim=-1, dtype=torch.float64) - sorted_BV
-    place_B = _inverse_cdf(sorted_BV.masked_fill(mass_before_BV >= top_p, 0.0), uniform_B)
-    return token_BV.gather(1, place_B[:, None])[:, 0]
-
-
-def _inverse_cdf(mass_BV: Tensor, uniform_B: Tensor) -> Tensor:
-    cdf_BV = mass_BV.cumsum(dim=-1, dtype=torch.float64)
-    total_B1 = cdf_BV[:, -1:]
-    # The product may round up to the total, beyond the last token of positive mass.
-    target_B1 = torch.minimum(uniform_B[:, None] * total_B1, total_B1.nextafter(torch.zeros_like(total_B1)))
-    return torch.searchsorted(cdf_BV, target_B1, right=True)[:, 0]
-
-
-class _GrowingLayer(DynamicLayer):  # type: ignore[misc]  # transformers ships no types
-    """A layer's keys and values in a buffer with room ahead: a new token is written in place, not concatenated."""
-
-    def __init__(self, room: int) -> None:
-        super().__init__()
-        self.room, self.length, self.is_initialized = room, 0, False
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Append along the sequence and return all keys and values so far, (B, heads, length, head width)."""
-        start, self.length = self.length, self.length + key_states.shape[-2]
-        if not self.is_initialized:
-            self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True
-            self._buffers = [_room_for(states, self.length + self.room) for states in (key_states, value_states)]
-        elif self.length > self._buffers[0].shape[-2]:
-            self._grow()
-        for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[:, :, start : self.length] = states
-        self.keys, self.values = (buffer[:, :, : self.length] for buffer in self._buffers)
-        return self.keys, self.values
-
-    def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep the given rows, in the given order, repeated where an index is."""
-        self._buffers = [buffer.index_select(0, indices) for buffer in self._buffers]
-        self.keys, self.values = (buffer[:, :, : self.length] for buffer in self._buffers)
-
-    def _grow(self) -> None:
-        self.room = max(2 * self.room, self.length)
-        grown = [_room_for(buffer, self.length + self.room) for buffer in self._buffers]
-        for new, old in zip(grown, self._buffers, strict=True):
-            new[:, :, : old.shape[-2]] = old
-        self._buffers = grown
-
-
-def _room_for(states: Tensor, capacity: int) -> Tensor:
-    return states.new_empty((*states.shape[:-2], capacity, states.shape[-1]))
-
-
 class _Batch:
     """Rows that are decoded together, from their prompts to their ends."""
 
@@ -244,7 +151,7 @@ class _Batch:
             self._read_slice(tokens, is_token if is_padded else None)
             for tokens, is_token in zip(torch.split(token_UP, rows), torch.split(is_token_UP, rows), strict=True)
         ]
-        self.cache = _merge([cache for cache, _ in read], self.prompt_B)
+        self.cache = merge([cache for cache, _ in read], self.prompt_B)
         self.mask_BL = is_token_UP[self.prompt_B].long() if is_padded else None
         self.position_B1 = is_token_UP.sum(dim=1, keepdim=True)[self.prompt_B] - 1
         return torch.cat([logits for _, logits in read])[self.prompt_B]
@@ -252,7 +159,7 @@ class _Batch:
     def _read_slice(self, token_UP: Tensor, is_token_UP: Tensor | None) -> tuple[DynamicCache, Tensor]:
         cache = DynamicCache(config=self.model.config)
         room = min(self.decoding.max_new_tokens, FIRST_CAPACITY)
-        cache.layers = [_GrowingLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+        cache.layers = [GrowingLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
         mask_UP = position_UP = None
         if is_token_UP is not None:
             mask_UP = is_token_UP.long()
@@ -314,22 +221,6 @@ class _Batch:
                 is_complete=is_complete,
                 statistics=None if found is None else found[:, place],
             )
-
-
-def _merge(caches: list[DynamicCache], prompt_B: Tensor) -> DynamicCache:
-    """Join the caches of prompt slices and lay them out for the rows of the batch."""
-    first, *others = caches
-    for index, layer in enumerate(first.layers):
-        parts = [layer, *(cache.layers[index] for cache in others)]
-        if isinstance(layer, _GrowingLayer):
-            buffers = zip(*(part._buffers for part in parts), strict=True)
-            layer._buffers = [pieces[0] if len(pieces) == 1 else torch.cat(pieces) for pieces in buffers]
-        elif others:
-            layer.keys, layer.values = (
-                torch.cat([getattr(part, name) for part in parts]) for name in ("keys", "values")
-            )
-    first.batch_select_indices(prompt_B)
-    return first
 
 
 def _check_lengths(model: Any, prompts: Sequence[Sequence[int]], decoding: Decoding) -> None:

@@ -8,7 +8,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from eval.engines import decoding as module
-from eval.engines.decoding import Decoding, draw, generate, statistics
+from eval.engines import drawing
+from eval.engines.decoding import Decoding, generate
+from eval.engines.drawing import draw, statistics
 from eval.errors import ModelError
 from eval.seeds import derive_seed, uniforms
 
@@ -186,7 +188,7 @@ def test_large_vocabularies_are_drawn_in_pieces(monkeypatch: pytest.MonkeyPatch)
     logits = torch.randn(50, 40, generator=torch.Generator().manual_seed(0))
     uniform = torch.from_numpy(uniforms(np.arange(50, dtype=np.uint64), 0))
     whole = draw(logits, uniform, temperature=1.0)
-    monkeypatch.setattr(module, "SAMPLED_ELEMENTS", 120)
+    monkeypatch.setattr(drawing, "SAMPLED_ELEMENTS", 120)
     assert draw(logits, uniform, temperature=1.0).tolist() == whole.tolist()
 
 
