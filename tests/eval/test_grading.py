@@ -1,7 +1,6 @@
 import json
 import random
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -251,11 +250,10 @@ def test_a_verdict_says_how_and_by_which_grader_it_was_made():
     ],
     ids=range(28),
 )
-def test_no_answer_makes_the_fast_path_slow(answer):
+@pytest.mark.timeout(20)  # a pattern that backtracks takes minutes; a busy machine, seconds
+def test_no_answer_makes_a_pattern_backtrack(answer):
     for gold in (r"\text{even}", "5", r"\{1,2,3\}", answer[:-1] + "7"):
-        started = time.perf_counter()
-        decide(answer, problem(gold))
-        assert time.perf_counter() - started < 0.1
+        assert decide(answer, problem(gold)).is_correct is not True
 
 
 def test_formulas_are_compared_by_value():

