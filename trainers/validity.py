@@ -160,6 +160,12 @@ def _check_ranges(selection: Selection) -> None:
     require(selection.warmup_steps >= 0, key("warmup_steps"), selection.warmup_steps, "0 or more")
     weight = selection.advantage_weight
     require(weight is None or weight >= 0, key("advantage_weight"), weight, "0 or more")
+    if weight and selection.scope == "response":
+        raise OrchError(
+            "selection.advantage_weight changes nothing where tokens compete within a response: |A| is equal there",
+            where=key("advantage_weight"),
+            mend="set selection.scope to group or batch, or leave the weight out",
+        )
     for name in ("probability_threshold", "entropy_quantile"):
         value = getattr(selection, name)
         require(value is None or 0 < value < 1, key(name), value, "in (0, 1)")

@@ -113,6 +113,12 @@ def test_a_ratio_for_the_dense_baseline_is_told_to_take_a_condition() -> None:
     assert "when: {selection.ratio: {selection: [random, ets," in refused.value.mend
 
 
+def test_an_advantage_weight_that_ranks_nothing_is_refused() -> None:
+    with pytest.raises(OrchError, match="changes nothing where tokens compete within a response"):
+        Selection(method="ict", ratio=0.2, scope="response", advantage_weight=0.1)
+    assert Selection(method="ict", ratio=0.2, scope="group", advantage_weight=0.1).advantage_weight == 0.1
+
+
 @pytest.mark.parametrize("ratio", [0.0, -0.1, 1.01, float("nan")])
 def test_a_ratio_is_a_share(ratio: float) -> None:
     with pytest.raises(OrchError, match=r"selection\.ratio is"):
