@@ -105,7 +105,7 @@ def collect_rollouts(source: RolloutSource, recipe: Recipe, *, position: int) ->
     num_rounds = 0
     is_dynamic = recipe.algorithm.dynamic_sampling
     while len(kept) < wanted and num_rounds < (recipe.algorithm.max_sampling_rounds if is_dynamic else 1):
-        prompts, position = source.prompts.take(position, _num_to_draw(wanted, len(kept), len(groups)))
+        prompts, position = source.prompts.take(position, num_to_draw(wanted, len(kept), len(groups)))
         samples = source.sample(prompts, recipe.group_size)
         drawn = [samples[start : start + recipe.group_size] for start in range(0, len(samples), recipe.group_size)]
         groups += drawn
@@ -170,7 +170,7 @@ def _token_statistics(samples: Sequence[Sample]) -> tuple[Tensor | None, ...]:
     return tuple(padded_3BT)
 
 
-def _num_to_draw(wanted: int, num_kept: int, num_drawn: int) -> int:
+def num_to_draw(wanted: int, num_kept: int, num_drawn: int) -> int:
     """Enough prompts that, at the share kept so far, the batch fills; never more than a batch."""
     if num_kept == 0:
         return wanted

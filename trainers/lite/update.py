@@ -20,11 +20,12 @@ from eval.errors import OrchError
 from eval.seeds import derive_seed
 from trainers.api import Recipe
 from trainers.batch import RolloutBatch
+from trainers.choice import competitors, mini_batches
 from trainers.diagnostics import check_ratio, selection_metrics
 from trainers.distribution import CHUNK, Head, chosen_logp, entropy
 from trainers.lite.forward import Pass, last_needed, needed_hidden, passes
 from trainers.lite.score import PolicyScores, policy_scores
-from trainers.objective import LossWeights, gradient_weight, loss_weights, needs_gradient, token_terms, weighted_loss
+from trainers.objective import LossWeights, loss_weights, needs_gradient, token_terms, weighted_loss
 from trainers.selection import Tokens, keep_ratio, scopes, select
 
 
@@ -108,17 +109,6 @@ def _plan(batch: RolloutBatch, recipe: Recipe, step: int, seed: int, micro_batch
     )
 
 
-def mini_batches(batch: RolloutBatch, prompts: int) -> Tensor:
-    """Return the mini-batch of each sequence, int64 (B,): `prompts` trained groups each, in order of appearance."""
-    place: dict[int, int] = {}
-    trained = [True] * len(batch) if batch.is_trained_B is None else batch.is_trained_B.tolist()
-    labels = [
-        place.setdefault(group, len(place)) // prompts if is_trained else -1
-        for group, is_trained in zip(batch.group_B.tolist(), trained, strict=True)
-    ]
-    return torch.tensor(labels, dtype=torch.int64, device=batch.group_B.device)
-
-
 def _old_scores(batch: RolloutBatch) -> PolicyScores:
     assert batch.old_logp_BT is not None, "the batch has not been scored"
     assert batch.entropy_BT is not None
@@ -132,28 +122,14 @@ def _old_scores(batch: RolloutBatch) -> PolicyScores:
 
 
 def _tokens(batch: RolloutBatch, scores: PolicyScores, scope_B: Tensor, plan: StepPlan) -> Tokens:
-    assert batch.old_logp_BT is not None
-    advantage_B = batch.advantage_B
-    if plan.recipe.selection.advantage_per_token:
-        advantage_B = advantage_B / (batch.response_length_B.clamp(min=1) * plan.recipe.group_size)
-    weight_BT = gradient_weight(
-        scores.logp_BT,
-        old_logp_N=batch.old_logp_BT,
-        advantage_N=advantage_B[:, None].to(scores.logp_BT),
-        ref_logp_N=batch.ref_logp_BT,
-        algorithm=plan.recipe.algorithm,
-    )
-    return Tokens(
-        mask_BT=batch.response_mask_BT,
-        advantage_B=batch.advantage_B,
-        group_B=batch.group_B,
-        uid_B=batch.uid_B,
-        scope_B=scope_B,
+    return competitors(
+        batch,
+        plan.recipe,
         logp_BT=scores.logp_BT,
         entropy_BT=scores.entropy_BT,
         purity_BT=scores.purity_BT,
-        weight_BT=weight_BT,
         deviation_BT=scores.deviation_BT,
+        scope_B=scope_B,
         draw_seed=plan.draw_seed,
     )
 
