@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from eval.errors import OrchError
+from orchestrator.cost.shape import ModelShape
 from orchestrator.trial import EvalSettings
 from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection
 
@@ -46,7 +47,7 @@ class Misfit(OrchError):
 GROUPS: Mapping[str, tuple[type, ...]] = {
     "algorithm": (Algorithm,),
     "selection": (Selection,),
-    "model": (Model,),
+    "model": (Model, ModelShape),
     "data": (Data,),
     "recipe": (Recipe,),
     "eval": (EvalSettings,),
@@ -54,7 +55,7 @@ GROUPS: Mapping[str, tuple[type, ...]] = {
 }
 """Config group → the dataclasses that its keys fill."""
 SECTIONS_OF_RECIPE = ("algorithm", "selection", "model", "data")
-PLAIN_KEYS = ("name", "trainer", "sweep")
+PLAIN_KEYS = ("name", "trainer", "published", "sweep")
 """Top-level keys that are no group."""
 
 

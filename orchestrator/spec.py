@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf.errors import OmegaConfBaseException
 
 from orchestrator.compose import Composer, Config, resolve
+from orchestrator.cost.shape import ModelShape
 from orchestrator.grid import Cell, Sweep, expand, read_seeds, read_sweep, replace_axis
 from orchestrator.overrides import Change, read_overrides
 from orchestrator.places import Places
+from orchestrator.published import read_published
 from orchestrator.schema import (
     GROUPS,
     PLAIN_KEYS,
@@ -48,6 +50,8 @@ class Point:
     recipe: Recipe
     evaluation: EvalSettings
     resources: Resources
+    shape: ModelShape | None = None
+    """What the model's group file says of its shape: costs follow from it, numbers do not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +105,7 @@ class _Reader:
         with self.places.told(self.groups):
             for key in base:
                 check_name("key", key, [*GROUPS, *PLAIN_KEYS], where=key)
+            read_published(base.get("published"))
             sweep = self._changed(read_sweep(base.get("sweep")))
             self._check_axes(sweep)
             cells = expand(sweep)
@@ -171,25 +176,33 @@ class _Reader:
             convert(value, type_of(axis), key=axis)
 
     def _points(self, cells: list[tuple[int, Cell]]) -> tuple[Point, ...]:
-        made: dict[int, tuple[Recipe, EvalSettings, Resources, dict[str, str | int | float]]] = {}
+        made: dict[int, Point] = {}
         points = []
         for seed, cell in cells:
             if id(cell) not in made:
                 with self.places.told(self._chosen(cell)):
-                    made[id(cell)] = self._make(cell)
-            recipe, evaluation, resources, axes = made[id(cell)]
-            points.append(Point(axes=axes, seed=seed, recipe=recipe, evaluation=evaluation, resources=resources))
+                    made[id(cell)] = self._make(cell, seed)
+            points.append(replace(made[id(cell)], seed=seed))
         return tuple(points)
 
-    def _make(self, cell: Cell) -> tuple[Recipe, EvalSettings, Resources, dict[str, str | int | float]]:
+    def _make(self, cell: Cell, seed: int) -> Point:
         config = self._config(cell)
         sections = {name: self._section(name, config) for name in SECTIONS_OF_RECIPE}
         trainer = convert(config.get("trainer", "lite"), str, key="trainer")
         recipe = self._build(Recipe, "recipe", config, trainer=trainer, **sections)
         evaluation = self._build(EvalSettings, "eval", config)
-        resources = self._build(Resources, "cluster", config)
-        axes = {axis: _shown(value) for axis, value in cell.items() if _is_shown(axis)}
-        return recipe, evaluation, resources, axes
+        return Point(
+            axes={axis: _shown(value) for axis, value in cell.items() if _is_shown(axis)},
+            seed=seed,
+            recipe=recipe,
+            evaluation=evaluation,
+            resources=self._build(Resources, "cluster", config),
+            shape=self._shape(config),
+        )
+
+    def _shape(self, config: Config) -> ModelShape | None:
+        is_declared = any(field.name in config.get("model", {}) for field in fields(ModelShape))
+        return self._build(ModelShape, "model", config) if is_declared else None
 
     def _config(self, cell: Cell) -> Config:
         composed = self.composer.compose(self._chosen(cell))

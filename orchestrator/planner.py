@@ -1,0 +1,233 @@
+"""Which waiting trial starts next, and on which nodes: the one place that packs gangs of different sizes.
+
+    tasks ─ rank ─▶ queues by shape ─ start_next ─▶ Placement … finish ─▶ start_next …
+
+Trials start by priority, then by rank. One that does not fit is passed by smaller ones (backfill), but never for
+ever: the first that had to wait has nodes reserved at the earliest moment at which enough of them will be free, and
+what passes it there must be over by then. The simulator and a live scheduler drive the same object; it reads no clock.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from orchestrator.cluster import Node, Request
+
+Rule = Literal["longest", "largest", "widest", "given"]
+"""Rank within a priority: seconds; seconds × share of a node; share, then seconds; the order in which they come."""
+RULES: tuple[Rule, ...] = ("longest", "largest", "widest")
+_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A trial as the planner sees it."""
+
+    id: str
+    request: Request
+    seconds: float
+    """Expected duration; 0 where nothing is known."""
+    priority: int = 0
+    """Lower starts first."""
+    label: str = ""
+    """What a cap counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """A trial that starts, and the nodes that it occupies."""
+
+    task: Task
+    nodes: tuple[int, ...]
+    """Indices into the planner's nodes."""
+    start_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Reservation:
+    """Nodes kept for the task that waits first, from a moment on."""
+
+    at_s: float
+    spare: dict[int, list[float]]
+    """Node → what will be free there beside that task; tasks that run on past `at_s` use it up."""
+
+    def allows(self, node: int, request: Request, end_s: float) -> bool:
+        """Whether a task on the node delays nobody: it is over by then, or fits beside."""
+        return node not in self.spare or end_s <= self.at_s + _TOLERANCE or _holds(self.spare[node], request)
+
+
+class Planner:
+    """Keeps what is free and what waits. Same calls, same answers: ties go to the earlier task and node."""
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        tasks: Sequence[Task],
+        *,
+        rule: Rule = "longest",
+        caps: Mapping[str, int] | None = None,
+        max_running: int | None = None,
+    ) -> None:
+        """Take tasks that fit the nodes (`cluster.check_fits`).
+
+        Args:
+            nodes: what each node has when empty.
+            tasks: what is to run.
+            rule: rank of tasks of one priority.
+            caps: label → most of its tasks at once.
+            max_running: most tasks at once.
+        """
+        self._free = [[node.num_gpus, node.num_cpus, node.memory_gb] for node in nodes]
+        self._caps, self._max_running = caps or {}, max_running
+        self._running: dict[str, Placement] = {}
+        self._running_of: Counter[str] = Counter()
+        self._queues = _queues(tasks, largest_node(nodes), rule)
+        self._does_not_fit: set[Request] = set()
+        self._reservation: _Reservation | None = None
+        self.num_waiting = len(tasks)
+
+    @property
+    def running(self) -> Mapping[str, Placement]:
+        """Task id → where it runs."""
+        return self._running
+
+    def start_next(self, now_s: float) -> Placement | None:
+        """Start the first waiting task that may start now; None when there is none until something finishes."""
+        if self._max_running is not None and len(self._running) >= self._max_running:
+            return None
+        heads = sorted((queue[0] for queue in self._queues if queue), key=lambda one: one[0])
+        for _, task in heads:
+            if self._is_capped(task.label):
+                continue
+            nodes = self._place(task, now_s)
+            if nodes is not None:
+                return self._start(task, nodes, now_s)
+        return None
+
+    def finish(self, task_id: str) -> None:
+        """Free what a running task occupied."""
+        placement = self._running.pop(task_id)
+        self._running_of[placement.task.label] -= 1
+        for node in placement.nodes:
+            _take(self._free[node], placement.task.request, -1)
+        self._does_not_fit.clear()
+        self._reservation = None
+
+    def _is_capped(self, label: str) -> bool:
+        return label in self._caps and self._running_of[label] >= self._caps[label]
+
+    def _start(self, task: Task, nodes: tuple[int, ...], now_s: float) -> Placement:
+        queue = next(one for one in self._queues if one and one[0][1] is task)
+        queue.popleft()
+        placement = Placement(task=task, nodes=nodes, start_s=now_s)
+        self._running[task.id] = placement
+        self._running_of[task.label] += 1
+        kept = self._reservation
+        for node in nodes:
+            _take(self._free[node], task.request, 1)
+            if kept is not None and node in kept.spare and now_s + task.seconds > kept.at_s + _TOLERANCE:
+                _take(kept.spare[node], task.request, 1)
+        self.num_waiting -= 1
+        return placement
+
+    def _place(self, task: Task, now_s: float) -> tuple[int, ...] | None:
+        """The fullest nodes that hold the task's gang; what waits first reserves nodes and is not passed there."""
+        request = task.request
+        if request in self._does_not_fit:
+            return None
+        fitting = [node for node, free in enumerate(self._free) if _holds(free, request)]
+        if len(fitting) < request.num_nodes:
+            self._does_not_fit.add(request)
+            if self._reservation is None:
+                self._reservation = self._reserve(request, now_s)
+            return None
+        if self._reservation is not None:
+            end_s = now_s + task.seconds
+            fitting = [node for node in fitting if self._reservation.allows(node, request, end_s)]
+            if len(fitting) < request.num_nodes:
+                return None
+        if request.num_nodes == 1:
+            return (min(fitting, key=lambda node: (*self._free[node], node)),)
+        return tuple(sorted(fitting, key=lambda node: (*self._free[node], node))[: request.num_nodes])
+
+    def _reserve(self, request: Request, now_s: float) -> _Reservation:
+        """The nodes that will first be free enough, if nothing else starts there."""
+        ends: list[list[tuple[float, Request]]] = [[] for _ in self._free]
+        for placement in self._running.values():
+            end_s = max(now_s, placement.start_s + placement.task.seconds)
+            for node in placement.nodes:
+                ends[node].append((end_s, placement.task.request))
+        ready: list[tuple[float, int, list[float]]] = []
+        for node, running in enumerate(ends):
+            free, at_s = list(self._free[node]), now_s
+            for end_s, held in sorted(running, key=lambda one: one[0]):
+                if _holds(free, request):
+                    break
+                at_s = end_s
+                _take(free, held, -1)
+            if _holds(free, request):
+                ready.append((at_s, node, free))
+        chosen = sorted(ready)[: request.num_nodes]
+        for _, _, free in chosen:
+            _take(free, request, 1)
+        return _Reservation(at_s=chosen[-1][0], spare={node: free for _, node, free in chosen})
+
+
+def largest_node(nodes: Sequence[Node]) -> Node:
+    """The most of everything that any node has: what a task's share is a share of."""
+    return Node(
+        num_gpus=max(node.num_gpus for node in nodes),
+        num_cpus=max(node.num_cpus for node in nodes),
+        memory_gb=max(node.memory_gb for node in nodes),
+    )
+
+
+def share_of(request: Request, node: Node) -> float:
+    """The largest share of a node's devices, cores or memory that a gang takes, times its nodes."""
+    parts = [
+        (request.num_gpus, node.num_gpus),
+        (request.num_cpus, node.num_cpus),
+        (request.memory_gb, node.memory_gb),
+    ]
+    return request.num_nodes * max(asked / has for asked, has in parts if has)
+
+
+Rank = tuple[float, ...]
+_Queue = deque[tuple[Rank, Task]]
+
+
+def _queues(tasks: Sequence[Task], node: Node, rule: Rule) -> list[_Queue]:
+    """Tasks by what they ask for and their label: of each queue only the first can be next."""
+    queues: dict[tuple[Request, str], list[tuple[Rank, Task]]] = {}
+    shares: dict[Request, float] = {}
+    for index, task in enumerate(tasks):
+        if task.request not in shares:
+            shares[task.request] = share_of(task.request, node)
+        rank = (task.priority, *_rank(rule, task.seconds, shares[task.request]), index)
+        queues.setdefault((task.request, task.label), []).append((rank, task))
+    return [deque(sorted(queue, key=lambda one: one[0])) for queue in queues.values()]
+
+
+def _rank(rule: Rule, seconds: float, share: float) -> Rank:
+    if rule == "longest":
+        return (-seconds,)
+    if rule == "largest":
+        return (-seconds * share,)
+    return (-share, -seconds) if rule == "widest" else ()
+
+
+def _take(free: list[float], request: Request, sign: int) -> None:
+    free[0] -= sign * request.num_gpus
+    free[1] -= sign * request.num_cpus
+    free[2] -= sign * request.memory_gb
+
+
+def _holds(free: Sequence[float], request: Request) -> bool:
+    return (
+        free[0] + _TOLERANCE >= request.num_gpus
+        and free[1] + _TOLERANCE >= request.num_cpus
+        and free[2] + _TOLERANCE >= request.memory_gb
+    )
