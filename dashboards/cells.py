@@ -57,7 +57,7 @@ def make_cell(found: Found, *, base: Arm, dense: Arm) -> Cell:
         return empty_cell(found.absence, num_samples=found.num_samples)
     if len({frozenset(run) for run in found.runs}) > 1:
         return empty_cell("its seeds answer different questions", num_samples=found.num_samples)
-    average = _over_seeds(found.runs)
+    average = over_seeds(found.runs)
     is_whole = len(found.runs) == found.num_planned
     return Cell(
         avg=average.mean,
@@ -81,8 +81,8 @@ def macro_cell(cells: Sequence[Cell]) -> Cell:
         return empty_cell(note, num_samples=cells[0].num_samples)
     return Cell(
         avg=fmean(cell.avg or 0.0 for cell in present),
-        standard_error=_root_sum([cell.standard_error for cell in present]),
-        generation_error=_root_sum([cell.generation_error for cell in present]),
+        standard_error=root_sum([cell.standard_error for cell in present]),
+        generation_error=root_sum([cell.generation_error for cell in present]),
         num_problems=sum(cell.num_problems for cell in present),
         num_samples=cells[0].num_samples,
         num_seeds=min(cell.num_seeds for cell in present),
@@ -117,8 +117,8 @@ def difference(first: Arm, second: Arm) -> Difference | None:
         return None
 
 
-def _over_seeds(runs: Arm) -> Average:
-    """avg@K with the samples of all seeds merged by question."""
+def over_seeds(runs: Arm) -> Average:
+    """avg@K with the samples of all seeds merged by question; from three seeds on with the error over seeds."""
     merged = {problem: [sample for run in runs for sample in run[problem]] for problem in runs[0]}
     average = avg_at_k(merged)
     if len(runs) < FEWEST_SEEDS:
@@ -133,11 +133,12 @@ def _over_seeds(runs: Arm) -> Average:
     )
 
 
+def root_sum(errors: Sequence[float | None]) -> float | None:
+    """sqrt(Σ SE²) / B: error of a plain mean over benchmarks; None where one of them has none."""
+    present = [error for error in errors if error is not None]
+    return math.sqrt(sum(error**2 for error in present)) / len(errors) if len(present) == len(errors) else None
+
+
 def _macro_difference(differences: Sequence[Difference | None]) -> Difference | None:
     present = [one for one in differences if one is not None]
     return macro_average(present) if present and len(present) == len(differences) else None
-
-
-def _root_sum(errors: Sequence[float | None]) -> float | None:
-    present = [error for error in errors if error is not None]
-    return math.sqrt(sum(error**2 for error in present)) / len(errors) if len(present) == len(errors) else None

@@ -101,6 +101,32 @@ def table(frame: pd.DataFrame) -> Table:
     )
 
 
+def size_facts(frame: pd.DataFrame) -> tuple[str, ...]:
+    """How many questions × samples of each benchmark that is scored."""
+    facts = []
+    for name, part in frame[frame["state"] == "scored"].groupby("benchmark", sort=False):
+        sizes = f"n = {_distinct(part['num_problems'])} questions × K = {_distinct(part['num_samples'])} samples"
+        facts.append(f"{name}: {sizes}, data {_distinct(part['benchmark_digest'].str[:12])}")
+    return tuple(facts)
+
+
+def settings_fact(frame: pd.DataFrame) -> tuple[str, ...]:
+    """How everything was sampled and graded, in one line; none where nothing is scored."""
+    scored = frame[frame["state"] == "scored"]
+    settings = [f"{label} {_distinct(scored[column])}" for column, label in _SETTINGS if len(scored)]
+    return (" · ".join(settings),) if settings else ()
+
+
+def seed_fact(frame: pd.DataFrame) -> str:
+    """How many training seeds an arm has, and what its error therefore covers."""
+    seeds = frame[frame["kind"] == "train"].groupby("arm")["trial"].nunique()
+    fewest, most = (int(seeds.min()), int(seeds.max())) if len(seeds) else (1, 1)
+    if fewest < FEWEST_SEEDS:
+        number = str(fewest) if fewest == most else f"{fewest} to {most}"
+        return f"Training seeds: {number} an arm, so errors are sampling noise only."
+    return f"Training seeds: {fewest} an arm; errors cover the variation between them."
+
+
 @dataclass(frozen=True, slots=True)
 class _Labels:
     """Names rows by their place in the grid."""
@@ -198,29 +224,16 @@ def _mean(values: pd.Series) -> float | None:
 
 
 def _facts(frame: pd.DataFrame) -> tuple[str, ...]:
-    scored = frame[frame["state"] == "scored"]
-    facts = []
-    for name, part in scored.groupby("benchmark", sort=False):
-        sizes = f"n = {_distinct(part['num_problems'])} questions × K = {_distinct(part['num_samples'])} samples"
-        facts.append(f"{name}: {sizes}, data {_distinct(part['benchmark_digest'].str[:12])}")
-    facts.append("Cells: avg@K ± standard error in percent, clustered by question. " + _seed_fact(frame))
+    facts = [*size_facts(frame)]
+    facts.append("Cells: avg@K ± standard error in percent, clustered by question. " + seed_fact(frame))
     facts.append(
         "Δ: difference on the same questions ± its standard error; p: two-sided paired t test; "
         f"* p < {SIGNIFICANT} after Holm's correction over the column."
     )
-    settings = [f"{label} {_distinct(scored[column])}" for column, label in _SETTINGS if len(scored)]
-    facts += [" · ".join(settings)] if settings else []
-    if scored["grader_version"].nunique() > 1:
+    facts += settings_fact(frame)
+    if frame.loc[frame["state"] == "scored", "grader_version"].nunique() > 1:
         facts.append("Rows were graded by different versions and are not comparable: `orch sweep` again regrades.")
     return tuple(facts)
-
-
-def _seed_fact(frame: pd.DataFrame) -> str:
-    seeds = frame[frame["kind"] == "train"].groupby("arm")["trial"].nunique()
-    fewest = int(seeds.min()) if len(seeds) else 1
-    if fewest < FEWEST_SEEDS:
-        return f"Training seeds: {fewest} an arm, so errors are sampling noise only."
-    return f"Training seeds: {fewest} an arm; errors cover the variation between them."
 
 
 def _distinct(values: pd.Series) -> str:

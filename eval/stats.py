@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-PerProblem = Mapping[str, Sequence[int]]
+PerProblem = Mapping[str, Sequence[float]]
+"""Verdicts are 0 or 1; where an average of something else is asked for, such as of pass@4, one number a question."""
 
 SMALL_QUESTIONS = 100
 """Below this many questions, an average near 0 or 1 gets a bootstrap interval instead of a t interval."""
@@ -89,7 +90,7 @@ def pass_at_k(per_problem: PerProblem, k: int) -> tuple[float, float]:
     """
     if k < 1 or any(len(samples) < k for samples in per_problem.values()):
         raise ValueError(f"pass@{k} needs at least {max(k, 1)} samples of every question")
-    chances = [_pass_chance(len(samples), sum(samples), k) for samples in per_problem.values()]
+    chances = [_pass_chance(len(samples), int(sum(samples)), k) for samples in per_problem.values()]
     return fmean(chances), standard_error_of_mean(chances)
 
 

@@ -22,6 +22,7 @@ from itertools import pairwise
 from typing import Literal
 
 from dashboards.papers.published import CellRef, Claim, Contrast, PublishedTable
+from eval.stats import t_quantile
 
 Papers = Mapping[str, PublishedTable]
 Outcome = Literal["holds", "rounding", "fails", "unprinted"]
@@ -29,7 +30,7 @@ Outcome = Literal["holds", "rounding", "fails", "unprinted"]
 Verdict = Literal["reproduced", "contradicted", "underpowered"]
 
 TWO_SIDED_95 = 1.96
-"""Normal quantile: a verdict rests on 95 % intervals."""
+"""Normal quantile: a verdict rests on 95 % intervals, of Student's t where the degrees of freedom are few."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,13 @@ class Measured:
     difference: float
     standard_error: float
     """Of the difference: paired where both arms answered the same questions."""
+    degrees: float = math.inf
+    """Degrees of freedom of the error: few seeds make wide intervals."""
+
+    @property
+    def margin(self) -> float:
+        """Half the 95 % interval."""
+        return quantile(self.degrees) * self.standard_error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,8 +138,8 @@ def judge(claim: Claim, measured: Sequence[Measured]) -> ClaimVerdict:
     assert len(measured) == len(claim.contrasts)
     if any(not math.isfinite(part.difference + part.standard_error) for part in measured):
         return ClaimVerdict(verdict="underpowered", is_stated_inside=None)
-    parts = _parts(claim, measured)
-    regions = [_region(claim, part) for part in parts]
+    parts = parts_of(claim, measured)
+    regions = [region_of(claim, part) for part in parts]
     verdicts = [_judge_part(part, region) for part, region in zip(parts, regions, strict=True)]
     verdict: Verdict = "underpowered"
     if "contradicted" in verdicts:
@@ -140,8 +148,44 @@ def judge(claim: Claim, measured: Sequence[Measured]) -> ClaimVerdict:
         verdict = "reproduced"
     inside = None
     if claim.stated is not None:
-        inside = abs(parts[0].difference - float(claim.stated)) <= TWO_SIDED_95 * parts[0].standard_error
+        inside = abs(parts[0].difference - float(claim.stated)) <= parts[0].margin
     return ClaimVerdict(verdict=verdict, is_stated_inside=inside)
+
+
+def parts_of(claim: Claim, measured: Sequence[Measured]) -> list[Measured]:
+    """What a claim asks for, as numbers that each have a region to lie in."""
+    if claim.kind == "maximum":
+        return [max(measured, key=lambda part: part.difference)]
+    if claim.kind == "mean":
+        count = len(measured)
+        error = math.sqrt(sum(part.standard_error**2 for part in measured)) / count
+        mean = sum(part.difference for part in measured) / count
+        return [Measured(difference=mean, standard_error=error, degrees=_fewest_degrees(measured))]
+    if claim.kind == "rising":
+        return [
+            Measured(
+                difference=after.difference - before.difference,
+                standard_error=math.hypot(after.standard_error, before.standard_error),
+                degrees=_fewest_degrees((before, after)),
+            )
+            for before, after in pairwise(measured)
+        ]
+    return list(measured)
+
+
+def region_of(claim: Claim, part: Measured) -> tuple[float, float]:
+    """Where a claim puts one of its parts: lowest and highest value."""
+    if claim.bounds is not None:
+        return claim.bounds
+    stated = float(claim.stated) if claim.stated is not None else 1.0
+    if stated == 0:
+        return -2 * part.standard_error, 2 * part.standard_error
+    return (0.0, math.inf) if stated > 0 else (-math.inf, 0.0)
+
+
+def quantile(degrees: float) -> float:
+    """Two-sided 95 % quantile of Student's t; 1.96 without a bound on the degrees."""
+    return TWO_SIDED_95 if math.isinf(degrees) else t_quantile(max(1, int(degrees)), 0.95)
 
 
 def _compare_stated(claim: Claim, contrasts: Sequence[Interval]) -> Outcome:
@@ -170,36 +214,12 @@ def _does_hold(claim: Claim, values: Sequence[float], index: int) -> bool:
     return values[index] > 0
 
 
-def _parts(claim: Claim, measured: Sequence[Measured]) -> list[Measured]:
-    if claim.kind == "maximum":
-        return [max(measured, key=lambda part: part.difference)]
-    if claim.kind == "mean":
-        count = len(measured)
-        error = math.sqrt(sum(part.standard_error**2 for part in measured)) / count
-        return [Measured(difference=sum(part.difference for part in measured) / count, standard_error=error)]
-    if claim.kind == "rising":
-        return [
-            Measured(
-                difference=after.difference - before.difference,
-                standard_error=math.hypot(after.standard_error, before.standard_error),
-            )
-            for before, after in pairwise(measured)
-        ]
-    return list(measured)
-
-
-def _region(claim: Claim, part: Measured) -> tuple[float, float]:
-    if claim.bounds is not None:
-        return claim.bounds
-    stated = float(claim.stated) if claim.stated is not None else 1.0
-    if stated == 0:
-        return -2 * part.standard_error, 2 * part.standard_error
-    return (0.0, math.inf) if stated > 0 else (-math.inf, 0.0)
-
-
 def _judge_part(part: Measured, region: tuple[float, float]) -> Verdict:
-    low = part.difference - TWO_SIDED_95 * part.standard_error
-    high = part.difference + TWO_SIDED_95 * part.standard_error
+    low, high = part.difference - part.margin, part.difference + part.margin
     if high < region[0] or low > region[1]:
         return "contradicted"
     return "reproduced" if region[0] <= low and high <= region[1] else "underpowered"
+
+
+def _fewest_degrees(measured: Sequence[Measured]) -> float:
+    return min(part.degrees for part in measured)

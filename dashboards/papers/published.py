@@ -70,6 +70,8 @@ class Column:
     """A name of `eval.benchmarks`; None for averages and quantities that are not scores."""
     mean_of: tuple[str, ...] = ()
     """The columns it is the mean of."""
+    training_data: tuple[str, ...] = ()
+    """Of arms that differ in their training data alone, the one behind this column; named where there are several."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

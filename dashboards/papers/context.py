@@ -1,0 +1,64 @@
+"""What a compared table says of itself besides its cells: facts that hold for all of it, and warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from dashboards.papers.experiment_runs import ExperimentRuns
+from dashboards.papers.published import PublishedTable, Row
+from dashboards.table import SIGNIFICANT, seed_fact, settings_fact, size_facts
+
+
+def table_facts(table: PublishedTable, runs: ExperimentRuns) -> tuple[str, ...]:
+    """Sizes, settings, how errors and marks were made, what stands for what."""
+    frame = runs.frame
+    return (
+        *_stand_ins(table, runs),
+        *size_facts(frame),
+        "Cells: ours ± standard error | published | Δ = ours − published, in percent; errors are clustered by "
+        f"question. {seed_fact(frame)}",
+        f"Marks: ¹ best and ² second best of ours in its block, the untrained model left out; * p < {SIGNIFICANT} "
+        "against the block's arm on all tokens, paired by question, after Holm's correction over the column.",
+        f"In the paper: {table.emphasis.rule}" + ("" if table.emphasis.complete else " Not all marks survive."),
+        *_sampling(table),
+        *settings_fact(frame),
+    )
+
+
+def table_warnings(rows: Sequence[Row], runs: ExperimentRuns) -> tuple[str, ...]:
+    """Several graders, arms that stand in no row, trials without a number."""
+    scored = runs.frame[runs.frame["state"] == "scored"]
+    warnings = []
+    versions = {str(name): len(part) for name, part in scored.groupby("grader_version", sort=False)}
+    if len(versions) > 1:
+        counts = ", ".join(f"{version} ({number} scores)" for version, number in versions.items())
+        warnings.append(f"Graded by several versions: {counts}. `orch regrade` brings all to the present one.")
+    behind = {arm for row in rows for arm in runs.arms_behind(row.arm)}
+    strangers = [label for arm, label in runs.labels().items() if arm not in behind and label != "base"]
+    if strangers:
+        warnings.append(f"Arms that stand in no row: {'; '.join(strangers)}.")
+    unscored = runs.frame[runs.frame["state"] != "scored"]
+    lines = dict.fromkeys(
+        f"{label}: {reason}" for label, reason in zip(unscored["label"], unscored["reason"], strict=True)
+    )
+    return (*warnings, *lines)
+
+
+def _stand_ins(table: PublishedTable, runs: ExperimentRuns) -> tuple[str, ...]:
+    own = " and ".join(str(name) for name in runs.frame["model"].unique())
+    stands_for = [str(value) for value in asdict(runs.stands_for).values() if value is not None]
+    if not stands_for:
+        return ()
+    return (
+        f"A scaled twin: {own} takes the place of {', '.join(stands_for)}. Its numbers compare arms with each other; "
+        f"a Δ stands only where the benchmark is the paper's.",
+    )
+
+
+def _sampling(table: PublishedTable) -> tuple[str, ...]:
+    if table.sampling is None:
+        return ()
+    sampling = table.sampling
+    seeds = f"{sampling.seeds} seed{'s' if sampling.seeds > 1 else ''}"
+    return (f"Published: {sampling.num_samples} samples a question, {seeds}: {sampling.stated_in}",)
