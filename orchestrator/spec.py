@@ -21,7 +21,6 @@ from orchestrator.grid import Cell, Sweep, expand, read_seeds, read_sweep, repla
 from orchestrator.overrides import Change, read_overrides
 from orchestrator.places import Places
 from orchestrator.published import read_published
-from orchestrator.published import read_published
 from orchestrator.schema import (
     GROUPS,
     PLAIN_KEYS,
@@ -106,7 +105,6 @@ class _Reader:
         with self.places.told(self.groups):
             for key in base:
                 check_name("key", key, [*GROUPS, *PLAIN_KEYS], where=key)
-            read_published(base.get("published"))
             read_published(base.get("published"))
             sweep = self._changed(read_sweep(base.get("sweep")))
             self._check_axes(sweep)
