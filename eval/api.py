@@ -5,9 +5,9 @@ Nothing heavy is imported here; trainers use the same types for rollouts and rew
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 AnswerKind = Literal["integer", "choice", "numeric", "expression"]
 """How an answer may be compared; declared by the benchmark, never guessed from the answer."""
@@ -41,6 +41,8 @@ class Benchmark:
     problems: tuple[Problem, ...]
     digest: str
     """sha256 of the normalised rows; part of every score's key."""
+    source: str | None = None
+    """The file of a set that only its path names; None for a declared set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,14 @@ class SampleRequest:
     """Sample index k in [0, K)."""
     prompt_tokens: tuple[int, ...]
     seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """A request and how it is drawn: what an engine's queue holds when several benchmarks share it."""
+
+    request: SampleRequest
+    settings: SamplingSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +133,8 @@ class Score:
     engine: str
     """Engine name and version."""
     elapsed_s: float
+    benchmark_source: str | None = None
+    """`Benchmark.source`: where to find the questions again."""
 
 
 class Sampler(Protocol):
@@ -147,3 +159,11 @@ class Sampler(Protocol):
 
     def close(self) -> None:
         """Free the engine's memory and processes."""
+
+
+@runtime_checkable
+class StreamSampler(Sampler, Protocol):
+    """An engine that pulls draws of any settings from one queue when it has room: no benchmark waits for another."""
+
+    def sample_stream(self, draws: Iterable[Draw]) -> Iterator[Completion]:
+        """Yield completions as they finish, in any order, each draw exactly once; `draws` is read as there is room."""

@@ -44,7 +44,24 @@ def make_score(
         grader_version=grader_version(),
         engine=" + ".join(sorted({sample.engine for sample in samples})),
         elapsed_s=elapsed_s,
+        benchmark_source=benchmark.source,
     )
+
+
+def load_again(score: Score, *, data_folder: Path | None, limit: int | None = None) -> Benchmark:
+    """Return the benchmark that a score was made on.
+
+    Raises:
+        DataError: it is not here any more, or has changed.
+    """
+    benchmark = load(score.benchmark_source or score.benchmark, data_folder=data_folder, limit=limit)
+    if benchmark.digest != score.benchmark_digest:
+        raise DataError(
+            f"{score.benchmark} has changed since it was evaluated",
+            where=score.benchmark_source or score.benchmark,
+            mend="restore the file, or evaluate the model again",
+        )
+    return benchmark
 
 
 def regrade(folder: Path, *, into: Path, data_folder: Path | None) -> Score:
@@ -62,9 +79,7 @@ def regrade(folder: Path, *, into: Path, data_folder: Path | None) -> Score:
     if before is None:
         raise DataError("there is no score to grade again", where=str(folder))
     started = time.perf_counter()
-    benchmark = load(before.benchmark, data_folder=data_folder, limit=before.num_problems)
-    if benchmark.digest != before.benchmark_digest:
-        raise DataError(f"{before.benchmark} has changed since it was evaluated", where=str(folder))
+    benchmark = load_again(before, data_folder=data_folder, limit=before.num_problems)
     stored = {(one.completion.problem_id, one.completion.index): one for one in read_samples(folder / FILE)}
     wanted = [(problem, index) for problem in benchmark.problems for index in range(before.num_samples)]
     missing = sum((problem.id, index) not in stored for problem, index in wanted)

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from eval.api import Sampler
+from eval.api import Sampler, Score
 from eval.engines import open_sampler
-from eval.runner import EvalProgress, evaluate
+from eval.runner import EvalJob, EvalProgress, evaluate_all
 from orchestrator.errors import TrialFailed
 from orchestrator.phase_clock import PhaseClock
 from orchestrator.progress import ProgressWriter
@@ -189,48 +189,46 @@ class _AttemptAtTrial:
 
     def _evaluate_during_training(self, step: int, sampler: Sampler) -> None:
         with contextlib.suppress(StopRequested):  # the trainer is asked next, and writes its checkpoint first
-            for wanted in self._missing(step):
-                self._evaluate(wanted, lambda: sampler)
+            self._evaluate(self._missing(step), sampler)
         self._enter("sample", step)
 
     def _evaluate_missing(self, initial: Path) -> None:
+        for wanted in self._missing(final_step(self.planned)):
+            score = self.store.read_score(self.trial.id, wanted.key)
+            if score is not None:
+                self._keep_score(wanted, score)
         missing = self._missing(final_step(self.planned))
-        if not missing:
+        if missing:
+            self._check_stop()
+            with contextlib.closing(self._open_sampler(initial)) as sampler:
+                self._evaluate(missing, sampler)
+
+    def _evaluate(self, wanted: Sequence[WantedScore], sampler: Sampler) -> None:
+        """Sample what all wanted scores miss as one stream, and record each score as it is there."""
+        if not wanted:
             return
-        self._check_stop()
-        with contextlib.ExitStack() as stack:
-            opened: list[Sampler] = []
+        self._enter("evaluate", wanted[0].step)
+        jobs = {self._eval_job(one): one for one in wanted}
+        names = ", ".join(job.name for job in jobs)
 
-            def engine() -> Sampler:
-                """Opened for the first score that must really be sampled, then shared."""
-                if not opened:
-                    opened.append(self._open_sampler(initial))
-                    stack.callback(opened[0].close)
-                return opened[0]
+        def on_progress(done: EvalProgress) -> None:
+            self.progress.enter(f"evaluate {names}", step=done.num_done, total=done.num_total, unit="sample")
+            self._check_stop()
 
-            for wanted in missing:
-                self._evaluate(wanted, engine)
+        scores = evaluate_all(list(jobs), sampler, data_folder=self.context.data_folder, on_progress=on_progress)
+        with contextlib.closing(scores):
+            for job, score in scores:
+                self._keep_score(jobs[job], score)
 
-    def _evaluate(self, wanted: WantedScore, engine: Callable[[], Sampler]) -> None:
-        score = self.store.read_score(self.trial.id, wanted.key)
-        if score is None:
-            self._enter("evaluate", wanted.step)
+    def _eval_job(self, wanted: WantedScore) -> EvalJob:
+        return EvalJob(
+            benchmark=wanted.benchmark,
+            settings=wanted.settings,
+            folder=self.store.eval_folder(self.trial.id, wanted.key),
+            limit=wanted.limit,
+        )
 
-            def on_progress(done: EvalProgress) -> None:
-                self.progress.enter(
-                    f"evaluate {wanted.benchmark}", step=done.num_done, total=done.num_total, unit="sample"
-                )
-                self._check_stop()
-
-            score = evaluate(
-                wanted.benchmark,
-                engine(),
-                wanted.settings,
-                folder=self.store.eval_folder(self.trial.id, wanted.key),
-                data_folder=self.context.data_folder,
-                limit=wanted.limit,
-                on_progress=on_progress,
-            )
+    def _keep_score(self, wanted: WantedScore, score: Score) -> None:
         entry = score_entry(score, key=wanted.key, step=wanted.step, limit=wanted.limit, at=now())
         self._save(self.record.with_score(entry, at=now()))
         log.info(
@@ -245,6 +243,7 @@ class _AttemptAtTrial:
             device="cuda" if resources.num_gpus else "cpu",
             dtype=self.trial.model.dtype,
             batch_sequences=resources.sample_batch_sequences,
+            num_workers=max(1, resources.num_gpus),
             trust_remote_code=self.trial.model.trust_remote_code,
         )
 

@@ -26,5 +26,5 @@ DECLARATION = Declaration(
     digest="106e30a6e8e2765c33c5bf5afea2d67c63ff65acac442d92cafc8984c1a7384f",
     kind="integer",
     licence="AoPS problem text; MIT data set card",
-    note="29 of 30 questions: I-15 is missing in circulation",
+    note="29 of 30 questions: I-15 is missing in circulation; hub revisions unconfirmed: the digest guards them",
 )

@@ -24,5 +24,5 @@ DECLARATION = Declaration(
     digest=None,
     kind="expression",
     licence="Apache-2.0",
-    note="hub only",
+    note="hub only, digest unconfirmed (never at hand here): revision and count guard it",
 )

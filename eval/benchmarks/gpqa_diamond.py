@@ -45,5 +45,6 @@ DECLARATION = Declaration(
     digest=None,
     kind="choice",
     licence="CC BY 4.0, gated: the authors ask that it not be posted",
-    note="gated: `huggingface-cli login`, accept the terms, then `orch data fetch gpqa_diamond`",
+    note="gated: `huggingface-cli login`, accept the terms, then `orch data fetch gpqa_diamond`; "
+    "digest unconfirmed: revision and count guard it",
 )

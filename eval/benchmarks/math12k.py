@@ -19,5 +19,6 @@ DECLARATION = Declaration(
     digest=None,
     kind="expression",
     licence="MIT (hendrycks/math)",
-    note="hub only; `math_train_part` is the 4,500 of its rows that come from the MATH test split",
+    note="hub only, revision and digest unconfirmed (never at hand here): only the count guards it; "
+    "`math_train_part` is the 4,500 of its rows that come from the MATH test split",
 )

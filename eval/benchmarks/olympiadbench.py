@@ -25,5 +25,5 @@ DECLARATION = Declaration(
     digest="5b9c44d6bba07dbda8b02033af7fe1db9013512a63531de047ac37fc6a5ef836",
     kind="expression",
     licence="Apache-2.0 (OpenBMB/OlympiadBench)",
-    note="675 rows; a copy with 674 also circulates",
+    note="675 rows; a copy with 674 also circulates; hub revision unconfirmed: the digest guards it",
 )

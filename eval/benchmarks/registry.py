@@ -182,7 +182,7 @@ def _load_user_file(file: Path) -> Benchmark:
     )
     if not problems:
         raise DataError("the file holds no rows", where=str(file))
-    return Benchmark(name=file.stem, problems=problems, digest=_hash_of_file(file))
+    return Benchmark(name=file.stem, problems=problems, digest=_hash_of_file(file), source=str(file.resolve()))
 
 
 def rows_of_file(file: Path) -> Iterator[tuple[dict[str, Any], str]]:

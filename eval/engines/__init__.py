@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from pathlib import Path
 
 from eval.api import Sampler
@@ -18,8 +20,9 @@ def open_sampler(
     dtype: str = "float32",
     batch_sequences: int = 256,
     trust_remote_code: bool = False,
+    num_workers: int = 1,
 ) -> Sampler:
-    """Load a model folder into an engine.
+    """Load a model folder into an engine, or into several that share their work.
 
     Args:
         engine: one of `ENGINES`.
@@ -28,11 +31,25 @@ def open_sampler(
         dtype: `float32`, `bfloat16` or `float16`.
         batch_sequences: sequences decoded at once.
         trust_remote_code: run model code that the folder brings along.
+        num_workers: with more than one, as many processes with an engine each, one for each visible GPU.
 
     Raises:
         EngineError: unknown engine, or it cannot start.
         ModelError: the folder does not hold a usable model.
     """
+    if num_workers > 1:
+        from eval.engines.gang import open_gang
+
+        opener = functools.partial(
+            open_sampler,
+            engine,
+            model_folder,
+            device=device,
+            dtype=dtype,
+            batch_sequences=batch_sequences,
+            trust_remote_code=trust_remote_code,
+        )
+        return open_gang(opener, num_workers=num_workers, gpus=visible_gpus() if device == "cuda" else ())
     if engine == "hf":
         from eval.engines.hf import open_hf_sampler
 
@@ -69,3 +86,11 @@ def open_endpoint(model: str, *, base_url: str) -> Sampler:
     from eval.engines.openai import open_openai_sampler
 
     return open_openai_sampler(model, base_url=base_url)
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return tuple(name.strip() for name in visible.split(",") if name.strip() not in ("", "-1"))
+    return tuple(str(number) for number in range(len(list(Path("/dev").glob("nvidia[0-9]*")))))

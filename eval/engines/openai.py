@@ -13,12 +13,12 @@ import os
 import queue
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import httpx
 
-from eval.api import Completion, SampleRequest, SamplingSettings
+from eval.api import Completion, Draw, SampleRequest, SamplingSettings
 from eval.errors import EngineError
 
 MAX_CONCURRENT = 64
@@ -93,6 +93,10 @@ class OpenAiSampler:
         return tuple(json.dumps({"prompt": text}, ensure_ascii=False).encode())
 
     def sample(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> Iterator[Completion]:
+        """Yield completions as they arrive: `sample_stream` under one set of settings."""
+        return self.sample_stream(Draw(request=request, settings=settings) for request in requests)
+
+    def sample_stream(self, draws: Iterable[Draw]) -> Iterator[Completion]:
         """Yield completions as they arrive; a loop in a thread of its own sends the requests.
 
         Raises:
@@ -103,7 +107,7 @@ class OpenAiSampler:
 
         def work() -> None:
             try:
-                asyncio.run(self._send_all(requests, settings, arrived, stop))
+                asyncio.run(self._send_all(draws, arrived, stop))
                 arrived.put(None)
             except BaseException as error:  # re-raised by the reader
                 arrived.put(error)
@@ -124,22 +128,21 @@ class OpenAiSampler:
 
     async def _send_all(
         self,
-        requests: Sequence[SampleRequest],
-        settings: SamplingSettings,
+        draws: Iterable[Draw],
         arrived: queue.SimpleQueue[Completion | BaseException | None],
         stop: threading.Event,
     ) -> None:
-        waiting = iter(requests)
+        waiting = iter(draws)
         limits = httpx.Limits(max_connections=self._max_concurrent)
         timeout = httpx.Timeout(None, connect=CONNECT_LIMIT_S)
         async with httpx.AsyncClient(headers=self._headers, limits=limits, timeout=timeout) as client:
 
             async def serve() -> None:
                 # Each worker takes the next request when it is free: no batch waits for its slowest member.
-                for request in waiting:
-                    arrived.put(await self._send(client, request, settings))
+                for draw in waiting:
+                    arrived.put(await self._send(client, draw.request, draw.settings))
 
-            workers = {asyncio.create_task(serve()) for _ in range(min(self._max_concurrent, len(requests)))}
+            workers = {asyncio.create_task(serve()) for _ in range(self._max_concurrent)}
             pending = workers
             while pending and not stop.is_set():
                 done, pending = await asyncio.wait(pending, timeout=0.1, return_when=asyncio.FIRST_EXCEPTION)

@@ -1,25 +1,28 @@
 """The vLLM engine, on a GPU or with the CPU build: the only module that imports vllm.
 
-One engine in this process serves all benchmarks. Samples of a question share their prompt's cache; completions are
-yielded as they finish, and new requests enter as old ones leave, so that the long ones of one question overlap with
-the next.
+One engine in this process serves all benchmarks: it pulls draws of any settings from one stream as it has room, so
+that long completions overlap with the next benchmark. Samples of a question share their prompt's cache.
 """
 
 from __future__ import annotations
 
+import math
 import os
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from eval.api import Completion, SampleRequest, SamplingSettings
+from eval.api import Completion, Draw, SampleRequest, SamplingSettings
 from eval.engines.hf_model import load_tokenizer
+from eval.engines.stream import longest_first
 from eval.errors import EngineError, ModelError
 from eval.model_folder import check_folder, folder_digest
 
-QUEUE_FACTOR = 4
-"""Requests handed to vLLM at once, in multiples of the sequences it decodes together."""
+QUEUE_FACTOR = 1.25
+"""Requests handed to vLLM at once, in multiples of the sequences it decodes together: a few wait at its door."""
+CPU_CONTEXT = 16_384
+"""Longest context on a CPU: prompts are read whole there, so that much must fit into one step."""
 CPU_CACHE_GIB = "2"
 """KV cache of the CPU build, unless VLLM_CPU_KVCACHE_SPACE says otherwise."""
 
@@ -60,9 +63,8 @@ def open_vllm_sampler(
         engine = vllm.LLM(
             model=str(model_folder),
             dtype=dtype,
-            max_model_len=-1,
             max_num_seqs=batch_sequences,
-            enforce_eager=device == "cpu",
+            **(_cpu_options(model_folder) if device == "cpu" else {"max_model_len": -1}),
             enable_prefix_caching=True,
             disable_log_stats=True,
             trust_remote_code=trust_remote_code,
@@ -78,7 +80,7 @@ def open_vllm_sampler(
         tokenizer,
         name=f"vllm {vllm.__version__} {device}",
         model_digest=f"{folder_digest(model_folder)}:{dtype}",
-        queue_length=QUEUE_FACTOR * batch_sequences,
+        queue_length=math.ceil(QUEUE_FACTOR * batch_sequences),
     )
 
 
@@ -127,19 +129,23 @@ class VllmSampler:
         return tuple(self._tokenizer(text)["input_ids"])
 
     def sample(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> Iterator[Completion]:
-        """Yield completions as they finish.
+        """Yield completions as they finish: `sample_stream` under one set of settings."""
+        return self.sample_stream(longest_first([Draw(request=one, settings=settings) for one in requests]))
+
+    def sample_stream(self, draws: Iterable[Draw]) -> Iterator[Completion]:
+        """Yield completions as they finish; draws are read as there is room.
 
         Raises:
             ModelError: a prompt and its response do not fit the model's context.
             EngineError: vllm gave a request up.
         """
-        self._check_lengths(requests, settings)
-        waiting, running = deque(requests), dict[str, SampleRequest]()
+        waiting, running = iter(draws), dict[str, SampleRequest]()
         core = self._engine.llm_engine
         try:
-            while waiting or running:
-                if waiting and len(running) <= self._queue_length // 2:
-                    running |= self._enqueue(waiting, self._queue_length - len(running), settings)
+            while True:
+                running |= self._enqueue(list(islice(waiting, self._queue_length - len(running))))
+                if not running:
+                    return
                 for output in core.step():
                     if output.finished:
                         yield _completion(running.pop(output.request_id), output.outputs[0])
@@ -153,39 +159,58 @@ class VllmSampler:
             self._engine.llm_engine.engine_core.shutdown()
         self._engine = None
 
-    def _enqueue(
-        self, waiting: deque[SampleRequest], count: int, settings: SamplingSettings
-    ) -> dict[str, SampleRequest]:
+    def _enqueue(self, draws: Sequence[Draw]) -> dict[str, SampleRequest]:
         from vllm import SamplingParams
 
-        batch = [waiting.popleft() for _ in range(min(count, len(waiting)))]
+        if not draws:
+            return {}
+        for draw in draws:
+            self._check_length(draw)
         names = self._engine.enqueue(
-            [{"prompt_token_ids": list(request.prompt_tokens)} for request in batch],
+            [{"prompt_token_ids": list(draw.request.prompt_tokens)} for draw in draws],
             [
                 SamplingParams(
-                    temperature=settings.temperature,
-                    top_p=settings.top_p,
-                    max_tokens=settings.max_new_tokens,
-                    stop=list(settings.stop) or None,
-                    seed=request.seed,
+                    temperature=draw.settings.temperature,
+                    top_p=draw.settings.top_p,
+                    max_tokens=draw.settings.max_new_tokens,
+                    stop=list(draw.settings.stop) or None,
+                    seed=draw.request.seed,
                 )
-                for request in batch
+                for draw in draws
             ],
             use_tqdm=False,
         )
         # vLLM adds a random suffix to the names inside; outputs and aborts go by the name before it.
-        return {name.partition("-")[0]: request for name, request in zip(names, batch, strict=True)}
+        return {name.partition("-")[0]: draw.request for name, draw in zip(names, draws, strict=True)}
 
-    def _check_lengths(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> None:
+    def _check_length(self, draw: Draw) -> None:
         context = self._engine.llm_engine.model_config.max_model_len
-        longest = max((len(request.prompt_tokens) for request in requests), default=0)
-        if longest + settings.max_new_tokens > context:
+        length = len(draw.request.prompt_tokens)
+        if length + draw.settings.max_new_tokens > context:
             raise ModelError(
-                f"a prompt of {longest} and a response of {settings.max_new_tokens} tokens exceed the context of "
+                f"a prompt of {length} and a response of {draw.settings.max_new_tokens} tokens exceed the context of "
                 f"{context} that model and memory allow",
                 where="max_new_tokens",
-                mend=f"allow at most {max(context - longest, 0)} response tokens, or choose another model",
+                mend=f"allow at most {max(context - length, 0)} response tokens, or choose another model",
             )
+
+
+def _cpu_options(model_folder: Path) -> dict[str, Any]:
+    """Settings of the CPU build: prompts are read whole.
+
+    vLLM 0.28 rewinds the generator of a seeded request whose prompt is read in pieces, which a CPU generator cannot do
+    ("CPU Generator does not use offset").
+    """
+    from transformers import AutoConfig
+
+    text_config = AutoConfig.from_pretrained(model_folder).get_text_config()
+    context = min(getattr(text_config, "max_position_embeddings", CPU_CONTEXT), CPU_CONTEXT)
+    return {
+        "max_model_len": context,
+        "max_num_batched_tokens": context,
+        "enable_chunked_prefill": False,
+        "enforce_eager": True,
+    }
 
 
 def _completion(request: SampleRequest, output: Any) -> Completion:

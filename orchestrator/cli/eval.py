@@ -14,7 +14,8 @@ import typer
 
 if TYPE_CHECKING:
     from eval.api import Sampler, SamplingSettings
-    from eval.runner import EvalProgress
+    from eval.job import EvalJob
+    from eval.progress import BenchmarkProgress, EvalProgress
     from eval.summary import Summary
     from orchestrator.store import Store
     from orchestrator.targets import Target
@@ -36,6 +37,9 @@ def evaluate(
     device: Annotated[str | None, typer.Option(help="cpu or cuda. Default: cuda where there is one.")] = None,
     dtype: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option()] = "float32",
     batch: Annotated[int, typer.Option(min=1, help="Sequences decoded at once.")] = 256,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that sample. Default: one for each visible GPU.")
+    ] = None,
     base_url: Annotated[str | None, typer.Option(help="For --engine openai: the endpoint, up to /v1.")] = None,
     store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
     data_dir: Annotated[Path | None, typer.Option(envvar="ORCH_DATA_DIR", help="Benchmark files.")] = None,
@@ -74,11 +78,11 @@ def evaluate(
         if engine == "openai"
         else resolve_target(model, runs, cache_folder=cache_dir or store / "models")
     )
-    with _engine(target, engine, device=device, dtype=dtype, batch=batch, base_url=base_url) as open_engine:
-        keyed = dict(
-            _evaluate_one(name, settings, target, runs, open_engine, data_dir=data_dir, limit=limit)
-            for name, settings in wanted.items()
-        )
+    jobs = _jobs(wanted, target, data_dir=data_dir, limit=limit)
+    with _engine(
+        target, engine, device=device, dtype=dtype, batch=batch, num_workers=workers, base_url=base_url
+    ) as sampler:
+        keyed = _evaluate(jobs, sampler, target, runs, data_dir=data_dir)
     summaries = list(keyed.values())
     if mlflow and target.trial_id is None:
         _log_to_mlflow(target, keyed, tracking_uri)
@@ -89,68 +93,67 @@ def evaluate(
         typer.echo(f"samples: {target.eval_folder}\nnext: orch compare {model} OTHER --bench {bench}")
 
 
+def _jobs(
+    wanted: dict[str, SamplingSettings], target: Target, *, data_dir: Path | None, limit: int | None
+) -> dict[str, EvalJob]:
+    """Return the score's key → what is to be evaluated for it; refuses damaged sets before a model is opened."""
+    from eval.benchmarks.registry import load
+    from eval.job import EvalJob, check_jobs
+
+    jobs = {}
+    for name, settings in wanted.items():
+        key = target.key(load(name, data_folder=data_dir, limit=limit).digest, settings, limit)
+        jobs[key] = EvalJob(benchmark=name, settings=settings, folder=target.eval_folder / key, limit=limit)
+    check_jobs(list(jobs.values()))
+    return jobs
+
+
 @contextlib.contextmanager
 def _engine(
-    target: Target, engine: str, *, device: str | None, dtype: str, batch: int, base_url: str | None
-) -> Iterator[Callable[[], Sampler]]:
-    """Give a function that opens the engine when it is first called, and close it in the end."""
-    from eval.engines import open_endpoint, open_sampler
-
-    opened: list[Sampler] = []
-
-    def open_engine() -> Sampler:
-        if not opened:
-            if engine == "openai":
-                opened.append(open_endpoint(target.model.path, base_url=str(base_url)))
-            else:
-                chosen = device or ("cuda" if _has_gpu() else "cpu")
-                folder = target.open_model()
-                opened.append(open_sampler(engine, folder, device=chosen, dtype=dtype, batch_sequences=batch))
-        return opened[0]
-
-    try:
-        yield open_engine
-    finally:
-        for sampler in opened:
-            sampler.close()
-
-
-def _has_gpu() -> bool:
-    return Path("/dev/nvidia0").exists()
-
-
-def _evaluate_one(
-    name: str,
-    settings: SamplingSettings,
     target: Target,
-    runs: Store,
-    open_engine: Callable[[], Sampler],
+    engine: str,
     *,
-    data_dir: Path | None,
-    limit: int | None,
-) -> tuple[str, Summary]:
-    """Return the score's key and its summary."""
+    device: str | None,
+    dtype: str,
+    batch: int,
+    num_workers: int | None,
+    base_url: str | None,
+) -> Iterator[Sampler]:
+    from eval.engines import open_endpoint, open_sampler, visible_gpus
+
+    if engine == "openai":
+        opened = open_endpoint(target.model.path, base_url=str(base_url))
+    else:
+        chosen = device or ("cuda" if visible_gpus() else "cpu")
+        opened = open_sampler(
+            engine,
+            target.open_model(),
+            device=chosen,
+            dtype=dtype,
+            batch_sequences=batch,
+            num_workers=num_workers or (max(1, len(visible_gpus())) if chosen == "cuda" else 1),
+        )
+    with contextlib.closing(opened) as sampler:
+        yield sampler
+
+
+def _evaluate(
+    jobs: dict[str, EvalJob], sampler: Sampler, target: Target, runs: Store, *, data_dir: Path | None
+) -> dict[str, Summary]:
+    """Return key → summary, in the order asked for; each score is kept as soon as it is there."""
     from eval.benchmarks.registry import load
-    from eval.runner import evaluate as run
+    from eval.runner import evaluate_all
     from eval.samples import FILE, read_samples
     from eval.summary import summarise
     from orchestrator.targets import keep_score
 
-    benchmark = load(name, data_folder=data_dir, limit=limit)
-    key = target.key(benchmark.digest, settings, limit)
-    folder = target.eval_folder / key
+    keys, found = {job: key for key, job in jobs.items()}, {}
     with _progress() as on_progress:
-        score = run(
-            name,
-            open_engine(),
-            settings,
-            folder=folder,
-            data_folder=data_dir,
-            limit=limit,
-            on_progress=on_progress,
-        )
-    keep_score(target, score, key=key, limit=limit, store=runs)
-    return key, summarise(score, list(read_samples(folder / FILE)), benchmark.problems)
+        for job, score in evaluate_all(list(keys), sampler, data_folder=data_dir, on_progress=on_progress):
+            keep_score(target, score, key=keys[job], limit=job.limit, store=runs)
+            problems = load(job.benchmark, data_folder=data_dir, limit=job.limit).problems
+            found[keys[job]] = summarise(score, list(read_samples(job.folder / FILE)), problems)
+    return {key: found[key] for key in jobs}
 
 
 def _log_to_mlflow(target: Target, keyed: dict[str, Summary], tracking_uri: str) -> None:
@@ -169,21 +172,22 @@ def _log_to_mlflow(target: Target, keyed: dict[str, Summary], tracking_uri: str)
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[EvalProgress], None]]:
-    """Show a bar on a terminal, a line now and then elsewhere; always on stderr."""
+    """Show a bar for each benchmark on a terminal, a line now and then elsewhere; always on stderr."""
     if not sys.stderr.isatty():
         yield _LineProgress()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=None, facts="")
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"))
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks = [bars.add_task("all", total=None, facts="")]
 
         def show(done: EvalProgress) -> None:
-            bar.update(
-                task, description=done.benchmark, total=done.num_total, completed=done.num_done, facts=_facts(done)
-            )
+            tasks.extend(bars.add_task(part.benchmark, facts="") for part in done.parts[len(tasks) - 1 :])
+            bars.update(tasks[0], total=done.num_total, completed=done.num_done, facts=_facts(done))
+            for task, part in zip(tasks[1:], done.parts, strict=True):
+                bars.update(task, total=part.num_total, completed=part.num_done, facts=_accuracy(part))
 
         yield show
 
@@ -199,14 +203,20 @@ class _LineProgress:
         self._last_done = done.num_done
         if is_last or time.monotonic() - self._last_s > LINE_INTERVAL_S:
             self._last_s = time.monotonic()
-            typer.echo(f"{done.benchmark}  {_facts(done)}", err=True)
+            parts = "; ".join(
+                f"{part.benchmark} {part.num_done}/{part.num_total} {_accuracy(part)}" for part in done.parts
+            )
+            typer.echo(f"{_facts(done)}  ({parts})", err=True)
 
 
 def _facts(done: EvalProgress) -> str:
-    accuracy = f"{done.num_correct / done.num_done:.1%} right" if done.num_done else "–"
     reused = f", {done.num_reused} from the store" if done.num_reused else ""
     eta = f", {done.eta_s:.0f} s left" if done.eta_s else ""
-    return f"{done.num_done}/{done.num_total} samples{reused}, {done.samples_per_s:.1f}/s, {accuracy}{eta}"
+    return f"{done.num_done}/{done.num_total} samples{reused}, {done.samples_per_s:.1f}/s{eta}"
+
+
+def _accuracy(part: BenchmarkProgress) -> str:
+    return f"{part.num_correct / part.num_done:.1%} right" if part.num_done else "–"
 
 
 def _as_dict(summary: Summary) -> dict[str, object]:

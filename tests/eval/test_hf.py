@@ -125,3 +125,21 @@ def test_the_engine_is_opened_by_name(folder: Path) -> None:
     asked = requests(HfSampler(None, sampler._tokenizer, model_digest="", batch_sequences=1), "abc")  # type: ignore[attr-defined]
     assert len(list(sampler.sample(asked, settings()))) == 4
     sampler.close()
+
+
+@pytest.mark.slow
+def test_two_processes_draw_what_one_draws(folder: Path) -> None:
+    settings = SamplingSettings(num_samples=1, temperature=1.0, max_new_tokens=8, template="plain")
+    alone, gang = open_sampler("hf", folder), open_sampler("hf", folder, num_workers=2)
+    try:
+        requests = [
+            SampleRequest(problem_id=f"p-{n}", index=n, prompt_tokens=alone.encode_text("abc"), seed=n)
+            for n in range(12)
+        ]
+        assert gang.encode_text("abc") == alone.encode_text("abc")
+        assert gang.model_digest == alone.model_digest
+        assert {c.index: c.text for c in gang.sample(requests, settings)} == {
+            c.index: c.text for c in alone.sample(requests, settings)
+        }
+    finally:
+        gang.close()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from eval.api import Completion, SamplingSettings
-from eval.errors import EngineError, OrchError
-from eval.runner import evaluate, read_score, score_key
+from eval.errors import DataError, EngineError, OrchError
+from eval.runner import EvalJob, evaluate, evaluate_all, read_score, score_key
 from eval.samples import SampleStore, read_samples
 
 SETTINGS = SamplingSettings(num_samples=4, temperature=1.0, max_new_tokens=32, template="plain")
@@ -283,3 +283,68 @@ def test_a_killed_process_leaves_what_the_next_one_finishes(benchmark, tmp_path,
     assert len(resumed.asked) == 24 - num_kept
     whole = run(benchmark, tmp_path / "whole" / "e")
     assert replace(score, elapsed_s=0) == replace(whole, elapsed_s=0)
+
+
+def two_jobs(benchmark, root, **second):
+    file = root / "more.jsonl"
+    file.write_text("".join(json.dumps({"question": f"{n}+1?", "answer": str(n)}) + "\n" for n in range(3)))
+    return [
+        EvalJob(benchmark=benchmark, settings=SETTINGS, folder=root / "eval" / "sums"),
+        EvalJob(benchmark=str(file), settings=replace(SETTINGS, **second), folder=root / "eval" / "more"),
+    ]
+
+
+class QueueSampler(FakeSampler):
+    """Takes draws of any settings; every other one is held back to the end, as a long completion would be."""
+
+    def __init__(self):
+        super().__init__()
+        self.limits = []
+
+    def sample_stream(self, draws):
+        draws = list(draws)
+        for draw in draws[::2] + draws[1::2]:
+            self.limits.append(draw.settings.max_new_tokens)
+            yield from self.sample([draw.request], draw.settings)
+
+
+def test_all_benchmarks_are_drawn_as_one_stream_and_score_as_they_do_alone(benchmark, tmp_path):
+    jobs, together, seen = two_jobs(benchmark, tmp_path, max_new_tokens=64), QueueSampler(), []
+    scores = dict(evaluate_all(jobs, together, data_folder=None, on_progress=seen.append))
+    assert together.limits == [64] * 6 + [32] * 12 + [64] * 6 + [32] * 12
+    for job in jobs:
+        alone = evaluate(job.benchmark, FakeSampler(), job.settings, folder=tmp_path / job.name, data_folder=None)
+        assert replace(scores[job], elapsed_s=0) == replace(alone, elapsed_s=0)
+        assert read_score(job.folder / "score.json") == scores[job]
+    assert [(part.benchmark, part.num_done, part.num_total) for part in seen[-1].parts] == [
+        ("sums", 24, 24),
+        ("more", 12, 12),
+    ]
+    assert (seen[-1].num_done, seen[-1].num_correct) == (36, round(24 * scores[jobs[0]].avg + 12 * scores[jobs[1]].avg))
+
+
+def test_a_stopped_evaluation_of_several_goes_on_in_each(benchmark, tmp_path):
+    jobs = two_jobs(benchmark, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        list(evaluate_all(jobs, FakeSampler(stop_after=20), data_folder=None))
+    kept = {job.name: len(lines(job.folder)) for job in jobs}
+    assert sum(kept.values()) == 20
+    assert all(kept.values())
+    resumed = FakeSampler()
+    scores = dict(evaluate_all(jobs, resumed, data_folder=None))
+    assert len(resumed.asked) == 36 - 20
+    assert {name: len(lines(tmp_path / "eval" / name)) for name in kept} == {"sums": 24, "more": 12}
+    whole = dict(evaluate_all(two_jobs(benchmark, tmp_path), FakeSampler(), data_folder=None))
+    assert {job: score.per_problem for job, score in scores.items()} == {
+        job: score.per_problem for job, score in whole.items()
+    }
+
+
+def test_two_benchmarks_of_one_name_are_refused_before_anything_is_drawn(benchmark, tmp_path):
+    (tmp_path / "other").mkdir()
+    twin = tmp_path / "other" / Path(benchmark).name
+    twin.write_text(Path(benchmark).read_text())
+    jobs = [EvalJob(benchmark=name, settings=SETTINGS, folder=tmp_path / "e") for name in (benchmark, str(twin))]
+    with pytest.raises(DataError, match="2 benchmarks are called sums"):
+        list(evaluate_all(jobs, FakeSampler(), data_folder=None))
+    assert not (tmp_path / "e").exists()

@@ -1,0 +1,234 @@
+"""Several engines as one: a process for each device, all pulling from one queue of draws.
+
+    parent: draws ──▶ queue ──more?──▶ worker 0 (device 0): its own engine ──completions──▶ parent
+                            ──more?──▶ worker 1 (device 1): …
+
+A worker that is quick asks more often, so no device idles while another has a backlog. Workers are spawned, not forked
+(CUDA), and end when their pipe does: with this process, or when the gang is closed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import multiprocessing
+import os
+import signal
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from eval.api import Completion, Draw, Sampler, SampleRequest, SamplingSettings, StreamSampler
+from eval.engines.stream import by_settings
+from eval.errors import EngineError, OrchError
+
+LARGEST_SHARE = 64
+"""Draws handed to a worker at once, at most: enough to hide a round trip, few enough to share out the end."""
+STOP_LIMIT_S = 20.0
+"""Time for a worker to end by itself before it is killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    name: str
+    model_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class _More:
+    """A worker has room."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A worker has answered all that it was given, and was told that there is no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    error: OrchError
+
+
+def open_gang(opener: Callable[[], Sampler], *, num_workers: int, gpus: Sequence[str] = ()) -> GangSampler:
+    """Start the workers, each on a device of its own, and wait until their engines are up.
+
+    Args:
+        opener: opens one engine; picklable.
+        num_workers: processes.
+        gpus: names for CUDA_VISIBLE_DEVICES, one for each worker; none on a CPU, whose cores are divided.
+
+    Raises:
+        EngineError: more workers than GPUs, or one does not start.
+        OrchError: what opening an engine raised.
+    """
+    if gpus and num_workers > len(gpus):
+        raise EngineError(f"{num_workers} workers, but {len(gpus)} GPUs: {', '.join(gpus)}", mend="ask for fewer")
+    threads = str(max(1, len(os.sched_getaffinity(0)) // num_workers))
+    workers = [
+        _Worker(opener, {"CUDA_VISIBLE_DEVICES": gpus[rank]} if gpus else {"OMP_NUM_THREADS": threads}, rank)
+        for rank in range(num_workers)
+    ]
+    return GangSampler(workers)
+
+
+class GangSampler:
+    """A `StreamSampler` over several processes."""
+
+    def __init__(self, workers: Sequence[_Worker]) -> None:
+        """Wait for the workers' engines."""
+        self._workers = {worker.connection: worker for worker in workers}
+        try:
+            ready = [worker.receive() for worker in workers]
+        except BaseException:
+            self.close()
+            raise
+        self._name: str = f"{ready[0].name} × {len(workers)}"
+        self._digest: str = ready[0].model_digest
+
+    @property
+    def name(self) -> str:
+        """Engine, version, and how many there are."""
+        return self._name
+
+    @property
+    def model_digest(self) -> str:
+        """Content digest of the weights and tokenizer."""
+        return self._digest
+
+    def encode(self, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
+        """Prompt tokens of a chat; the first worker's tokenizer knows."""
+        return self._ask("encode", list(messages))
+
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        """Prompt tokens of a raw text."""
+        return self._ask("encode_text", text)
+
+    def sample(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> Iterator[Completion]:
+        """Yield completions as they finish."""
+        return self.sample_stream(Draw(request=request, settings=settings) for request in requests)
+
+    def sample_stream(self, draws: Iterable[Draw]) -> Iterator[Completion]:
+        """Yield completions as they finish; leaving early ends the workers.
+
+        Raises:
+            EngineError: a worker died; what came before has been yielded.
+            OrchError: what a worker's engine raised.
+        """
+        waiting, busy = deque(draws), set(self._workers)
+        for worker in self._workers.values():
+            worker.send("sample_stream")
+        try:
+            while busy:
+                for connection in busy.intersection(wait(list(busy))):
+                    message = self._workers[connection].receive()
+                    if isinstance(message, _More):
+                        self._workers[connection].send(self._share(waiting))
+                    elif isinstance(message, _Done):
+                        busy.discard(connection)
+                    else:
+                        yield message
+        finally:
+            if busy:
+                self.close()
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in self._workers.values():
+            worker.end()
+
+    def _share(self, waiting: deque[Draw]) -> list[Draw]:
+        """Take what a worker gets next: less and less towards the end, so that all finish together."""
+        fair = math.ceil(len(waiting) / (2 * len(self._workers)))
+        return [waiting.popleft() for _ in range(min(LARGEST_SHARE, fair))]
+
+    def _ask(self, method: str, argument: object) -> tuple[int, ...]:
+        worker = next(iter(self._workers.values()))
+        worker.send(method, argument)
+        tokens: tuple[int, ...] = worker.receive()
+        return tokens
+
+
+class _Worker:
+    """The parent's end of one process."""
+
+    def __init__(self, opener: Callable[[], Sampler], environment: dict[str, str], rank: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(
+            target=_work, args=(theirs, opener, environment), name=f"sampler-{rank}", daemon=True
+        )
+        self._process.start()
+        theirs.close()
+
+    def send(self, *message: object) -> None:
+        with contextlib.suppress(OSError):  # a dead worker is reported when it is heard
+            self.connection.send(message)
+
+    def receive(self) -> Any:
+        try:
+            message = self.connection.recv()
+        except (EOFError, OSError) as error:
+            self._process.join(STOP_LIMIT_S)
+            raise EngineError(
+                f"the engine process {self._process.name} died with status {self._process.exitcode}",
+                mend="its messages stand above; run the same command again: samples already drawn are kept",
+            ) from error
+        if isinstance(message, _Failed):
+            raise message.error
+        return message
+
+    def end(self) -> None:
+        self.connection.close()
+        self._process.join(STOP_LIMIT_S if self._process.exitcode is None else 0)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+
+def _work(connection: Connection, opener: Callable[[], Sampler], environment: dict[str, str]) -> None:
+    """The process: opens an engine and answers calls until the pipe ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent decides
+    os.environ.update(environment)
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        try:
+            with contextlib.closing(opener()) as sampler:
+                connection.send(_Ready(sampler.name, sampler.model_digest))
+                while True:
+                    method, *arguments = connection.recv()
+                    if method == "sample_stream":
+                        _sample(sampler, connection)
+                    else:
+                        connection.send(getattr(sampler, method)(*arguments))
+        except OrchError as error:
+            connection.send(_Failed(error))
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            raise
+        except Exception:
+            connection.send(_Failed(EngineError(f"an engine process failed:\n{traceback.format_exc()}")))
+
+
+def _sample(sampler: Sampler, connection: Connection) -> None:
+    shares = _shares(connection)
+    if isinstance(sampler, StreamSampler):
+        for completion in sampler.sample_stream(chain.from_iterable(shares)):
+            connection.send(completion)
+    else:
+        for share in shares:
+            for settings, requests in by_settings(share).items():
+                for completion in sampler.sample(requests, settings):
+                    connection.send(completion)
+    connection.send(_Done())
+
+
+def _shares(connection: Connection) -> Iterator[list[Draw]]:
+    """Ask the parent for draws until there are no more."""
+    while True:
+        connection.send(_More())
+        (share,) = connection.recv()
+        if not share:
+            return
+        yield share
