@@ -9,9 +9,9 @@ from pathlib import Path
 from eval.api import Score
 from eval.grading.version import grader_version
 from eval.score_file import read_score
-from eval.scoring import regrade
+from eval.scoring import load_again, regrade
 from orchestrator.store import Store
-from orchestrator.targets import Target, keep_score, resolve_target
+from orchestrator.targets import Target, evaluated_models, keep_score, resolve_target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,18 +27,19 @@ class Change:
 
 
 def regrade_all(store: Store, only: str | None, *, data_folder: Path | None, cache_folder: Path) -> list[Change]:
-    """Grade again what an older grader graded, in one target or in all trials of the runs folder.
+    """Grade again what an older grader graded, in one target or in all of the runs folder.
 
     Raises:
         OrchError: the target is unknown, or a benchmark's data are not here.
     """
-    targets = [resolve_target(only, store, cache_folder=cache_folder)] if only else _all_trials(store, cache_folder)
+    targets = [resolve_target(only, store, cache_folder=cache_folder)] if only else _everything(store, cache_folder)
     return [change for target in targets for change in _regrade(target, store, data_folder)]
 
 
-def _all_trials(store: Store, cache_folder: Path) -> list[Target]:
+def _everything(store: Store, cache_folder: Path) -> list[Target]:
     records = [record for record in store.list() if record.trial.kind == "base" or record.train is not None]
-    return [resolve_target(record.trial.id, store, cache_folder=cache_folder) for record in records]
+    trials = [resolve_target(record.trial.id, store, cache_folder=cache_folder) for record in records]
+    return [*trials, *evaluated_models(store, cache_folder=cache_folder)]
 
 
 def _regrade(target: Target, store: Store, data_folder: Path | None) -> Iterator[Change]:
@@ -66,7 +67,5 @@ def _limit_and_step(
         for entry in store.read(target.trial_id).scores:
             if entry.key == key:
                 return entry.limit, entry.step
-    from eval.benchmarks.registry import load
-
-    whole = len(load(score.benchmark, data_folder=data_folder).problems)
+    whole = len(load_again(score, data_folder=data_folder).problems)
     return (None if score.num_problems == whole else score.num_problems), target.step

@@ -101,6 +101,11 @@ def endpoint_target(name: str, store: Store, *, base_url: str | None) -> Target:
     )
 
 
+def evaluated_models(store: Store, *, cache_folder: Path) -> list[Target]:
+    """Return the models beside the trials that were evaluated into this store, endpoints included."""
+    return [_evaluated_model(file, cache_folder) for file in sorted(store.root.glob("evaluations/*/model.json"))]
+
+
 def keep_score(
     target: Target, score: Score, *, key: str, limit: int | None, store: Store, step: int | None = None
 ) -> None:
@@ -119,6 +124,20 @@ def keep_score(
         record = store.read(target.trial_id)
         entry = score_entry(score, key=key, step=target.step if step is None else step, limit=limit, at=now())
         store.write(record.with_score(entry, at=now()))
+
+
+def _evaluated_model(file: Path, cache_folder: Path) -> Target:
+    described = json.loads(file.read_text())
+    model = Model(path=described["path"], revision=described["revision"])
+    return Target(
+        label=described["label"],
+        owner_id=file.parent.name,
+        trial_id=None,
+        step=0,
+        model=model,
+        eval_folder=file.parent / "eval",
+        open_model=lambda: resolve(model, cache_folder=cache_folder),
+    )
 
 
 def _trial_target(trial_id: str, store: Store, cache_folder: Path) -> Target:

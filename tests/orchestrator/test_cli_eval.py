@@ -144,6 +144,44 @@ def test_regrade_makes_scores_of_an_older_grader_again(two_models, store):
     assert (old / "score.json").exists()
 
 
+def test_regrade_without_a_target_takes_models_and_jsonl_benchmarks_too(two_models, store, tmp_path):
+    file = tmp_path / "mine.jsonl"
+    file.write_text('{"question": "1+1", "answer": "2"}\n{"question": "2+2", "answer": "4"}\n')
+    options = ("--k", 1, "--limit", 1, "--max-new-tokens", 4, "--template", "plain", "--store", store)
+    for model in two_models:
+        orch("eval", model, "--bench", f"{file},arithmetic", *options)
+    present = version.grader_version()
+    for path in store.glob("evaluations/*/eval/*/s*.json*"):
+        path.write_text(path.read_text().replace(present, "0ld0ld0ld0ld"))
+    for folder in list(store.glob("evaluations/*/eval/*")):
+        folder.rename(folder.with_name(f"0ld{folder.name}"))
+    rows = json.loads(orch("regrade", "--store", store, "--json"))
+    assert sorted((row["benchmark"], row["grader_after"]) for row in rows) == [
+        ("arithmetic", present),
+        ("arithmetic", present),
+        ("mine", present),
+        ("mine", present),
+    ]
+    assert len(list(store.glob("evaluations/*/eval/0ld*"))) == 4
+    file.write_text('{"question": "1+1", "answer": "3"}\n')
+    with pytest.raises(OrchError, match="mine has changed since it was evaluated"):
+        orch("regrade", "--store", store)
+
+
+def test_all_benchmarks_are_sampled_by_two_processes_and_two_of_one_name_are_refused(two_models, store, tmp_path):
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps({"question": f"{n}+1", "answer": str(n + 1)}) + "\n" for n in range(3)))
+    options = ("--k", 2, "--limit", 3, "--max-new-tokens", 6, "--store", store, "--json", "--template", "plain")
+    (mine, sums) = json.loads(orch("eval", two_models[0], "--bench", f"{file},arithmetic", "--workers", 2, *options))
+    assert (mine["score"]["benchmark"], sums["score"]["benchmark"]) == ("mine", "arithmetic")
+    assert mine["score"]["engine"].endswith(" × 2")
+    assert [len(score["score"]["per_problem"]) for score in (mine, sums)] == [3, 3]
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "mine.jsonl").write_text(file.read_text())
+    with pytest.raises(OrchError, match="2 benchmarks are called mine"):
+        orch("eval", two_models[0], "--bench", f"{file},{tmp_path / 'b' / 'mine.jsonl'}", *options)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
