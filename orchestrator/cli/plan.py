@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from orchestrator.cli.plan_cost import CostAsked, PlanCost
     from orchestrator.plan import Decision, Plan
     from orchestrator.record import RunRecord
     from orchestrator.store import Store
@@ -21,36 +22,107 @@ _WIDTH_OF_FILES = 240
 
 
 def plan(
-    file: Annotated[Path, typer.Argument(help="Experiment file.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="Changes, for example selection.ratio=[0.1,0.2] seeds=[0,1].")
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FILE… [key=value …]",
+            help="Experiment files, then changes to each, for example selection.ratio=[0.1,0.2] seeds=[0,1].",
+        ),
     ] = None,
     store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
     data_dir: Annotated[Path | None, typer.Option(envvar="ORCH_DATA_DIR", help="Benchmark files.")] = None,
     limit_rows: Annotated[int, typer.Option(min=0, help="Most trials shown; 0 shows the summary only.")] = 50,
+    every: Annotated[bool, typer.Option("--all", help="All experiments of experiments/, shared trials once.")] = False,
+    cluster: Annotated[str | None, typer.Option(help="Cost and schedule on a cluster, for example 8xH100x2.")] = None,
+    price: Annotated[float | None, typer.Option(min=0, help="Money for a GPU-hour; needs --cluster.")] = None,
+    assume: Annotated[list[str] | None, typer.Option(help="Replace an assumption of the costs: name=number.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every trial as JSON.")] = False,
 ) -> None:
-    """List the trials of an experiment: which are new, done or shared, and why."""
+    """List the trials of experiments: which are new, done or shared, and why; with --cluster, what they cost."""
     from orchestrator.plan import make_plan, stand_in_digest, unfetched
     from orchestrator.spec import load_sweep
     from orchestrator.store import Store
 
-    spec = load_sweep(file, tuple(overrides or ()))
-    missing = unfetched(spec, data_folder=data_dir)
-    made = make_plan(spec, data_folder=data_dir, data_digest=stand_in_digest(missing))
-    decisions = _decide(made, Store(store), data_dir)
-    if as_json:
-        _print_json(made, decisions, missing)
+    files, overrides = _files(words or [], every=every)
+    asked = _asked(cluster, price=price, assume=assume or [])
+    specs = [load_sweep(file, overrides) for file in files]
+    missing = tuple(dict.fromkeys(name for spec in specs for name in unfetched(spec, data_folder=data_dir)))
+    digest = stand_in_digest(missing)
+    plans = [make_plan(spec, data_folder=data_dir, data_digest=digest) for spec in specs]
+    runs = Store(store)
+    cost = None if asked is None else asked.cost(specs, plans, runs, data_dir)
+    if every or len(plans) > 1:
+        from orchestrator.cli.plan_union import show_union
+
+        show_union(plans, cost, as_json=as_json)
         return
-    _print_table(made, decisions[:limit_rows])
+    decisions = _decide(plans[0], runs, data_dir)
+    if as_json:
+        _print_json(plans[0], decisions, missing, cost)
+        return
+    _print_table(plans[0], decisions[:limit_rows], cost)
     if hidden := len(decisions) - len(decisions[:limit_rows]):
         typer.echo(f"… and {hidden} more: --limit-rows {len(decisions)} shows all, --json too")
-    typer.echo(_summary(made, decisions))
+    typer.echo(_summary(plans[0], decisions))
+    if cost is not None:
+        typer.echo(cost.text())
     if missing:
         typer.echo(f"not on this machine yet: {', '.join(missing)}; trial ids may change when fetched")
         for name in missing:
             typer.echo(f"  orch data fetch {name}")
-    typer.echo(f"  orch sweep {' '.join([str(file), *(overrides or ())])}")
+    typer.echo(f"  orch sweep {' '.join([str(files[0]), *overrides])}")
+
+
+def _files(words: Sequence[str], *, every: bool) -> tuple[list[Path], tuple[str, ...]]:
+    """Which words are experiment files, and which are changes; the first is always a file unless all are wanted."""
+    from orchestrator.errors import PlanError
+
+    files = [word for index, word in enumerate(words) if "=" not in word and (index == 0 or _is_yaml(word))]
+    overrides = tuple(word for word in words if word not in files)
+    if not every and not files:
+        raise PlanError(
+            "no experiment file is given",
+            where="orch plan",
+            mend="name one, as in experiments/smoke.yaml, or use --all",
+        )
+    if not every:
+        return [Path(file) for file in files], overrides
+    folders = [Path(file) for file in files] or [_experiments()]
+    found = [file for folder in folders for file in sorted(folder.glob("*.yaml"))]
+    if not found:
+        raise PlanError(
+            "there are no experiment files", where=", ".join(map(str, folders)), mend="give the folder that has them"
+        )
+    return found, overrides
+
+
+def _is_yaml(word: str) -> bool:
+    return word.endswith((".yaml", ".yml"))
+
+
+def _experiments() -> Path:
+    from orchestrator.compose import PACKAGED
+
+    here = Path("experiments")
+    return here if here.is_dir() else PACKAGED
+
+
+def _asked(cluster: str | None, *, price: float | None, assume: Sequence[str]) -> CostAsked | None:
+    from orchestrator.errors import PlanError
+
+    if cluster is None:
+        if price is not None or assume:
+            raise PlanError(
+                "a price and assumptions say nothing without a cluster",
+                where="--price, --assume",
+                mend="add --cluster, for example --cluster 8xH100x2",
+            )
+        return None
+    from orchestrator.cli.plan_cost import CostAsked
+    from orchestrator.cluster import parse_cluster
+    from orchestrator.cost.assumptions import read_assumptions
+
+    return CostAsked(cluster=parse_cluster(cluster), price=price, assumed=read_assumptions(assume))
 
 
 def _decide(made: Plan, runs: Store, data_folder: Path | None) -> list[Decision]:
@@ -87,7 +159,7 @@ def _others(experiment: str, runs: Store) -> dict[str, tuple[str, ...]]:
     return wanted
 
 
-def _print_table(made: Plan, decisions: Sequence[Decision]) -> None:
+def _print_table(made: Plan, decisions: Sequence[Decision], cost: PlanCost | None) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -98,13 +170,15 @@ def _print_table(made: Plan, decisions: Sequence[Decision]) -> None:
     if not console.is_terminal:
         console = Console(width=_WIDTH_OF_FILES)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("trial", *made.axes, "seed", "state", "reason"):
-        table.add_column(name, overflow="fold", no_wrap=name != "reason")
+    costs = () if cost is None else ("hours", "GPU-hours")
+    for name in ("trial", *made.axes, "seed", *costs, "state", "reason"):
+        table.add_column(name, overflow="fold", no_wrap=name != "reason", justify="right" if name in costs else "left")
     for one in decisions:
         trial = one.planned.trial
         cells = [_cell(one, axis) for axis in made.axes]
         seed = "base" if trial.seed is None else str(trial.seed)
-        table.add_row(trial.id, *cells, seed, Text(one.state, style=STYLES[one.state]), one.reason)
+        spent = () if cost is None else cost.cells(one.planned)
+        table.add_row(trial.id, *cells, seed, *spent, Text(one.state, style=STYLES[one.state]), one.reason)
     console.print(table)
 
 
@@ -123,7 +197,7 @@ def _summary(made: Plan, decisions: Sequence[Decision]) -> str:
     return f"{made.experiment}: {len(decisions)} trials: {', '.join(parts)}"
 
 
-def _print_json(made: Plan, decisions: Sequence[Decision], missing: Sequence[str]) -> None:
+def _print_json(made: Plan, decisions: Sequence[Decision], missing: Sequence[str], cost: PlanCost | None) -> None:
     import json
 
     rows = [
@@ -136,9 +210,11 @@ def _print_json(made: Plan, decisions: Sequence[Decision], missing: Sequence[str
             "state": one.state,
             "reason": one.reason,
             "shared_with": one.shared_with,
+            **({} if cost is None else {"cost": cost.trial_json(one.planned)}),
         }
         for one in decisions
     ]
     payload = {"experiment": made.experiment, "file": made.file, "digest": made.digest, "axes": made.axes}
     summary = {"num_trials": len(rows), "unfetched": list(missing), "trials": rows}
+    summary |= {} if cost is None else {"cost": cost.json()}
     typer.echo(json.dumps({**payload, **summary}, indent=1, allow_nan=False))

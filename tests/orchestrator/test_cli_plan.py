@@ -6,7 +6,7 @@ from lab import Lab
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
-from orchestrator.errors import SpecError
+from orchestrator.errors import OrchError, PlanError, SpecError
 from orchestrator.plan import make_plan
 from orchestrator.spec import load_sweep
 
@@ -123,3 +123,55 @@ def test_the_ids_of_a_kept_plan_are_read_without_building_it(lab: Lab) -> None:
     plan = lab.plan([None, 0, 1])
     lab.store.save_sweep(plan)
     assert lab.store.planned_ids("test") == tuple(entry.trial.id for entry in plan.entries)
+
+
+def test_a_cluster_adds_hours_money_disk_and_a_schedule_beside_its_bound(file: Path, tmp_path: Path) -> None:
+    store = ["--store", tmp_path / "runs", "--cluster", "2xcpux2"]
+    lines = run(file, *store, "--price", 2, "cluster=local").splitlines()
+    assert lines[0].split() == ["trial", "selection", "seed", "hours", "GPU-hours", "state", "reason"]
+    start = lines.index("on 2 nodes of 2 CPUs, 8 GB:")
+    assert [line.split()[0] for line in lines[start + 1 : start + 6]] == [
+        "makespan",
+        "GPU-hours",
+        "money",
+        "disk",
+        "from",
+    ]
+    printed = json.loads(run(file, *store, "--json"))
+    cost = printed["cost"]
+    assert (cost["cluster"], cost["num_trials"], cost["num_measured"]) == ("2xcpux2", 5, 0)
+    assert 1 - 1e-9 <= cost["makespan_s"]["expected"] / cost["lower_bound_s"] <= 1.1
+    assert cost["makespan_s"]["high"] == pytest.approx(2 * cost["makespan_s"]["expected"])
+    assert cost["gpu_hours"]["expected"] == 0
+    assert printed["trials"][1]["cost"]["seconds"] > 0
+
+
+def test_several_files_are_planned_together_and_share(file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(EXPERIMENT.replace("[full, ets]", "[full, gmts]"))
+    lines = run(file, other, "--store", tmp_path / "runs").splitlines()
+    assert [line.split() for line in lines[1:3]] == [["exp", "5", "0"], ["other", "5", "3"]]
+    assert lines[3] == "2 experiments: 10 trials, 7 with shared ones counted once"
+    printed = json.loads(run(tmp_path, "--all", "--json", "--cluster", "2xcpu", "--store", tmp_path / "runs"))
+    assert [row["experiment"] for row in printed["experiments"]] == ["exp", "other"]
+    assert (printed["num_trials_before_sharing"], printed["num_trials"]) == (10, 7)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--cluster", "8xH10"], "unknown device 'h10'"),
+        (["--price", "2"], "a price and assumptions say nothing without a cluster"),
+        (["--cluster", "8xH100", "--assume", "x=1"], "unknown assumption 'x'"),
+        (["--cluster", "2xcpu", "cluster=node8"], "asks for 8 GPU 32 CPU 0 GB memory, and no node has that"),
+        (["--cluster", "8xH100", "model.path=some/model"], "nothing says what shape some/model has"),
+    ],
+)
+def test_a_cost_that_cannot_be_told_is_refused(file: Path, arguments: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(OrchError, match=message):
+        run(file, "--store", tmp_path / "runs", *arguments)
+
+
+def test_no_file_is_refused_with_what_to_name() -> None:
+    with pytest.raises(PlanError, match=r"no experiment file is given[\s\S]*or use --all"):
+        run()

@@ -1,0 +1,93 @@
+"""What `orch plan --all`, or several files, print: experiments side by side, and what sharing saves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from orchestrator.cli.plan_cost import PlanCost
+    from orchestrator.plan import Plan
+
+_WIDTH_OF_FILES = 160
+
+
+def show_union(plans: Sequence[Plan], cost: PlanCost | None, *, as_json: bool) -> None:
+    """Print one line an experiment and the sum, text or JSON."""
+    places = _places()
+    rows = _rows(plans, cost, places)
+    num_all, num_once = sum(len(plan.entries) for plan in plans), len(_ids(plans))
+    if as_json:
+        import json
+
+        payload: dict[str, Any] = {"num_trials": num_once, "num_trials_before_sharing": num_all, "experiments": rows}
+        payload |= {} if cost is None else {"cost": cost.json()}
+        typer.echo(json.dumps(payload, indent=1, allow_nan=False))
+        return
+    _print_rows(rows, with_cost=cost is not None)
+    typer.echo(f"{len(plans)} experiments: {num_all} trials, {num_once} with shared ones counted once")
+    if cost is None:
+        typer.echo("  --cluster 8xH100 adds hours, GPU-hours and a schedule")
+        return
+    from orchestrator.cli.plan_cost import hours
+
+    before, after = cost.bill.before_sharing.seconds, cost.bill.after_sharing.seconds
+    typer.echo(f"GPU-hours: {hours(before)} before sharing, {hours(after)} after")
+    typer.echo(cost.text())
+
+
+def _rows(plans: Sequence[Plan], cost: PlanCost | None, places: Mapping[str, str]) -> list[dict[str, Any]]:
+    seen: set[str] = set()
+    rows: list[dict[str, Any]] = []
+    for index, plan in enumerate(plans):
+        ids = [planned.trial.id for planned in plan.entries]
+        row: dict[str, Any] = {
+            "experiment": plan.experiment,
+            "published": places.get(plan.experiment, ""),
+            "num_trials": len(ids),
+            "num_shared": len(seen & set(ids)),
+        }
+        seen |= set(ids)
+        if cost is not None:
+            line = cost.bill.lines[index]
+            row |= {"gpu_hours_alone": line.alone.seconds / 3600, "gpu_hours_added": line.added.seconds / 3600}
+        rows.append(row)
+    return rows
+
+
+def _ids(plans: Sequence[Plan]) -> set[str]:
+    return {planned.trial.id for plan in plans for planned in plan.entries}
+
+
+def _places() -> dict[str, str]:
+    """Experiment → the published tables and figures that it runs."""
+    from dashboards.papers.load import load_papers
+
+    places: dict[str, list[str]] = {}
+    for published in load_papers().values():
+        for name in published.experiments:
+            places.setdefault(name, []).append(published.place())
+    return {name: ", ".join(found) for name, found in places.items()}
+
+
+def _print_rows(rows: Sequence[dict[str, Any]], *, with_cost: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from orchestrator.cli.plan_cost import amount
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH_OF_FILES)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("experiment", "published"):
+        table.add_column(name)
+    for name in ("trials", "shared", *(("GPU-hours alone", "added") if with_cost else ())):
+        table.add_column(name, justify="right")
+    for row in rows:
+        spent = (amount(row["gpu_hours_alone"]), amount(row["gpu_hours_added"])) if with_cost else ()
+        counts = (str(row["num_trials"]), str(row["num_shared"]))
+        table.add_row(row["experiment"], row["published"], *counts, *spent)
+    console.print(table)
