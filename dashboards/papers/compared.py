@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Literal
 
+from dashboards.names import index_of
 from dashboards.papers.claims import Measured, Verdict
-from dashboards.papers.published import ClaimKind, Emphasis, PaperError, Role
+from dashboards.papers.published import ClaimKind, Emphasis, Role
 
 CellState = Literal["ok", "partial", "other_grader", "mixed", "failed", "stopped", "running", "missing", "not_run"]
 """ok: all planned seeds. partial: fewer. other_grader: all, but graded by another version than most of the table.
@@ -133,21 +132,9 @@ class ComparedTable:
         """Return the cell at a row and column, named by id or label.
 
         Raises:
-            PaperError: there is no such row or column; the nearest name is offered.
+            OrchError: there is no such row or column; the nearest name is offered.
         """
-        row = self.rows[_index([(row.id, row.label) for row in self.rows], row_id, "row", self.experiment)]
+        rows = [(row.id, row.label) for row in self.rows]
         columns = [(column.id, column.label) for column in self.columns]
-        return row.cells[_index(columns, column_id, "column", self.experiment)]
-
-
-def _index(names: Sequence[tuple[str, str]], wanted: str, noun: str, where: str) -> int:
-    """Place of the one whose id, or else whose label, is `wanted`, whatever its case."""
-    for kind in (0, 1):
-        found = [index for index, name in enumerate(names) if name[kind].casefold() == wanted.casefold()]
-        if len(found) == 1:
-            return found[0]
-    ids = [name[0] for name in names]
-    by_spelling = {spelling.casefold(): name[0] for name in names for spelling in name}
-    close = get_close_matches(wanted.casefold(), list(by_spelling), n=1, cutoff=0.4)
-    guess = f"did you mean {by_spelling[close[0]]}? " if close else ""
-    raise PaperError(f"no {noun} {wanted!r}", where=where, mend=f"{guess}{noun}s: {', '.join(ids)}")
+        row = self.rows[index_of(rows, row_id, noun="row", where=self.experiment)]
+        return row.cells[index_of(columns, column_id, noun="column", where=self.experiment)]

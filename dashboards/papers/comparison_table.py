@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from dashboards.drift import drift
 from dashboards.papers.compared import ComparedCell, ComparedColumn, ComparedRow, ComparedTable
 from dashboards.papers.context import table_facts, table_warnings
 from dashboards.papers.experiment_runs import ExperimentRuns, read_runs
@@ -49,7 +50,9 @@ def compare_with_paper(store: Store, experiment: str) -> ComparedTable:
             mend="add `published: {tables: [ID]}` to it (ids: `orch paper list`) and sweep it again",
         )
     tables = [find_table(table_id) for table_id in block.tables]
-    return compare(tables, read_runs(store, experiment, block.stands_for))
+    compared = compare(tables, read_runs(store, experiment, block.stands_for))
+    changed = drift(plan)
+    return replace(compared, warnings=(changed, *compared.warnings)) if changed else compared
 
 
 def compare(tables: Sequence[PublishedTable], runs: ExperimentRuns) -> ComparedTable:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from dashboards.papers.experiment_runs import ExperimentRuns
 from dashboards.papers.published import PublishedTable, Row
 from dashboards.table import SIGNIFICANT, seed_fact, settings_fact, size_facts
+
+_NUM_NAMED = 4
+"""Trials that share a reason: so many are named, the others counted."""
 
 
 def table_facts(table: PublishedTable, runs: ExperimentRuns) -> tuple[str, ...]:
@@ -38,11 +41,16 @@ def table_warnings(rows: Sequence[Row], runs: ExperimentRuns) -> tuple[str, ...]
     strangers = [label for arm, label in runs.labels().items() if arm not in behind and label != "base"]
     if strangers:
         warnings.append(f"Arms that stand in no row: {'; '.join(strangers)}.")
+    return (*warnings, *_unscored(runs))
+
+
+def _unscored(runs: ExperimentRuns) -> Iterator[str]:
+    """One line a reason, with the trials that share it."""
     unscored = runs.frame[runs.frame["state"] != "scored"]
-    lines = dict.fromkeys(
-        f"{label}: {reason}" for label, reason in zip(unscored["label"], unscored["reason"], strict=True)
-    )
-    return (*warnings, *lines)
+    for reason, part in unscored.groupby("reason", sort=False):
+        labels = list(dict.fromkeys(part["label"]))
+        others = f" and {len(labels) - _NUM_NAMED} more" if len(labels) > _NUM_NAMED else ""
+        yield f"{reason}: {'; '.join(labels[:_NUM_NAMED])}{others}"
 
 
 def _stand_ins(table: PublishedTable, runs: ExperimentRuns) -> tuple[str, ...]:

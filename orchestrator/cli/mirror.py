@@ -16,9 +16,14 @@ def open_mirror(store: Store, experiment: str, tracking_uri: str) -> Mirror:
 
     def tables() -> Mapping[str, str]:
         from dashboards.frame import frame
+        from dashboards.papers.comparison_table import compare_with_paper, published_of
+        from dashboards.papers.render import compared_files
         from dashboards.render import files
         from dashboards.table import table
 
-        return files(table(frame(store, experiment)))
+        beside_paper = {}
+        if published_of(store.read_sweep(experiment)) is not None:
+            beside_paper = compared_files(compare_with_paper(store, experiment))
+        return {**files(table(frame(store, experiment))), **beside_paper}
 
     return Mirror(store, experiment, tracking_uri, tables=tables)

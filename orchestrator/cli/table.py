@@ -4,32 +4,55 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from orchestrator.store import Store
+
+Format = Literal["text", "md", "csv", "latex", "html", "json"]
+FILE_WIDTH = 160
+"""Of plain text in a file."""
 
 
 def table(
     experiment: Annotated[str, typer.Argument(help="Name of an experiment that was swept.")],
     format: Annotated[  # noqa: A002  # the name of the option
-        Literal["text", "md", "csv", "latex", "html", "json"], typer.Option(help="How to print it.")
+        Format, typer.Option(help="How to print it.")
     ] = "text",
+    published: Annotated[
+        bool, typer.Option(help="Beside the published table that the experiment names, with its claims.")
+    ] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file instead.")] = None,
     store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
 ) -> None:
     """Print avg@K ± SE of every arm, with differences from base and from the dense arm."""
+    from orchestrator.store import Store, write_atomically
+
+    printed = _published if published else _own
+    if output is None:
+        typer.echo(printed(Store(store), experiment, format, max(_terminal_width(), 100)), nl=False)
+        if format == "text" and not published and "published" in Store(store).read_sweep(experiment).config:
+            typer.echo(f"  orch table {experiment} --published    # beside the paper")
+        return
+    write_atomically(output.absolute(), printed(Store(store), experiment, format, FILE_WIDTH).encode())
+    typer.echo(output)
+
+
+def _own(store: Store, experiment: str, format: Format, width: int) -> str:  # noqa: A002  # the name of the option
     from dashboards.frame import frame
     from dashboards.render import render
     from dashboards.table import table as make_table
-    from orchestrator.store import Store, write_atomically
 
-    shown = make_table(frame(Store(store), experiment))
-    if output is None:
-        width = max(_terminal_width(), 100)
-        typer.echo(render(shown, format, width=width), nl=False)
-        return
-    write_atomically(output.absolute(), render(shown, format).encode())
-    typer.echo(output)
+    return render(make_table(frame(store, experiment)), format, width=width)
+
+
+def _published(store: Store, experiment: str, format: Format, width: int) -> str:  # noqa: A002  # as above
+    from dashboards.papers.comparison_table import compare_with_paper
+    from dashboards.papers.render import render_compared
+
+    return render_compared(compare_with_paper(store, experiment), format, width=width)
 
 
 def _terminal_width() -> int:

@@ -3,9 +3,10 @@
 import json
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from eval.api import SamplingSettings, Score
 from eval.stats import avg_at_k
@@ -45,6 +46,8 @@ class MadeUp:
     num_samples: int = 4
     steps: int = 8
     experiment: str = "made_up"
+    published: Mapping[str, Any] | None = None
+    """The block of that name."""
 
     def __post_init__(self) -> None:
         self.store = Store(self.root / "runs")
@@ -56,7 +59,11 @@ class MadeUp:
             file="experiments/made_up.yaml",
             axes=("algorithm", "selection", "selection.ratio"),
             entries=entries,
-            config={"name": self.experiment, "steps": self.steps},
+            config={
+                "name": self.experiment,
+                "steps": self.steps,
+                **({"published": self.published} if self.published else {}),
+            },
             digest=hash_of({"entries": encode(entries)}),
         )
         self.store.save_sweep(self.plan)
@@ -93,10 +100,17 @@ class MadeUp:
         return table
 
     def add_score(
-        self, record: RunRecord, planned: PlannedTrial, name: str, table: dict[str, tuple[int, ...]], *, second: int = 9
+        self,
+        record: RunRecord,
+        planned: PlannedTrial,
+        name: str,
+        table: dict[str, tuple[int, ...]],
+        *,
+        second: int = 9,
+        grader: str = "grader123456",
     ) -> RunRecord:
         """Write score.json and add its entry."""
-        score = self._score(name, table, sampling_settings(planned.evaluation))
+        score = replace(self._score(name, table, sampling_settings(planned.evaluation)), grader_version=grader)
         step = planned.trial.recipe.steps if planned.trial.recipe else 0
         key = hash_of({"trial": planned.trial.id, "benchmark": name, "second": second})
         folder = self.store.eval_folder(planned.trial.id, key)
