@@ -17,6 +17,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -63,7 +64,7 @@ class SampleStore:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = (folder / LOCK).open("ab")
-            self._out = self.file.open("ab")
+            self._out = self._open()
         except OSError as error:
             raise _disk_error(error, self.file) from error
         _take(self._lock, self.file)
@@ -88,8 +89,9 @@ class SampleStore:
             OrchError: the disk is full or the file cannot be written.
         """
         try:
-            self._out.write(_line(sample))
-            self._out.flush()
+            rest = memoryview(_line(sample))
+            while rest:
+                rest = rest[self._out.write(rest) :]
         except OSError as error:
             raise _disk_error(error, self.file) from error
 
@@ -104,18 +106,30 @@ class SampleStore:
         try:
             write_text(self.file, b"".join(map(_line, after)).decode())
             self._out.close()
-            self._out = self.file.open("ab")
+            self._out = self._open()
         except OSError as error:
             raise _disk_error(error, self.file) from error
         return sum(old != new for old, new in zip(before, after, strict=True))
 
     def close(self) -> None:
-        """Make everything durable and release the store."""
-        if not self._out.closed:
-            self._out.flush()
+        """Make everything durable and release the store.
+
+        Raises:
+            OrchError: the disk is full or failed.
+        """
+        if self._out.closed:
+            return
+        try:
             os.fsync(self._out.fileno())
+        except OSError as error:
+            raise _disk_error(error, self.file) from error
+        finally:
             self._out.close()
-        self._lock.close()
+            self._lock.close()
+
+    def _open(self) -> FileIO:
+        """Unbuffered: what could not be written must not be tried again when the file is closed."""
+        return FileIO(self.file, "ab")
 
 
 def read_samples(file: Path, keys: Mapping[str, object] | None = None) -> Iterator[Sample]:

@@ -100,12 +100,12 @@ def _jobs(
     from eval.benchmarks.registry import load
     from eval.job import EvalJob, check_jobs
 
-    jobs = {}
+    jobs = []
     for name, settings in wanted.items():
         key = target.key(load(name, data_folder=data_dir, limit=limit).digest, settings, limit)
-        jobs[key] = EvalJob(benchmark=name, settings=settings, folder=target.eval_folder / key, limit=limit)
-    check_jobs(list(jobs.values()))
-    return jobs
+        jobs.append(EvalJob(benchmark=name, settings=settings, folder=target.eval_folder / key, limit=limit))
+    check_jobs(jobs)
+    return {job.folder.name: job for job in jobs}
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -185,17 +186,18 @@ def test_an_unanswered_request_is_an_error_that_keeps_the_rest(benchmark, tmp_pa
     assert again.asked == [("sums-0002", 1)]
 
 
-def test_a_full_disk_is_a_clear_message(benchmark, tmp_path, monkeypatch):
+def test_a_full_disk_is_a_clear_message(benchmark, tmp_path):
+    run(benchmark, tmp_path / "other" / "e")
+    sample = next(iter(read_samples(tmp_path / "other" / "e" / "samples.jsonl")))
     store = SampleStore(tmp_path / "e")
-    with open("/dev/full", "wb") as full:
-        store._out.close()
-        store._out = full
-        run(benchmark, tmp_path / "other" / "e")
-        sample = next(iter(read_samples(tmp_path / "other" / "e" / "samples.jsonl")))
-        with pytest.raises(OrchError, match="the disk is full"):
-            store.append(sample)
-        with pytest.raises(OSError):
-            full.close()
+    store._out.close()
+    store._out = FileIO("/dev/full", "wb")
+    with pytest.raises(OrchError, match="the disk is full"):
+        store.append(sample)
+    with pytest.raises(OrchError, match="cannot write samples"):
+        store.close()
+    with SampleStore(tmp_path / "e"):
+        pass  # the lock was released
 
 
 def test_progress_counts_to_the_end_and_may_stop_it(benchmark, tmp_path):
