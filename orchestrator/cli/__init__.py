@@ -13,6 +13,7 @@ import typer
 from orchestrator.cli.compare import compare
 from orchestrator.cli.data import data
 from orchestrator.cli.diagnose import diagnose
+from orchestrator.cli.doctor import doctor
 from orchestrator.cli.eval import evaluate
 from orchestrator.cli.grade import grade
 from orchestrator.cli.logs import logs
@@ -44,6 +45,7 @@ app.command()(compare)
 app.command()(diagnose)
 app.command()(grade)
 app.command()(regrade)
+app.command()(doctor)
 app.add_typer(data, name="data")
 app.add_typer(paper, name="paper")
 

