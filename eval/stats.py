@@ -7,17 +7,12 @@ Standard library at import; scipy is loaded where a t distribution is needed.
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 PerProblem = Mapping[str, Sequence[float]]
 """Verdicts are 0 or 1; where an average of something else is asked for, such as of pass@4, one number a question."""
-
-SMALL_QUESTIONS = 100
-"""Below this many questions, an average near 0 or 1 gets a bootstrap interval instead of a t interval."""
-NEAR_EDGE = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,23 +89,31 @@ def pass_at_k(per_problem: PerProblem, k: int) -> tuple[float, float]:
     return fmean(chances), standard_error_of_mean(chances)
 
 
-def interval(per_problem: PerProblem, *, level: float = 0.95, seed: int = 0) -> Interval:
+def interval(per_problem: PerProblem, *, level: float = 0.95) -> Interval:
     """Return a confidence interval of avg@K over questions.
 
-    Student's t with n − 1 degrees of freedom; for few questions and an average near 0 or 1, where t would leave
-    [0, 1], a bias-corrected bootstrap over questions.
+    Student's t with n − 1 degrees of freedom, on the log-odds scale: it stays within [0, 1] and covers hard and easy
+    benchmarks of 30 questions where t on the plain scale and a percentile bootstrap fall to 90 %. Where every sample is
+    wrong (or right) no spread is known: the exact binomial bound on the share of questions with a right (wrong) sample,
+    which the average is below.
 
     Raises:
         ValueError: fewer than two questions.
+
+    Source: delta method, SE(log m/(1−m)) = SE(m)/(m(1−m)); Clopper, Pearson (1934) for no success in n.
     """
     rates = question_rates(per_problem)
     if len(rates) < 2:
         raise ValueError("an interval needs at least two questions")
     mean = fmean(rates)
-    if len(rates) < SMALL_QUESTIONS and min(mean, 1 - mean) < NEAR_EDGE and len(set(rates)) > 1:
-        return _bootstrap_interval(rates, level, seed)
-    half = t_quantile(len(rates) - 1, level) * standard_error_of_mean(rates)
-    return Interval(low=max(0.0, mean - half), high=min(1.0, mean + half), method="t")
+    if mean in (0.0, 1.0):
+        bound = 1 - ((1 - level) / 2) ** (1 / len(rates))
+        low, high = (0.0, bound) if mean == 0 else (1 - bound, 1.0)
+        return Interval(low=low, high=high, method="exact")
+    half = t_quantile(len(rates) - 1, level) * standard_error_of_mean(rates) / (mean * (1 - mean))
+    odds = mean / (1 - mean)
+    low, high = (scaled / (1 + scaled) for scaled in (odds * math.exp(-half), odds * math.exp(half)))
+    return Interval(low=low, high=high, method="t of the log-odds")
 
 
 def t_quantile(degrees: int, level: float) -> float:
@@ -129,15 +132,3 @@ def _generation_error(per_problem: PerProblem, rates: Sequence[float]) -> float:
         rate * (1 - rate) / (len(samples) - 1) for rate, samples in zip(rates, per_problem.values(), strict=True)
     )
     return math.sqrt(variance) / len(rates)
-
-
-def _bootstrap_interval(rates: Sequence[float], level: float, seed: int, resamples: int = 4000) -> Interval:
-    generator = random.Random(seed)
-    count = len(rates)
-    means = sorted(fmean(generator.choices(rates, k=count)) for _ in range(resamples))
-    tail = (1 - level) / 2
-    return Interval(
-        low=means[int(tail * resamples)],
-        high=means[min(resamples - 1, int((1 - tail) * resamples))],
-        method="bootstrap",
-    )

@@ -41,22 +41,22 @@ def test_pass_at_k_equals_the_average_over_all_subsets():
         pass_at_k(EXAMPLE, 5)
 
 
-def test_the_t_interval_is_the_textbook_one():
-    found = interval(EXAMPLE)
-    average = avg_at_k(EXAMPLE)
-    assert found.method == "t"
-    assert found.low == pytest.approx(max(0.0, average.mean - 3.182446305 * average.standard_error), abs=1e-8)
+def test_the_interval_is_students_on_the_log_odds():
+    found, average = interval(EXAMPLE), avg_at_k(EXAMPLE)
+    centre = np.log(average.mean / (1 - average.mean))
+    half = 3.182446305 * average.standard_error / (average.mean * (1 - average.mean))
+    assert [found.low, found.high] == pytest.approx([1 / (1 + np.exp(half - centre)), 1 / (1 + np.exp(-half - centre))])
+    assert 0 < found.low < average.mean < found.high < 1
 
 
-def test_an_average_near_zero_over_few_questions_gets_a_bootstrap_interval():
-    rates = {f"q{number}": (1, 0) if number == 0 else (0, 0) for number in range(30)}
-    found = interval(rates)
-    assert found.method == "bootstrap"
-    assert found.low == 0.0
-    assert 0 < found.high < 0.1
+def test_where_all_samples_agree_the_interval_still_says_how_little_few_questions_tell():
+    none = interval({str(number): (0, 0) for number in range(30)})
+    assert (none.low, none.high, none.method) == (0.0, pytest.approx(0.115703, abs=1e-6), "exact")
+    every = interval({str(number): (1,) for number in range(2)})
+    assert (every.low, every.high) == (pytest.approx(0.158114, abs=1e-6), 1.0)
 
 
-@pytest.mark.parametrize("difficulty", [(0.8, 1.6), (2.0, 2.0)])
+@pytest.mark.parametrize("difficulty", [(0.8, 1.6), (2.0, 2.0), (0.3, 3.0), (3.0, 0.5)])
 def test_95_percent_intervals_cover_the_truth_for_30_questions_of_16_samples(difficulty):
     """Questions drawn from a Beta distribution: coverage of the expected accuracy over 2,000 simulated benchmarks."""
     generator = np.random.default_rng(0)
