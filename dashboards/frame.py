@@ -15,7 +15,9 @@ from typing import Any
 
 import pandas as pd
 
+from eval.api import Score
 from orchestrator.codec import encode
+from orchestrator.errors import StoreError
 from orchestrator.plan import Plan
 from orchestrator.record import RunRecord, ScoreEntry, Status
 from orchestrator.shown import benchmark_name, shown_scores
@@ -85,14 +87,18 @@ def _rows(planned: PlannedTrial, store: Store, plan: Plan) -> Iterator[dict[str,
     step = final_step(planned)
     for benchmark in planned.evaluation.benchmarks:
         entry = scores.get((benchmark, step))
-        state, reason = ("scored", "") if entry is not None else _unscored(record, planned, store)
+        score, fault = _read(entry, planned, store)
+        if entry is None:
+            state, reason = _unscored(record, planned, store)
+        else:
+            state, reason = ("missing", fault) if score is None else ("scored", "")
         yield {
             **_trial_columns(planned, plan),
             "benchmark": benchmark_name(benchmark),
             "step": step,
             "state": state,
             "reason": reason,
-            **_score_columns(entry, planned, store),
+            **_score_columns(entry, score, planned),
         }
 
 
@@ -113,7 +119,20 @@ def _trial_columns(planned: PlannedTrial, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _score_columns(entry: ScoreEntry | None, planned: PlannedTrial, store: Store) -> dict[str, Any]:
+def _read(entry: ScoreEntry | None, planned: PlannedTrial, store: Store) -> tuple[Score | None, str]:
+    """The score with its verdicts, or what is wrong with it: one broken file must not take the table away."""
+    if entry is None:
+        return None, ""
+    if not math.isfinite(entry.avg):
+        return None, "its score is not a number"
+    try:
+        score = store.read_score(planned.trial.id, entry.key)
+    except StoreError as error:
+        return None, f"{error.what}; {error.mend}"
+    return score, "" if score is not None else "its score file is gone"
+
+
+def _score_columns(entry: ScoreEntry | None, score: Score | None, planned: PlannedTrial) -> dict[str, Any]:
     evaluation = planned.evaluation
     columns: dict[str, Any] = {
         "num_samples": evaluation.num_samples,
@@ -121,10 +140,9 @@ def _score_columns(entry: ScoreEntry | None, planned: PlannedTrial, store: Store
         "max_new_tokens": evaluation.max_new_tokens,
         "template": evaluation.template,
     }
-    if entry is None:
+    if entry is None or score is None:
         numbers = ("avg", "se", "generation_se", "num_problems", "clip_rate", "no_box_rate", "mean_tokens")
         return columns | dict.fromkeys(numbers, math.nan)
-    score = store.read_score(planned.trial.id, entry.key)
     return columns | {
         "avg": entry.avg,
         "se": entry.standard_error,
@@ -136,7 +154,7 @@ def _score_columns(entry: ScoreEntry | None, planned: PlannedTrial, store: Store
         "benchmark_digest": entry.benchmark_digest,
         "grader_version": entry.grader_version,
         "engine": entry.engine,
-        "per_problem": None if score is None else score.per_problem,
+        "per_problem": score.per_problem,
     }
 
 

@@ -159,8 +159,8 @@ def _shown(column: ScoreColumn, runs: ExperimentRuns) -> ComparedColumn:
 def _marked(rows: Sequence[ComparedRow], measured: Sequence[Measured], printed: Sequence[Row]) -> Iterator[ComparedRow]:
     """Rows with best, second best and significance, column by column.
 
-    Best and second best follow the papers' rule: within a block, the untrained model left out. Cells that are
-    graded otherwise, or stand for fewer seeds, take part: the note beside them says what they are.
+    Best and second best follow the papers' rule: within a block, the untrained model left out. A cell of another
+    grader takes no part; one that stands for fewer seeds does, and the note beside it says so.
     """
     by_column = [_marks(column, rows, measured, printed) for column in range(len(rows[0].cells))] if rows else []
     for index, row in enumerate(rows):
@@ -193,8 +193,11 @@ def _compete(row: ComparedRow, other: ComparedRow) -> bool:
 
 def _rank(cell: ComparedCell, competitors: Sequence[ComparedCell]) -> int | None:
     """1 for the best, 2 for the second best number; equal numbers share a rank. None without a number or rivals."""
-    numbers = sorted({one.ours for one in competitors if one.ours is not None}, reverse=True)
-    return None if cell.ours is None or cell.ours not in numbers or len(numbers) < 2 else numbers.index(cell.ours) + 1
+    graded_alike = [one for one in competitors if one.state != "other_grader"]
+    numbers = sorted({one.ours for one in graded_alike if one.ours is not None}, reverse=True)
+    if cell not in graded_alike or cell.ours is None or len(numbers) < 2:
+        return None
+    return numbers.index(cell.ours) + 1
 
 
 def _p_dense(index: int, column: int, measured: Sequence[Measured], printed: Sequence[Row]) -> float | None:

@@ -33,6 +33,8 @@ class Measurement:
     """A question → values table for each seed that counts; empty unless the state has a number."""
     num_seeds_planned: int
     num_samples: int
+    grader: str | None = None
+    """Version behind the number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,7 @@ def measure(rows: pd.DataFrame, metrics: Sequence[str], *, usual_grader: str | N
         runs=runs,
         num_seeds_planned=len(rows),
         num_samples=int(rows["num_samples"].iloc[0]),
+        grader=str(good["grader_version"].iloc[0]),
     )
 
 
@@ -96,8 +99,14 @@ def mean_of(measurements: Sequence[Measurement]) -> Mean:
 
 
 def difference_of(first: Sequence[Measurement], second: Sequence[Measurement]) -> Difference | None:
-    """First − second, paired by question on each benchmark, then averaged; None where one cannot be made."""
-    differences = [difference(ours.runs, theirs.runs) for ours, theirs in zip(first, second, strict=True)]
+    """First − second, paired by question on each benchmark, then averaged.
+
+    None where a number is missing, or the two answered other questions or were graded by other versions.
+    """
+    pairs = list(zip(first, second, strict=True))
+    if any(ours.grader != theirs.grader for ours, theirs in pairs):
+        return None
+    differences = [difference(ours.runs, theirs.runs) for ours, theirs in pairs]
     present = [one for one in differences if one is not None]
     if not present or len(present) < len(differences):
         return None
@@ -109,11 +118,7 @@ def _fault(row: Mapping[Hashable, object], metrics: Sequence[str]) -> str:
     if row["state"] != "scored":
         return str(row["reason"])
     per_problem = row["per_problem"]
-    if not isinstance(per_problem, dict) or not per_problem or not all(per_problem.values()):
-        return "its score file is gone or empty"
-    values = [value for samples in per_problem.values() for value in samples]
-    if not math.isfinite(float(str(row["avg"]))) or not all(math.isfinite(value) for value in values):
-        return "its score is not a number"
+    assert isinstance(per_problem, dict)  # `frame` calls nothing else scored
     wanted = max(_k_of(metric) for metric in metrics)
     fewest = min(len(samples) for samples in per_problem.values())
     return "" if fewest >= wanted else f"pass@{wanted} needs {wanted} samples a question, there are {fewest}"

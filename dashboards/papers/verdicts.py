@@ -89,7 +89,7 @@ def _judge_alone(claim: Claim, papers: Papers, runs: ExperimentRuns) -> JudgedCl
     measured = [_measured(plus, minus) for plus, minus in contrasts]
     present = [one for one in measured if one is not None]
     if len(present) < len(measured):
-        return replace(shown, note="its arms do not answer the same questions")
+        return replace(shown, note="its arms answered other questions, or were graded by other versions")
     distinct = replace(claim, contrasts=claim.contrasts[:1] * len(present))  # `judge` counts them, no more
     judged = judge(distinct, present)
     is_own_column = all(side.column is not None and side.column.is_published for plus, _ in contrasts for side in plus)
@@ -137,7 +137,7 @@ def _sides(refs: Sequence[CellRef], papers: Papers, runs: ExperimentRuns) -> Ite
 
 
 def _measured(plus: Sequence[_Side], minus: Sequence[_Side]) -> Measured | None:
-    """mean(plus) − mean(minus) in percent; None where the sides do not answer the same questions.
+    """mean(plus) − mean(minus) in percent; None where the sides cannot be paired.
 
     Of several pairs the mean error is taken, which is an upper bound: the pairs share questions and arms.
     """
