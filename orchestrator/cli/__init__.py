@@ -20,11 +20,13 @@ from orchestrator.cli.logs import logs
 from orchestrator.cli.paper import paper
 from orchestrator.cli.plan import plan
 from orchestrator.cli.regrade import regrade
+from orchestrator.cli.report import report
 from orchestrator.cli.status import status
 from orchestrator.cli.sweep import sweep
 from orchestrator.cli.sync import sync
 from orchestrator.cli.table import table
 from orchestrator.cli.ui import ui
+from orchestrator.cli.why import why
 from orchestrator.errors import OrchError
 
 app = typer.Typer(
@@ -38,6 +40,8 @@ app.command()(sweep)
 app.command()(status)
 app.command()(logs)
 app.command()(table)
+app.command()(why)
+app.command()(report)
 app.command()(sync)
 app.command()(ui)
 app.command("eval")(evaluate)

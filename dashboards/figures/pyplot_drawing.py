@@ -1,0 +1,83 @@
+"""Drawings for paper: matplotlib, pdf and png."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dashboards.figures.drawing import COLOURS, Drawing, Series
+
+FORMATS = ("pdf", "png")
+DPI = 150
+_LABEL_ROOM = 60
+"""Letters that fit side by side under the axis; more of them are turned."""
+_LINE_STYLES = ("-", "--", ":", "-.")
+
+
+def write_drawing(drawing: Drawing, folder: Path) -> list[Path]:
+    """Write `<id>.pdf` and `<id>.png` into a folder, which is created if need be."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.0, 4.4), layout="constrained")
+    axes = figure.subplots()
+    _draw(drawing, axes)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{drawing.id}.{suffix}" for suffix in FORMATS]
+    for file in files:
+        # No time in the file: the same numbers give the same bytes.
+        figure.savefig(file, dpi=DPI, metadata={"CreationDate": None} if file.suffix == ".pdf" else None)
+    return files
+
+
+def _draw(drawing: Drawing, axes: Any) -> None:
+    bars = [one for one in drawing.series if one.mark == "bars"]
+    categories = list(dict.fromkeys(place for one in drawing.series for place in one.x if isinstance(place, str)))
+    for one in drawing.series:
+        if one.mark == "bars":
+            _draw_bars(one, axes, categories=categories, place=bars.index(one), num_bars=len(bars))
+        elif one.mark == "level":
+            axes.axhline(one.y[0], label=one.name, **_style(one))
+        else:
+            places = [categories.index(place) if isinstance(place, str) else place for place in one.x]
+            axes.errorbar(places, _numbers(one.y), yerr=_errors(one), **_marked(one))
+    if categories:
+        is_wide = sum(map(len, categories)) > _LABEL_ROOM
+        axes.set_xticks(
+            range(len(categories)), categories, rotation=60 if is_wide else 0, ha="right" if is_wide else "center"
+        )
+    if drawing.is_x_logarithmic:
+        axes.set_xscale("log")
+    axes.set_xlabel(drawing.x_label)
+    axes.set_ylabel(drawing.y_label)
+    axes.set_title(drawing.title, fontsize="medium")
+    axes.grid(axis="y", alpha=0.3)
+    if len(drawing.series) > 1:
+        axes.legend(fontsize="small", ncols=1 + (len(drawing.series) > 8))
+
+
+def _draw_bars(one: Series, axes: Any, *, categories: Sequence[str], place: int, num_bars: int) -> None:
+    width = 0.8 / num_bars
+    places = [categories.index(str(at)) + (place - (num_bars - 1) / 2) * width for at in one.x]
+    colour = COLOURS[one.colour % len(COLOURS)]
+    axes.bar(places, _numbers(one.y), width=width, yerr=_errors(one), label=one.name, color=colour, capsize=2)
+
+
+def _style(one: Series) -> dict[str, Any]:
+    return {"color": COLOURS[one.colour % len(COLOURS)], "linestyle": _LINE_STYLES[one.dash % len(_LINE_STYLES)]}
+
+
+def _marked(one: Series) -> dict[str, Any]:
+    is_curve = one.mark == "line" and len(one.x) > 12
+    style = _style(one) | {"marker": "" if is_curve else "o", "capsize": 2, "label": one.name}
+    return style | ({"linestyle": "none"} if one.mark == "points" else {})
+
+
+def _numbers(values: Sequence[float | None]) -> list[float]:
+    """Gaps as NaN, which matplotlib leaves empty."""
+    return [math.nan if value is None else value for value in values]
+
+
+def _errors(one: Series) -> list[float] | None:
+    return _numbers(one.error) if one.error else None

@@ -1,0 +1,69 @@
+"""Every difference that the tables test: each arm from base and from its dense arm, by benchmark and on average."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from dashboards.cells import Cell
+from dashboards.figures.swept import label_of
+from dashboards.table import Row, Table
+from eval.comparison import Difference, holm
+from eval.stats import t_quantile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contrast:
+    """One arm minus another on one benchmark."""
+
+    label: str
+    against: Literal["base", "dense"]
+    benchmark: str
+    """`Avg` for the mean over several."""
+    found: Difference
+    low: float
+    """Of the 95 % interval, a fraction."""
+    high: float
+    p_adjusted: float | None
+    """Holm over the arms, for the same benchmark and the same other side."""
+
+
+def contrasts(table: Table) -> tuple[Contrast, ...]:
+    """Average first, then benchmarks; arms in the table's order."""
+    columns: list[tuple[str, int | None]] = [(name, number) for number, name in enumerate(table.benchmarks)]
+    if not table.is_single:
+        columns = [("Avg", None), *columns]
+    found: list[Contrast] = []
+    for against in ("dense", "base"):
+        for name, number in columns:
+            pairs = list(_differences(table, against, number))
+            adjusted = holm([difference.p_t for _, difference in pairs])
+            found += [
+                _contrast(row, against, name, difference, p)
+                for (row, difference), p in zip(pairs, adjusted, strict=True)
+            ]
+    return tuple(found)
+
+
+def _differences(table: Table, against: str, number: int | None) -> Iterator[tuple[Row, Difference]]:
+    for row in table.rows:
+        cell: Cell = row.average if number is None else row.cells[number]
+        found = cell.delta_base if against == "base" else cell.delta_dense
+        if found is not None:
+            yield row, found
+
+
+def _contrast(
+    row: Row, against: Literal["base", "dense"], benchmark: str, found: Difference, p_adjusted: float | None
+) -> Contrast:
+    half = t_quantile(max(int(min(found.degrees, 1e6)), 1), 0.95) * found.standard_error
+    return Contrast(
+        label=label_of(row),
+        against=against,
+        benchmark=benchmark,
+        found=found,
+        low=found.delta - half,
+        high=found.delta + half,
+        p_adjusted=p_adjusted,
+    )
