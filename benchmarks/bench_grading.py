@@ -12,7 +12,9 @@ import random
 import runpy
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from eval.api import Problem
 from eval.benchmarks.registry import load
@@ -26,6 +28,7 @@ ROOT = Path(__file__).parents[1]
 SETS = ("gsm8k", "math500", "olympiadbench", "minerva_math", "aime2024")
 LEAST_RATIO, MOST_P99_MS, MOST_DELAY_S = 20.0, 1.0, 1.0
 DIRECT_PAIRS = 400
+ROUNDS = 8
 
 
 def main() -> None:
@@ -34,21 +37,47 @@ def main() -> None:
     pairs = mixed_pairs(data_folder)
     print(f"{len(pairs)} pairs: {', '.join(SETS)}; right answers respelled, digits changed, other questions' answers")
     shared_pool().check_many([("x+x", "2x"), ("y+y", "2y")])  # workers are up before the clock starts
-    ours_s, grades = timed(lambda: grade_many((f"\\boxed{{{answer}}}", problem) for answer, problem in pairs))
-    slow = sum(found.method == "math_verify" for found in grades) / len(grades)
-    print(f"ours          {len(pairs) / ours_s:10.0f} pairs/s   {100 * slow:.1f} % asked math_verify")
-    few = pairs[:num_direct]
-    direct_s, verdicts = timed(lambda: [direct(answer, problem.answer) for answer, problem in few])
-    ratio = len(pairs) / ours_s / (len(few) / direct_s)
-    agree = sum(a == b.is_correct for a, b in zip(verdicts, grades, strict=False)) / len(few)
-    print(f"math_verify   {len(few) / direct_s:10.0f} pairs/s   on the first {len(few)}; {100 * agree:.1f} % agree")
-    print(f"ratio         {ratio:10.1f}           at least {LEAST_RATIO:.0f}")
+    rounds = [compared(pairs[turn::ROUNDS], num_direct // ROUNDS) for turn in range(ROUNDS)]
+    for turn in rounds:
+        print(
+            f"ours {turn.ours_per_s:8.0f} pairs/s   math_verify {turn.direct_per_s:6.0f} pairs/s   "
+            f"ratio {turn.ours_per_s / turn.direct_per_s:6.1f}   {turn.num_agreed}/{turn.num_direct} agree"
+        )
+    ratio = median(turn.ours_per_s / turn.direct_per_s for turn in rounds)
+    slow = sum(turn.num_slow for turn in rounds) / len(pairs)
+    print(f"asked math_verify {100 * slow:6.1f} %")
+    print(f"median ratio  {ratio:10.1f}           at least {LEAST_RATIO:.0f}")
     p99_ms = fast_path_p99_ms(pairs)
     print(f"fast path p99 {p99_ms:10.3f} ms        below {MOST_P99_MS:.0f} ms, cold caches")
     delay_s = delay_of_a_hang_s()
     print(f"one hang      {delay_s:10.3f} s         delay of 20 other slow answers, below {MOST_DELAY_S:.0f} s")
     if ratio < LEAST_RATIO or p99_ms > MOST_P99_MS or delay_s > MOST_DELAY_S:
         sys.exit("slower than promised")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """Both graders on the same pairs, one right after the other: what else the machine does hits both."""
+
+    ours_per_s: float
+    direct_per_s: float
+    num_slow: int
+    """Pairs that our grader asked math_verify about."""
+    num_agreed: int
+    num_direct: int
+
+
+def compared(pairs: list[tuple[str, Problem]], num_direct: int) -> Round:
+    ours_s, grades = timed(lambda: grade_many((f"\\boxed{{{answer}}}", problem) for answer, problem in pairs))
+    few = pairs[:num_direct]
+    direct_s, verdicts = timed(lambda: [direct(answer, problem.answer) for answer, problem in few])
+    return Round(
+        ours_per_s=len(pairs) / ours_s,
+        direct_per_s=len(few) / direct_s,
+        num_slow=sum(found.method == "math_verify" for found in grades),
+        num_agreed=sum(a == b.is_correct for a, b in zip(verdicts, grades, strict=False)),
+        num_direct=len(few),
+    )
 
 
 def mixed_pairs(data_folder: Path) -> list[tuple[str, Problem]]:
