@@ -41,9 +41,9 @@ def read_side(text: str, store: Store, *, cache_folder: Path) -> Side:
     """
     runs = list(_runs(text, store, cache_folder))
     if not any(runs):
-        raise OrchError(
-            f"{text} has no scores yet", where=str(store.root), mend=f"orch eval {text} --bench … evaluates it"
-        )
+        is_arm = text.partition(":")[0] in store.list_sweeps()
+        mend = "finish its sweep" if is_arm else f"orch eval {text} --bench … evaluates it"
+        raise OrchError(f"{text} has no scores yet", where=str(store.root), mend=mend)
     merged: dict[str, tuple[Score, ...]] = {}
     for benchmark in dict.fromkeys(score.benchmark for run in runs for score in run):
         scores = [_newest(run, benchmark) for run in runs]
