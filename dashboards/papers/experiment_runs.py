@@ -49,13 +49,21 @@ class ExperimentRuns:
         return arms
 
     @cached_property
+    def _behind(self) -> dict[Arm, tuple[str, ...]]:
+        """Filled by `arms_behind`: a table asks for the same row in every column and claim."""
+        return {}
+
+    @cached_property
     def _parts(self) -> dict[tuple[str, str], pd.DataFrame]:
         groups = self.frame.groupby(["arm", "benchmark"], sort=False)
         return {(str(arm), str(benchmark)): part for (arm, benchmark), part in groups}
 
     def arms_behind(self, arm: Arm) -> tuple[str, ...]:
         """The arms that agree with all that a row states, in planned order."""
-        return tuple(name for name, one in self._arms.items() if is_behind(one, arm, self.stands_for))
+        if arm not in self._behind:
+            agreeing = (name for name, one in self._arms.items() if is_behind(one, arm, self.stands_for))
+            self._behind[arm] = tuple(agreeing)
+        return self._behind[arm]
 
     def rows_of(self, arm: str, benchmark: str) -> pd.DataFrame:
         """One row a seed; none where the arm is not evaluated on that benchmark."""
