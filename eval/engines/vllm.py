@@ -64,7 +64,7 @@ def open_vllm_sampler(
             model=str(model_folder),
             dtype=dtype,
             max_num_seqs=batch_sequences,
-            **(_cpu_options(model_folder) if device == "cpu" else {"max_model_len": -1}),
+            **(cpu_options(model_folder) if device == "cpu" else {"max_model_len": -1}),
             enable_prefix_caching=True,
             disable_log_stats=True,
             trust_remote_code=trust_remote_code,
@@ -82,6 +82,24 @@ def open_vllm_sampler(
         model_digest=f"{folder_digest(model_folder)}:{dtype}",
         queue_length=math.ceil(QUEUE_FACTOR * batch_sequences),
     )
+
+
+def cpu_options(model_folder: Path) -> dict[str, Any]:
+    """Settings of the CPU build: prompts are read whole.
+
+    vLLM 0.28 rewinds the generator of a seeded request whose prompt is read in pieces, which a CPU generator cannot do
+    ("CPU Generator does not use offset").
+    """
+    from transformers import AutoConfig
+
+    text_config = AutoConfig.from_pretrained(model_folder).get_text_config()
+    context = min(getattr(text_config, "max_position_embeddings", CPU_CONTEXT), CPU_CONTEXT)
+    return {
+        "max_model_len": context,
+        "max_num_batched_tokens": context,
+        "enable_chunked_prefill": False,
+        "enforce_eager": True,
+    }
 
 
 class VllmSampler:
@@ -193,24 +211,6 @@ class VllmSampler:
                 where="max_new_tokens",
                 mend=f"allow at most {max(context - length, 0)} response tokens, or choose another model",
             )
-
-
-def _cpu_options(model_folder: Path) -> dict[str, Any]:
-    """Settings of the CPU build: prompts are read whole.
-
-    vLLM 0.28 rewinds the generator of a seeded request whose prompt is read in pieces, which a CPU generator cannot do
-    ("CPU Generator does not use offset").
-    """
-    from transformers import AutoConfig
-
-    text_config = AutoConfig.from_pretrained(model_folder).get_text_config()
-    context = min(getattr(text_config, "max_position_embeddings", CPU_CONTEXT), CPU_CONTEXT)
-    return {
-        "max_model_len": context,
-        "max_num_batched_tokens": context,
-        "enable_chunked_prefill": False,
-        "enforce_eager": True,
-    }
 
 
 def _completion(request: SampleRequest, output: Any) -> Completion:

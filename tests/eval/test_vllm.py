@@ -1,12 +1,13 @@
+import json
 import sys
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
-from eval.api import SampleRequest, SamplingSettings
+from eval.api import Draw, SampleRequest, SamplingSettings
 from eval.engines import open_sampler
-from eval.engines.vllm import VllmSampler
+from eval.engines.vllm import CPU_CONTEXT, VllmSampler, cpu_options
 from eval.errors import EngineError, ModelError
 
 SETTINGS = SamplingSettings(
@@ -82,6 +83,35 @@ def test_each_request_is_answered_once_with_its_own_seed():
     assert engine.longest_queue <= 4
     given = engine.parameters[0]
     assert (given.temperature, given.top_p, given.max_tokens, given.stop) == (0.5, 0.9, 6, ["END"])
+
+
+def test_draws_of_other_settings_enter_as_there_is_room():
+    engine, long = FakeEngine(), replace(SETTINGS, max_new_tokens=9, temperature=0.0)
+    read = []
+
+    def draws():
+        for number, request in enumerate(requests(9)):
+            read.append(number)
+            yield Draw(request=request, settings=long if number % 2 else SETTINGS)
+
+    completions = sampler(engine).sample_stream(draws())
+    next(completions)
+    assert len(read) == 4
+    assert len(list(completions)) == 8
+    assert [(one.seed, one.max_tokens, one.temperature) for one in engine.parameters[:2]] == [
+        (100, 6, 0.5),
+        (101, 9, 0),
+    ]
+
+
+@pytest.mark.parametrize(("positions", "context"), [(2048, 2048), (1 << 20, CPU_CONTEXT)])
+def test_on_a_cpu_prompts_are_read_whole(tmp_path, positions, context):
+    """In pieces, seeded requests end vLLM's CPU build with "CPU Generator does not use offset"."""
+    config = {"model_type": "qwen2", "max_position_embeddings": positions}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    found = cpu_options(tmp_path)
+    assert found["enable_chunked_prefill"] is False
+    assert found["max_model_len"] == found["max_num_batched_tokens"] == context
 
 
 def test_leaving_early_aborts_what_is_under_way():
