@@ -84,7 +84,8 @@ class Node:
     def __str__(self) -> str:
         """Devices, cores and memory, for messages."""
         gpus = f"{self.num_gpus:g} GPU " if self.num_gpus else ""
-        return f"{gpus}{self.num_cpus:g} CPU {self.memory_gb:.0f} GB memory"
+        memory = f" {self.memory_gb:.1f} GB memory" if self.memory_gb else ""
+        return f"{gpus}{self.num_cpus:g} CPU{memory}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

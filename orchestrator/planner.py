@@ -86,6 +86,7 @@ class Planner:
         self._running_of: Counter[str] = Counter()
         self._queues = _queues(tasks, largest_node(nodes), rule)
         self._does_not_fit: set[Request] = set()
+        self._waits_first: Request | None = None
         self._reservation: _Reservation | None = None
         self.num_waiting = len(tasks)
 
@@ -114,7 +115,7 @@ class Planner:
         for node in placement.nodes:
             _take(self._free[node], placement.task.request, -1)
         self._does_not_fit.clear()
-        self._reservation = None
+        self._waits_first = self._reservation = None
 
     def _is_capped(self, label: str) -> bool:
         return label in self._caps and self._running_of[label] >= self._caps[label]
@@ -141,10 +142,10 @@ class Planner:
         fitting = [node for node, free in enumerate(self._free) if _holds(free, request)]
         if len(fitting) < request.num_nodes:
             self._does_not_fit.add(request)
-            if self._reservation is None:
-                self._reservation = self._reserve(request, now_s)
+            self._waits_first = self._waits_first or request
             return None
-        if self._reservation is not None:
+        if self._waits_first is not None:
+            self._reservation = self._reservation or self._reserve(self._waits_first, now_s)
             end_s = now_s + task.seconds
             fitting = [node for node in fitting if self._reservation.allows(node, request, end_s)]
             if len(fitting) < request.num_nodes:

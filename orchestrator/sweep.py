@@ -9,15 +9,17 @@ waited for; if it comes back unfinished, this driver runs it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from orchestrator.errors import PlanError
+from orchestrator.failures import wait_before_retry_s
 from orchestrator.plan import Plan
 from orchestrator.prepare import prepare_models
+from orchestrator.record import RunRecord, Status
 from orchestrator.schedulers.api import Scheduler
 from orchestrator.stop import StopSignal
 from orchestrator.store import Store
@@ -41,6 +43,8 @@ class SweepSettings:
     """The command line to put on record."""
     python_path: str
     """PYTHONPATH for the trials' processes."""
+    first_retry_wait_s: float = 30.0
+    """Before a trial that failed for a passing reason is started again; doubled each time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +179,7 @@ def _run_missing(
         python_path=settings.python_path,
     )
     left = missing
+    attempts_before = {planned.trial.id: len(record.attempts) for planned, record in _records(missing, store)}
     while left and not stop.is_requested:
         on_event(f"starting {len(left)} trials")
         open_scheduler().run(left, workers, stop)
@@ -182,7 +187,32 @@ def _run_missing(
         if held:
             on_event(f"waiting for {len(held)} trials that other processes are running")
             _wait_until_free(held, store, stop)
-        left = unfinished_trials(SweepView(store, held, data_folder=settings.data_folder))
+        again, wait_s = _to_retry(left, store, attempts_before, settings.first_retry_wait_s)
+        if again:
+            on_event(f"{len(again)} trials failed for a passing reason: again in {wait_s:.0f} s")
+            stop.wait(wait_s)
+        left = (*unfinished_trials(SweepView(store, held, data_folder=settings.data_folder)), *again)
+
+
+def _records(trials: Sequence[PlannedTrial], store: Store) -> Iterator[tuple[PlannedTrial, RunRecord]]:
+    for planned in trials:
+        if (record := store.find(planned.trial.id)) is not None:
+            yield planned, record
+
+
+def _to_retry(
+    trials: Sequence[PlannedTrial], store: Store, attempts_before: Mapping[str, int], first_wait_s: float
+) -> tuple[tuple[PlannedTrial, ...], float]:
+    """Trials that failed for a reason that passes, and how long to wait for the last of them to be due."""
+    waits = {
+        planned.trial.id: wait_before_retry_s(
+            record, since=attempts_before.get(planned.trial.id, 0), first_wait_s=first_wait_s
+        )
+        for planned, record in _records(trials, store)
+        if record.status is Status.FAILED
+    }
+    again = tuple(planned for planned in trials if waits.get(planned.trial.id) is not None)
+    return again, max((wait for wait in waits.values() if wait is not None), default=0.0)
 
 
 def _wait_until_free(held: Sequence[PlannedTrial], store: Store, stop: StopSignal) -> None:

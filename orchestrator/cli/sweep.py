@@ -190,6 +190,11 @@ def _print_failure(row: TrialRow, runs: Store) -> None:
     typer.secho(f"{row.id} failed: {row.failure}", fg="red", err=True)
     for line in (failure.log_tail if failure else ())[-_NUM_LOG_LINES:]:
         typer.echo(f"  | {line}", err=True)
+    if failure is not None:
+        from orchestrator.failures import POLICIES, classify
+
+        name = classify(failure)
+        typer.echo(f"  class: {name}; {POLICIES[name].mend}", err=True)
     typer.echo(f"  log: orch logs {row.id}", err=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from orchestrator.failures import Holds
 from orchestrator.run import RunContext, run_trial
 from orchestrator.stop import StopSignal
 from orchestrator.store import Store, TrialLocked
@@ -30,10 +31,15 @@ class InlineScheduler:
             should_stop=lambda: stop.is_requested,
             lock_timeout_s=_LOCK_TIMEOUT_S,
         )
+        store = Store(settings.store_root)
+        holds = Holds(trials, store)
         for planned in trials:
             if stop.is_requested:
                 return
+            if (culprit := holds.culprit(planned.trial)) is not None:
+                log.warning("%s is held: %s, which differs in its seed only, failed", planned.trial.id, culprit)
+                continue
             try:
-                run_trial(planned, Store(settings.store_root), context=context)
+                run_trial(planned, store, context=context)
             except TrialLocked as error:
                 log.info("%s", error)

@@ -1,8 +1,8 @@
 """Trials through Ray Tune: it reserves each trial's gang and starts its supervisor; nothing else of Tune is used.
 
-A custom searcher hands Tune the plan's next unfinished trial, so the plan decides the order. Tune's own files lie in
-a temporary folder and are deleted: the store is the truth. The trainable is a thin supervisor of a process group,
-because Tune runs functions in a daemon thread and kills their children without grace.
+A custom searcher hands Tune the trial that the planner says may start, so the plan decides the order. Tune's own files
+lie in a temporary folder and are deleted: the store is the truth. The trainable is a thin supervisor of a process
+group, because Tune runs functions in a daemon thread and kills their children without grace.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
+from orchestrator.cluster import Node, check_fits, request_of
 from orchestrator.errors import PlanError
+from orchestrator.failures import Holds
+from orchestrator.schedulers.order import StartOrder
 from orchestrator.stop import StopSignal, read_request
 from orchestrator.store import Store
 from orchestrator.supervisor import WorkerSettings, supervise
@@ -63,12 +66,15 @@ class RayTuneScheduler:
         """
         os.environ.update(ENVIRONMENT)
         with _quiet(), _cluster(self._address) as storage:
-            _check_fit(trials)
+            nodes = _nodes()
+            _check_fit(trials, nodes)
+            holds = Holds(trials, Store(settings.store_root))
+            order = StartOrder(trials, nodes, holds, max_running=self._max_concurrent)
             trainable = tune.with_resources(_trainable(settings), lambda config: _gang(config["resources"]))
             results = tune.Tuner(
                 trainable,
                 tune_config=tune.TuneConfig(
-                    search_alg=_PlannedOrder(trials, settings.stop_file, self._max_concurrent),
+                    search_alg=_PlannedOrder(order, settings.stop_file),
                     num_samples=len(trials),
                     reuse_actors=True,
                     trial_dirname_creator=lambda trial: trial.trial_id,
@@ -85,26 +91,28 @@ class RayTuneScheduler:
 
 
 class _PlannedOrder(Searcher):
-    """Not a search: hands out the plan's trials one by one, at most `max_concurrent` at a time."""
+    """Not a search: hands out the trials that the planner says may start now."""
 
-    def __init__(self, trials: Sequence[PlannedTrial], stop_file: Path, max_concurrent: int | None) -> None:
+    def __init__(self, order: StartOrder, stop_file: Path) -> None:
         super().__init__()
-        self._waiting = [{"trial": one.trial.id, "resources": _request(one.resources)} for one in reversed(trials)]
-        self._stop_file, self._max_concurrent = stop_file, max_concurrent
-        self._running: set[str] = set()
+        self._order, self._stop_file = order, stop_file
+        self._running: dict[str, str] = {}
+        """Tune's trial id → ours."""
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial's config; None while the limit is reached, FINISHED when no more are to start."""
-        if not self._waiting or read_request(self._stop_file)[0]:
+        """The next trial's config; None while nothing more fits, FINISHED when no more are to start."""
+        if self._order.is_empty or read_request(self._stop_file)[0]:
             return Searcher.FINISHED
-        if self._max_concurrent is not None and len(self._running) >= self._max_concurrent:
-            return None
-        self._running.add(trial_id)
-        return self._waiting.pop()
+        planned = self._order.next()
+        if planned is None:
+            return Searcher.FINISHED if self._order.is_empty else None
+        self._running[trial_id] = planned.trial.id
+        return {"trial": planned.trial.id, "resources": _request(planned.resources)}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Free the trial's place."""
-        self._running.discard(trial_id)
+        if trial_id in self._running:
+            self._order.finish(self._running.pop(trial_id))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to keep: the next launch plans from the store."""
@@ -156,28 +164,19 @@ def _gang(request: dict[str, float]) -> tune.PlacementGroupFactory:
     return tune.PlacementGroupFactory([dict(request)])
 
 
-def _check_fit(trials: Sequence[PlannedTrial]) -> None:
+def _nodes() -> list[Node]:
+    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [
+        Node(num_gpus=one.get("GPU", 0), num_cpus=one.get("CPU", 0), memory_gb=one.get("memory", 0) / 2**30)
+        for one in found
+    ]
+
+
+def _check_fit(trials: Sequence[PlannedTrial], nodes: Sequence[Node]) -> None:
     """Refuse a trial that no node could ever hold: Ray would leave it pending without a word."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    for planned in trials:
-        request = _request(planned.resources)
-        if any(all(node.get(name, 0) >= amount for name, amount in request.items()) for node in nodes):
-            continue
-        shapes = "; ".join(sorted({_shape(node) for node in nodes}))
-        raise PlanError(
-            f"trial {planned.trial.id} ({planned.label}) asks for {_shape(request)}, and no node has that",
-            where="cluster.num_cpus, cluster.num_gpus, cluster.memory_gb",
-            mend=f"lower them, or join a larger cluster with --ray-address; nodes: {shapes}",
-        )
-
-
-def _shape(amounts: dict[str, float]) -> str:
-    parts = [f"{amounts.get('CPU', 0):g} CPU"]
-    if amounts.get("GPU"):
-        parts.append(f"{amounts['GPU']:g} GPU")
-    if amounts.get("memory"):
-        parts.append(f"{amounts['memory'] / 2**30:.1f} GB memory")
-    return " ".join(parts)
+    for request, planned in {request_of(one.resources): one for one in reversed(trials)}.items():
+        name = f"trial {planned.trial.id} ({planned.label})"
+        check_fits(nodes, request, name=name, mend="lower them, or join a larger cluster with --ray-address")
 
 
 @contextlib.contextmanager

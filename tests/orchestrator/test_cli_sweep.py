@@ -88,6 +88,7 @@ def test_failed_trials_exit_1_with_their_last_log_lines(lab: Lab, experiment: Pa
     done = sweep(lab, experiment, FAKE_FAIL="1@3")
     assert done.returncode == 1
     assert "failed: RuntimeError: asked to fail at step 3" in done.stderr
+    assert "  class: unknown; read the log: orch logs TRIAL\n" in done.stderr
     assert "  | RuntimeError: asked to fail at step 3" in done.stderr
     assert "  log: orch logs " in done.stderr
     assert "3 trials: 2 done, 1 failed; run the same command again to finish the rest" in done.stdout

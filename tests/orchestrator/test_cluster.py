@@ -60,7 +60,7 @@ def test_a_gang_that_never_fits_is_refused_and_one_that_fits_is_not() -> None:
     check_fits(nodes, request_of(Resources(num_gpus=8, num_nodes=2, num_cpus=192)), name="a", mend="m")
     with pytest.raises(PlanError) as refused:
         check_fits(nodes, Request(num_gpus=8, num_cpus=1, num_nodes=3), name="trial x", mend="lower them")
-    assert refused.value.what == "trial x asks for 3 nodes of 8 GPU 1 CPU 0 GB memory, and 2 have that"
+    assert refused.value.what == "trial x asks for 3 nodes of 8 GPU 1 CPU, and 2 have that"
     with pytest.raises(PlanError, match="and no node has that"):
         check_fits(nodes, Request(num_gpus=16), name="trial x", mend="lower them")
 

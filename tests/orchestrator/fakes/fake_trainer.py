@@ -69,8 +69,13 @@ class FakeTrainer:
             job.evaluate(step, FakeSampler(state))
 
     def _fail_if_asked(self, job: TrainJob, step: int) -> None:
-        if f"{job.seed}@{step}" in os.environ.get("FAKE_FAIL", "").split(","):
-            raise RuntimeError(f"asked to fail at step {step}")
+        if f"{job.seed}@{step}" not in os.environ.get("FAKE_FAIL", "").split(","):
+            return
+        if once := os.environ.get("FAKE_FAIL_ONCE"):
+            if Path(once).exists():
+                return
+            Path(once).touch()
+        raise RuntimeError(os.environ.get("FAKE_FAIL_MESSAGE", f"asked to fail at step {step}"))
 
     def _result(self, job: TrainJob, step: int, metrics: dict[str, float], *, is_finished: bool) -> TrainResult:
         return TrainResult(

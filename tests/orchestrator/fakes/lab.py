@@ -105,6 +105,7 @@ class Lab:
                 data_folder=None,
                 argv=("orch", "test"),
                 python_path=self.environment()["PYTHONPATH"],
+                first_retry_wait_s=0.0,
             ),
             open_scheduler=lambda: open_scheduler(scheduler, address=None, max_concurrent=None),
             stop=stop or StopSignal(stop_file(self.store.root, plan.experiment)),

@@ -1,0 +1,195 @@
+"""Why trials fail, as one table: how a failure is recognised, how often it is tried again, and what mends it.
+
+A failure is classified from its record alone (exception, message with exit status or signal, last log lines), so old
+records are classified by the rules of today. `run_sweep` tries transient ones again by itself; whatever else failed is
+run by the next `orch sweep`, when somebody has looked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from orchestrator.record import Failure, Outcome, RunRecord
+from orchestrator.store import Store
+from orchestrator.trial import PlannedTrial, Trial
+
+_LONGEST_WAIT_S = 1800.0
+
+
+class FailureClass(StrEnum):
+    """What went wrong, in the order in which signs are looked for: the cause before its consequences."""
+
+    DISK = "disk"
+    GPU_MEMORY = "gpu memory"
+    HOST_MEMORY = "host memory"
+    PREEMPTED = "preempted"
+    NODE_LOST = "node lost"
+    HANG = "hang"
+    DIVERGED = "diverged"
+    DATA = "data"
+    BAD_CONFIG = "bad config"
+    EVALUATION = "evaluation"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How a class is recognised, and what follows."""
+
+    kinds: tuple[str, ...] = ()
+    """Exception classes."""
+    signs: tuple[str, ...] = ()
+    """Regular expressions over the message and the log's last lines; case does not count."""
+    num_retries: int = 0
+    """Times that one sweep starts the trial again by itself, from its last checkpoint."""
+    holds_siblings: bool = False
+    """Whether trials that differ in their seed only would fail alike and are held back."""
+    mend: str
+    """What helps where it is not tried again, or not often enough."""
+
+
+POLICIES: Mapping[FailureClass, Policy] = {
+    FailureClass.DISK: Policy(
+        signs=(r"no space left on device", r"disk quota exceeded", r"\[errno (28|122)\]"),
+        mend="free space in the runs folder or TMPDIR, or keep fewer checkpoints",
+    ),
+    FailureClass.GPU_MEMORY: Policy(
+        signs=(
+            r"cuda out of memory",
+            r"cuda error: out of memory",
+            r"cublas_status_alloc_failed",
+            r"no available memory for the cache blocks",
+        ),
+        holds_siblings=True,
+        mend="halve cluster.micro_batch_sequences, or cluster.sample_batch_sequences if it happened while sampling",
+    ),
+    FailureClass.HOST_MEMORY: Policy(
+        kinds=("MemoryError",),
+        signs=(
+            r"node running low on memory",
+            r"killed due to memory pressure",
+            r"defaultcpuallocator: can't allocate memory",
+            r"cannot allocate memory",
+            r"oom[-_ ]kill",
+            r"insufficient shared memory",
+            r"killed by sigkill",
+        ),
+        mend="set cluster.memory_gb so that fewer trials share a machine, or lower cluster.sample_batch_sequences",
+    ),
+    FailureClass.PREEMPTED: Policy(
+        signs=(r"due to preemption", r"due to time limit", r"spot instance interruption", r"killed by sigterm"),
+        num_retries=5,
+        mend="run the sweep again when the machine is back",
+    ),
+    FailureClass.NODE_LOST: Policy(
+        kinds=("NodeDiedError", "ActorDiedError", "ActorUnavailableError", "RayActorError", "OwnerDiedError"),
+        signs=(
+            r"the node .{0,80}(died|is dead)",
+            r"node_died|raylet (process )?(died|exited|crashed)",
+            r"(lost|failed to) connect\w* to (the )?gcs",
+            r"remote process exited or there was a network error",
+            r"xid \(pci|cuda error: (uncorrectable ecc|unspecified launch failure)|fallen off the bus",
+        ),
+        num_retries=3,
+        mend="look at that machine (dmesg, nvidia-smi) and take it out of the cluster if it happens again",
+    ),
+    FailureClass.HANG: Policy(
+        kinds=("TrainingHung",),
+        signs=(r"watchdog caught collective operation timeout", r"no training step for \d+ s"),
+        num_retries=2,
+        mend="look at the log for the last thing that was waited for",
+    ),
+    FailureClass.DIVERGED: Policy(
+        kinds=("FloatingPointError",),
+        signs=(r"\bis not finite\b", r"\bare not finite\b", r"probability tensor contains either `?inf`?, `?nan`?"),
+        mend="lower recipe.learning_rate or raise recipe.lr_warmup_steps: the same seed diverges again",
+    ),
+    FailureClass.DATA: Policy(
+        kinds=("DataError",),
+        mend="orch data list says which sets are here and whether they are the declared ones",
+        holds_siblings=True,
+    ),
+    FailureClass.BAD_CONFIG: Policy(
+        kinds=("SpecError", "PlanError", "ModelError", "Misfit", "OrchError", "ConfigCompositionException"),
+        signs=(
+            r"error: unrecognized arguments",
+            r"hydra\.errors\.",
+            r"omegaconf\.errors\.",
+            r"got an unexpected keyword argument",
+            r"modulenotfounderror",
+        ),
+        holds_siblings=True,
+        mend="correct the experiment: trials that differ in their seed only would fail alike",
+    ),
+    FailureClass.EVALUATION: Policy(
+        kinds=("EngineError",),
+        signs=(r"enginedeaderror", r"engine core initialization failed"),
+        mend="training is kept: the next sweep only evaluates; orch eval TRIAL tries it alone",
+    ),
+    FailureClass.UNKNOWN: Policy(mend="read the log: orch logs TRIAL"),
+}
+
+
+def classify(failure: Failure) -> FailureClass:
+    """The first class one of whose signs is found: text first, since a wrapped exception keeps its text only."""
+    text = "\n".join([failure.message, *failure.log_tail])
+    by_text = (name for name, policy in POLICIES.items() if _is_found(policy.signs, text))
+    by_kind = (name for name, policy in POLICIES.items() if failure.kind in policy.kinds)
+    return next(by_text, next(by_kind, FailureClass.UNKNOWN))
+
+
+def wait_before_retry_s(record: RunRecord, *, since: int, first_wait_s: float) -> float | None:
+    """Seconds to wait before a failed trial is started again; None when it is not.
+
+    Args:
+        record: of the trial.
+        since: how many attempts it had when the sweep began: older failures use up nothing.
+        first_wait_s: before the first retry; doubled before each further one, up to half an hour.
+    """
+    if record.failure is None:
+        return None
+    name = classify(record.failure)
+    recent = [attempt.failure for attempt in record.attempts[since:] if attempt.outcome is Outcome.FAILED]
+    num_alike = sum(failure is not None and classify(failure) is name for failure in recent)
+    if num_alike > POLICIES[name].num_retries:
+        return None
+    return float(min(first_wait_s * 2 ** max(num_alike - 1, 0), _LONGEST_WAIT_S))
+
+
+class Holds:
+    """Which trials wait because one that differs in its seed only has just failed in a way that repeats."""
+
+    def __init__(self, trials: Sequence[PlannedTrial], store: Store) -> None:
+        """Note where each trial stands now: only failures from here on hold anybody."""
+        self._store = store
+        self._siblings: dict[tuple[object, ...], list[str]] = {}
+        self._num_attempts: dict[str, int] = {}
+        for planned in trials:
+            self._siblings.setdefault(_family(planned.trial), []).append(planned.trial.id)
+            self._num_attempts[planned.trial.id] = _num_attempts(store.find(planned.trial.id))
+
+    def culprit(self, trial: Trial) -> str | None:
+        """The sibling that holds a trial back, if one does."""
+        siblings = (name for name in self._siblings.get(_family(trial), ()) if name != trial.id)
+        return next((name for name in siblings if self._is_culprit(name)), None)
+
+    def _is_culprit(self, trial_id: str) -> bool:
+        record = self._store.find(trial_id)
+        if record is None or record.failure is None or _num_attempts(record) == self._num_attempts[trial_id]:
+            return False
+        return POLICIES[classify(record.failure)].holds_siblings
+
+
+def _family(trial: Trial) -> tuple[object, ...]:
+    return (trial.recipe, trial.model_digest, trial.data_digest)
+
+
+def _num_attempts(record: RunRecord | None) -> int:
+    return len(record.attempts) if record is not None else 0
+
+
+def _is_found(signs: tuple[str, ...], text: str) -> bool:
+    return any(re.search(sign, text, re.IGNORECASE) for sign in signs)

@@ -1,0 +1,114 @@
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from lab import Lab
+
+from orchestrator.failures import POLICIES, FailureClass, Holds, classify, wait_before_retry_s
+from orchestrator.provenance import collect
+from orchestrator.record import Attempt, Failure, Outcome, RunRecord, Status, new_record
+
+LOGS = sorted((Path(__file__).parent / "logs").glob("*.txt"))
+DOCUMENT = Path(__file__).parents[2] / "docs" / "operations.md"
+NOW = "2026-01-01T00:00:00Z"
+
+
+def failure_of(log: Path) -> Failure:
+    """A recorded failure: its origin, `kind:`, `message:`, then the last lines of the log."""
+    _, kind, message, *tail = log.read_text().splitlines()
+    return Failure(
+        kind=kind.removeprefix("kind: "), message=message.removeprefix("message:").strip(), log_tail=tuple(tail)
+    )
+
+
+@pytest.mark.parametrize("log", LOGS, ids=lambda path: path.stem)
+def test_a_recorded_log_is_of_the_class_that_its_name_begins_with(log: Path) -> None:
+    name = classify(failure_of(log))
+    assert log.stem.replace("_", " ").startswith(name.value)
+
+
+def test_every_class_has_a_recorded_log_and_a_policy() -> None:
+    assert {classify(failure_of(log)) for log in LOGS} == set(FailureClass) == set(POLICIES)
+
+
+def test_what_is_said_counts_before_the_exception_that_wraps_it() -> None:
+    wrapped = Failure(kind="OrchError", message="the checkpoint was not written: [Errno 28]", log_tail=())
+    assert classify(wrapped) is FailureClass.DISK
+    assert classify(replace(wrapped, message="anything else")) is FailureClass.BAD_CONFIG
+
+
+def failed(lab: Lab, *messages: str) -> RunRecord:
+    record = new_record(lab.planned(0).trial, at=NOW)
+    for number, message in enumerate(messages, start=1):
+        attempt = Attempt(
+            number=number, started_at=NOW, seed=0, data_digest=None, provenance=collect(()), phase_seconds={},
+            outcome=Outcome.FAILED, failure=Failure(kind="ProcessDied", message=message, log_tail=()),
+        )  # fmt: skip
+        record = record.with_attempt(attempt, status=Status.FAILED, at=NOW)
+    return record
+
+
+PREEMPTED = "the trial's process was killed by SIGTERM"
+
+
+def test_the_wait_doubles_until_the_budget_is_used_up(lab: Lab) -> None:
+    waits = [wait_before_retry_s(failed(lab, *[PREEMPTED] * n), since=0, first_wait_s=30) for n in range(1, 7)]
+    assert waits == [30, 60, 120, 240, 480, None]
+
+
+def test_older_failures_and_other_classes_use_up_nothing(lab: Lab) -> None:
+    record = failed(lab, *[PREEMPTED] * 7)
+    assert wait_before_retry_s(record, since=6, first_wait_s=30) == 30
+    mixed = failed(lab, PREEMPTED, "no training step for 900 s", PREEMPTED)
+    assert wait_before_retry_s(mixed, since=0, first_wait_s=30) == 60
+
+
+@pytest.mark.parametrize("message", ["CUDA out of memory", "asked to fail", "No space left on device"])
+def test_what_would_fail_again_is_left_to_somebody(lab: Lab, message: str) -> None:
+    assert wait_before_retry_s(failed(lab, message), since=0, first_wait_s=30) is None
+    assert wait_before_retry_s(new_record(lab.planned(0).trial, at=NOW), since=0, first_wait_s=30) is None
+
+
+def test_a_bad_config_holds_those_that_differ_in_their_seed_only(lab: Lab) -> None:
+    first, second, base = lab.planned(0), lab.planned(1), lab.planned(None)
+    holds = Holds([first, second, base], lab.store)
+    assert holds.culprit(second.trial) is None
+    lab.store.prepare_trial(first.trial)
+    lab.store.write(replace(failed(lab, "hydra.errors.X"), trial=first.trial))
+    assert holds.culprit(second.trial) == first.trial.id
+    assert holds.culprit(base.trial) is None
+    assert holds.culprit(first.trial) is None
+    assert Holds([first, second], lab.store).culprit(second.trial) is None, "it failed before this sweep"
+
+
+def test_a_cause_that_passes_holds_nobody(lab: Lab) -> None:
+    first, second = lab.planned(0), lab.planned(1)
+    holds = Holds([first, second], lab.store)
+    lab.store.prepare_trial(first.trial)
+    lab.store.write(replace(failed(lab, PREEMPTED), trial=first.trial))
+    assert holds.culprit(second.trial) is None
+
+
+def test_a_sweep_holds_siblings_of_a_bad_config(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_FAIL", "0@3")
+    monkeypatch.setenv("FAKE_FAIL_MESSAGE", "hydra.errors.ConfigCompositionException: Could not override 'b'")
+    outcome = lab.sweep(lab.plan([0, 1, 2]))
+    assert [row.state for row in outcome.rows] == ["failed", "waiting", "waiting"]
+    assert outcome.exit_code == 1
+
+
+def test_a_sweep_tries_again_what_failed_for_a_passing_reason(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_FAIL", "0@3")
+    monkeypatch.setenv("FAKE_FAIL_MESSAGE", "slurmstepd: error: JOB CANCELLED DUE TO PREEMPTION")
+    monkeypatch.setenv("FAKE_FAIL_ONCE", str(lab.root / "failed-once"))
+    outcome = lab.sweep(lab.plan([0, 1]))
+    assert [row.state for row in outcome.rows] == ["done", "done"]
+    attempts = lab.store.read(lab.planned(0).trial.id).attempts
+    assert [attempt.outcome for attempt in attempts] == [Outcome.FAILED, Outcome.DONE]
+
+
+def test_the_guide_has_the_table_of_the_code() -> None:
+    rows = re.findall(r"^\| ([a-z ]+) \| (.*?) \| (\d+) \| (yes|) ?\|", DOCUMENT.read_text(), flags=re.MULTILINE)
+    documented = {name: (int(retries), bool(holds)) for name, _, retries, holds in rows}
+    assert documented == {name.value: (one.num_retries, one.holds_siblings) for name, one in POLICIES.items()}
