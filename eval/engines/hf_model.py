@@ -10,6 +10,7 @@ import transformers
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from eval.engines.attention import IMPLEMENTATION
 from eval.errors import EngineError, ModelError
 from eval.model_folder import check_folder
 
@@ -40,6 +41,8 @@ def load_model(folder: Path, *, device: str = "cpu", dtype: str = "float32", tru
             where=str(folder),
             mend="check that the folder is whole and holds a causal language model",
         ) from error
+    if model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation(IMPLEMENTATION)
     return model.to(device).eval()
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers.batch import RolloutBatch
-from trainers.lite.prefix import decoder_inputs
+from trainers.lite.packing import decoder_inputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +79,10 @@ def needed_hidden(model: Any, part: Pass) -> Tensor:
     positions only: nothing reads its output elsewhere.
     """
     decoder = model.get_decoder()
-    arguments, first_R = decoder_inputs(decoder, part)
-    index_N = part.row_N * arguments["input_ids"].shape[1] + part.column_N - first_R[part.row_N]
-    with _narrowed(_last_feed_forward(decoder), index_N):
-        hidden_RLD = decoder(**arguments).last_hidden_state
-    hidden_ND: Tensor = hidden_RLD.flatten(0, 1)[index_N]
+    inputs = decoder_inputs(decoder, part)
+    with _narrowed(_last_feed_forward(decoder), inputs.index_N):
+        hidden_RLD = decoder(**inputs.arguments).last_hidden_state
+    hidden_ND: Tensor = hidden_RLD.flatten(0, 1)[inputs.index_N]
     return hidden_ND
 
 

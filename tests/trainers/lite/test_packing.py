@@ -1,16 +1,24 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
+from eval.engines import attention
+from eval.engines.attention import IMPLEMENTATION, MAX_SCORES
 from trainers.batch import RolloutBatch
-from trainers.lite import forward
+from trainers.lite import packing
 from trainers.lite.forward import needed_hidden, passes
-from trainers.lite.prefix import decoder_inputs
+from trainers.lite.packing import decoder_inputs
 
 SIZES = {
     "vocab_size": 23,
@@ -27,8 +35,11 @@ SIZES = {
 def model_of(kind: str = "qwen2") -> Any:
     torch.manual_seed(0)
     if kind == "sliding window":
-        return MistralForCausalLM(MistralConfig(**SIZES, sliding_window=4)).double().eval()
-    return Qwen2ForCausalLM(Qwen2Config(**SIZES)).double().eval()
+        model = MistralForCausalLM(MistralConfig(**SIZES, sliding_window=4))
+    else:
+        model = Qwen2ForCausalLM(Qwen2Config(**SIZES))
+    model.set_attn_implementation(IMPLEMENTATION)
+    return model.double().eval()
 
 
 def batch_of(prompt_lengths: list[int], group_size: int = 3, seed: int = 0) -> RolloutBatch:
@@ -68,65 +79,73 @@ def run(model: Any, batch: RolloutBatch, needed_BT: torch.Tensor, sequences: int
     )
 
 
-@pytest.fixture
-def unshared(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    def switch() -> None:
-        monkeypatch.setattr(
-            forward,
-            "decoder_inputs",
-            lambda decoder, part: (
-                {"input_ids": part.tokens_RL, "use_cache": False},
-                torch.zeros_like(part.prompt_length_R),
-            ),
-        )
-
-    return switch
+def run_row_by_row(
+    model: Any, batch: RolloutBatch, needed_BT: torch.Tensor, sequences: int
+) -> tuple[torch.Tensor, ...]:
+    """The same by transformers' own attention over padded rows."""
+    model.set_attn_implementation("sdpa")
+    try:
+        return run(model, batch, needed_BT, sequences)
+    finally:
+        model.set_attn_implementation(IMPLEMENTATION)
 
 
 @pytest.mark.parametrize("prompt_lengths", [[5, 5, 5], [1, 6, 3], [1, 1, 1], [2, 9]])
 @pytest.mark.parametrize("sequences", [100, 4])
-def test_sharing_prompts_changes_neither_hidden_states_nor_gradients(
-    prompt_lengths: list[int], sequences: int, unshared: Callable[[], None]
+@pytest.mark.parametrize("max_scores", [MAX_SCORES, 0], ids=["products", "fused kernel"])
+def test_packing_changes_neither_hidden_states_nor_gradients(
+    prompt_lengths: list[int], sequences: int, max_scores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(attention, "MAX_SCORES", max_scores)
     model, batch = model_of(), batch_of(prompt_lengths)
     every_third = torch.arange(batch.response_mask_BT.numel()).view(batch.response_mask_BT.shape) % 3 == 0
-    masks = (batch.response_mask_BT, batch.response_mask_BT & every_third)
-    shared = [run(model, batch, needed_BT, sequences) for needed_BT in masks]
-    unshared()
-    whole = [run(model, batch, needed_BT, sequences) for needed_BT in masks]
-    for found, expected in zip(shared[0] + shared[1], whole[0] + whole[1], strict=True):
-        # transformers takes norms in float32 whatever the weights are.
-        assert float((found - expected).norm()) <= 2e-6 * float(expected.norm())
+    for needed_BT in (batch.response_mask_BT, batch.response_mask_BT & every_third):
+        packed = run(model, batch, needed_BT, sequences)
+        whole = run_row_by_row(model, batch, needed_BT, sequences)
+        for found, expected in zip(packed, whole, strict=True):
+            # transformers takes norms in float32 whatever the weights are.
+            assert float((found - expected).norm()) <= 2e-6 * float(expected.norm())
 
 
-def test_a_shared_prompt_runs_once_and_its_responses_alone_follow() -> None:
+def test_every_token_runs_once_and_a_shared_prompt_once_for_all() -> None:
     batch = batch_of([5, 8], group_size=4)
     (part,) = passes(batch, batch.response_mask_BT, 100)
-    arguments, first_R = decoder_inputs(model_of().get_decoder(), part)
-    assert arguments["past_key_values"].get_seq_length() == 7
-    assert arguments["input_ids"].shape == (8, int(batch.response_length_B.max()))
-    assert first_R.tolist() == (part.prompt_length_R - 1).tolist()
-    assert torch.equal(arguments["input_ids"][:, 0], part.tokens_RL[torch.arange(8), first_R])
+    arguments = decoder_inputs(model_of().get_decoder(), part).arguments
+    assert arguments["input_ids"].shape == (1, 4 + 7 + int(batch.response_length_B.sum()))
+    prompts = arguments["input_ids"][0, :11].tolist()
+    short, long = batch.tokens_BS[0, :4].tolist(), batch.tokens_BS[4, :7].tolist()
+    assert prompts in (short + long, long + short)
 
 
 def test_equal_labels_do_not_make_different_prompts_one() -> None:
     batch = batch_of([5, 5])
     batch.tokens_BS[1, 2] = (batch.tokens_BS[1, 2] + 1) % 23
-    (part,) = passes(batch, batch.response_mask_BT, 100)
-    arguments, _ = decoder_inputs(model_of().get_decoder(), part)
     model = model_of()
     alone = batch.take(torch.tensor([1]))
     found = run(model, batch, batch.response_mask_BT, 100)[0][1]
     width = alone.response_mask_BT.shape[1]
     assert torch.allclose(found[:width], run(model, alone, alone.response_mask_BT, 1)[0][0], atol=1e-6)
-    assert arguments["use_cache"]
 
 
-def test_decoders_that_forget_their_prompt_run_whole_rows() -> None:
+def test_decoders_that_would_ignore_a_packing_run_row_by_row() -> None:
     batch = batch_of([5, 5])
     (part,) = passes(batch, batch.response_mask_BT, 100)
-    for decoder in (model_of("sliding window").get_decoder(), model_of().get_decoder().train()):
-        decoder.gradient_checkpointing = decoder.training
-        arguments, first_R = decoder_inputs(decoder, part)
-        assert arguments == {"input_ids": part.tokens_RL, "use_cache": False}
-        assert not first_R.any()
+    other_attention = model_of()
+    other_attention.set_attn_implementation("eager")
+    for model in (model_of("sliding window"), other_attention):
+        inputs = decoder_inputs(model.get_decoder(), part)
+        assert inputs.arguments == {"input_ids": part.tokens_RL, "use_cache": False}
+        assert torch.equal(inputs.index_N, part.row_N * part.tokens_RL.shape[1] + part.column_N)
+
+
+@pytest.mark.parametrize("model_type", sorted(packing.PACKED_MODELS))
+def test_every_packed_model_hands_its_packing_on(model_type: str) -> None:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(model_type, **SIZES, head_dim=4, sliding_window=None)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=IMPLEMENTATION).double().eval()
+    batch = batch_of([5, 2])
+    (part,) = passes(batch, batch.response_mask_BT, 100)
+    assert "packing" in decoder_inputs(model.get_decoder(), part).arguments
+    packed = run(model, batch, batch.response_mask_BT, 100)
+    whole = run_row_by_row(model, batch, batch.response_mask_BT, 100)
+    assert float((packed[0] - whole[0]).norm()) <= 2e-6 * float(whole[0].norm())
