@@ -54,7 +54,10 @@ def board(plan: Plan) -> str:
         "compareRunSections": [_section("scores"), _section("training")],
         "compareRunCharts": [
             *(_chart("BAR", "scores", key, metricKey=key, displayName=key) for key in scores),
-            _chart("PARALLEL", "scores", "axes", selectedParams=_axis_params(plan), selectedMetrics=scores[:1]),
+            *(
+                _chart("PARALLEL", "scores", name, selectedParams=params, selectedMetrics=scores)
+                for name, params in _parallel_axes(plan).items()
+            ),
             *(_chart("LINE", "training", key, metricKey=key, displayName=key, **_LINE) for key in _CURVES),
         ],
     }
@@ -69,11 +72,15 @@ def _score_keys(plan: Plan) -> list[str]:
     return [metric_key(f"eval/{name}/avg_at_{evaluation.num_samples}") for name in shown]
 
 
-def _axis_params(plan: Plan) -> list[str]:
-    """Parameters behind the axes; those that some arm lacks would hide that arm, so they stay out."""
+def _parallel_axes(plan: Plan) -> dict[str, list[str]]:
+    """Parameters behind the axes: those that every arm has; then, where an arm lacks some, all of them.
+
+    A run without one of a chart's parameters is left out of that chart, as dense arms are where there is a ratio.
+    """
     arms = [trial_params(planned) for planned in plan.entries if planned.trial.kind == "train"]
     wanted = [_GROUP_PARAMS.get(axis, axis) for axis in plan.axes]
-    return [key for key in wanted if all(key in params for params in arms)]
+    shared = [key for key in wanted if all(key in params for params in arms)]
+    return {"axes": shared} | ({"all axes": wanted} if shared != wanted else {})
 
 
 def _section(name: str) -> dict[str, Any]:
