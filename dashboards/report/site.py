@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dashboards.figures.experiment import experiment_drawings
 from dashboards.figures.plotly_drawing import plotly_figure
 from dashboards.figures.pyplot_drawing import write_drawing
+from dashboards.figures.scores_drawn import draw_gains_by_model
 from dashboards.figures.swept import Swept, label_of, read_swept, seeds_said
 from dashboards.papers.comparison_table import compare_with_paper, published_of
 from dashboards.report import wording
@@ -136,7 +137,10 @@ class _Site:
 
     def write_index(self) -> None:
         """The page that opens first."""
-        self._write("index.html", "index.html", {"overviews": self.overviews})
+        drawing = draw_gains_by_model(self.experiments) if len(self.experiments) > 1 else None
+        if drawing is not None:
+            write_drawing(drawing, self.folder / "figures")
+        self._write("index.html", "index.html", {"overviews": self.overviews, "drawing": drawing})
 
     def _write(self, path: str, template: str, values: dict[str, Any]) -> None:
         root = "../" * path.count("/")

@@ -2,9 +2,11 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from made_up import MadeUp
 
@@ -16,6 +18,7 @@ from eval.api import Completion, Grade, Problem
 from eval.samples import Sample, SampleStore
 from orchestrator.cli import main
 from orchestrator.errors import OrchError
+from trainers.api import Model
 
 ARMS = (("grpo", "full"), ("grpo", "ets"), ("dapo", "ets"))
 
@@ -92,6 +95,45 @@ def test_figures_lie_beside_the_pages(site: Path) -> None:
         for name in ("scores", "reward_mean", "tokens_entropy", "accuracy_hours")
         for suffix in ("pdf", "png")
     }
+
+
+def test_a_trial_page_marks_the_tokens_of_each_selector(tmp_path: Path) -> None:
+    made = MadeUp(tmp_path)
+    made.finish(made.trials[0], rate=0.5)
+    folder = made.store.trial_folder(made.trials[0].trial.id) / "diagnosis" / "final"
+    folder.mkdir(parents=True)
+    numbers = {"entropy": 0.5, "probability": 0.25, "js": 0.1, "omega": -1.0}
+    tokens = [
+        {"uid": 1, "position": place, "text": text, "advantage": 0.97, "reward": 1.0, **numbers}
+        | {"selected_ets": place == 0, "selected_gmts": True}
+        for place, text in enumerate(("<b", "9"))
+    ]
+    pd.DataFrame(tokens).to_parquet(folder / "tokens.parquet")
+    (folder / "overlap.png").write_bytes(b"a picture")
+    site = written(made, tmp_path / "site").parent / "experiments/made_up/trials"
+    page = (site / f"{made.trials[0].trial.id}.html").read_text()
+    title = 'title="H 0.500, p 0.250, JS 0.100, ω -1.000"'
+    assert f'<span data-by="ets gmts" {title}>&lt;b</span><span data-by="gmts" {title}>9</span>' in page
+    assert "ets <small>1 of 2</small>" in page
+    assert (site / made.trials[0].trial.id / "final" / "overlap.png").read_bytes() == b"a picture"
+
+
+def test_several_experiments_share_a_report_and_a_figure_across_models(tmp_path: Path) -> None:
+    arms = (("grpo", "full"), ("grpo", "ets"), ("grpo", "gmts"))
+    small = MadeUp(tmp_path, arms=arms)
+    large = MadeUp(tmp_path, arms=arms, experiment="large")
+    model = Model(path="models/large")
+    entries = tuple(
+        replace(one, trial=replace(one.trial, id=one.trial.id[::-1], model=model, model_digest="e5f6"))
+        for one in large.plan.entries
+    )
+    large.store.save_sweep(replace(large.plan, entries=entries))
+    for number, planned in enumerate((*small.plan.entries, *entries)):
+        small.finish(planned, rate=0.3 + 0.05 * number)
+    folder = written(small, tmp_path / "site", "made_up", "large").parent
+    assert (folder / "experiments/large/index.html").is_file()
+    assert '"x":["builtin:arithmetic-tiny","large"]' in (folder / "index.html").read_text()
+    assert (folder / "figures/gain_by_model.pdf").is_file()
 
 
 def test_an_experiment_without_any_run_has_a_report(tmp_path: Path) -> None:
