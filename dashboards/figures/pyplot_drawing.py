@@ -1,10 +1,11 @@
-"""Drawings for paper: matplotlib, pdf and png."""
+"""Drawings for paper: matplotlib, pdf and png, with the caption that says n and seeds under the axes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from dashboards.figures.drawing import COLOURS, Drawing, Series
@@ -13,6 +14,10 @@ FORMATS = ("pdf", "png")
 DPI = 150
 _LABEL_ROOM = 60
 """Letters that fit side by side under the axis; more of them are turned."""
+_LEGEND_ROOM = 6
+"""Series whose legend fits inside; that of more stands beside the axes."""
+_TITLE_LETTERS = 72
+_CAPTION_LETTERS = 110
 _LINE_STYLES = ("-", "--", ":", "-.")
 
 
@@ -20,9 +25,15 @@ def write_drawing(drawing: Drawing, folder: Path) -> list[Path]:
     """Write `<id>.pdf` and `<id>.png` into a folder, which is created if need be."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.0, 4.4), layout="constrained")
+    has_side_legend = len(drawing.series) > _LEGEND_ROOM
+    figure = Figure(figsize=(9.0 if has_side_legend else 7.0, 4.8), layout="constrained")
     axes = figure.subplots()
     _draw(drawing, axes)
+    if has_side_legend:
+        figure.legend(fontsize="x-small", loc="outside right upper")
+    elif len(drawing.series) > 1:
+        axes.legend(fontsize="small")
+    figure.supxlabel(fill(drawing.caption, _CAPTION_LETTERS), fontsize="x-small", color="dimgrey")
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{drawing.id}.{suffix}" for suffix in FORMATS]
     for file in files:
@@ -51,10 +62,8 @@ def _draw(drawing: Drawing, axes: Any) -> None:
         axes.set_xscale("log")
     axes.set_xlabel(drawing.x_label)
     axes.set_ylabel(drawing.y_label)
-    axes.set_title(drawing.title, fontsize="medium")
+    axes.set_title(fill(drawing.title, _TITLE_LETTERS), fontsize="medium")
     axes.grid(axis="y", alpha=0.3)
-    if len(drawing.series) > 1:
-        axes.legend(fontsize="small", ncols=1 + (len(drawing.series) > 8))
 
 
 def _draw_bars(one: Series, axes: Any, *, categories: Sequence[str], place: int, num_bars: int) -> None:
