@@ -19,7 +19,7 @@ from dashboards.papers.measurement import Measurement, difference_of, mean_of
 from dashboards.papers.published import CellRef, Claim, ClaimKind, Contrast, PublishedTable
 from dashboards.papers.score_columns import ScoreColumn, measure_row, score_column, stand_in
 from dashboards.table import SIGNIFICANT
-from eval.comparison import holm
+from eval.comparison import FEWEST_SEEDS, holm
 
 _MUST: Mapping[ClaimKind, str] = {
     "equals": "the difference lies on the stated side of 0",
@@ -29,6 +29,9 @@ _MUST: Mapping[ClaimKind, str] = {
     "within": "every difference lies within {bounds}",
     "rising": "each difference lies above the one before",
 }
+_FEW_SEEDS = (
+    f" Fewer than {FEWEST_SEEDS} seeds a side: the interval is sampling noise only and says nothing of training again."
+)
 _DECIDED = (
     "Reproduced if the 95 % interval shows it, contradicted if the interval excludes it, underpowered otherwise; "
     "both also after Holm's correction over the claims of this table."
@@ -216,7 +219,9 @@ def _rule(claim: Claim, contrasts: Sequence[tuple[Sequence[_Side], Sequence[_Sid
     must = _MUST[claim.kind].format(bounds=bounds)
     if claim.stated is not None and float(claim.stated) == 0:
         must = "the difference is 0 within twice its error"
-    return f"{must[0].upper()}{must[1:]}.{judged_on} {_DECIDED}"
+    seeds = [len(one.runs) for sides in contrasts for side in (*sides[0], *sides[1]) for one in side.measured]
+    few = _FEW_SEEDS if seeds and 0 < min(seeds) < FEWEST_SEEDS else ""
+    return f"{must[0].upper()}{must[1:]}.{judged_on} {_DECIDED}{few}"
 
 
 def _in_words(plus: Sequence[_Side], minus: Sequence[_Side]) -> str:

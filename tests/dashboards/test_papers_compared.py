@@ -232,6 +232,7 @@ def test_claims_are_judged_by_paired_differences_on_the_twins_benchmark(tmp_path
     assert (reproduced.verdict, contradicted.verdict) == ("reproduced", "contradicted")
     assert reproduced.is_stated_inside is None  # +1.55 was said of other benchmarks
     assert "Judged on arithmetic in place of Avg." in reproduced.rule
+    assert reproduced.rule.endswith("sampling noise only and says nothing of training again.")  # one seed
     assert reproduced.contrasts == (
         "dapo + GMTS Top (20%) − dapo + ETS Top (20%) on arithmetic in place of Avg.",
     )  # fmt: skip
