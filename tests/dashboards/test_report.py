@@ -136,6 +136,25 @@ def test_several_experiments_share_a_report_and_a_figure_across_models(tmp_path:
     assert (folder / "figures/gain_by_model.pdf").is_file()
 
 
+def test_an_experiment_that_names_a_table_stands_beside_it(tmp_path: Path) -> None:
+    made = MadeUp(tmp_path, arms=(("dapo", "full"), ("dapo", "ets"), ("dapo", "gmts")))
+    stands_for = {"model": "Qwen2.5-Math-1.5B", "training_data": "math12k"}
+    published = {"tables": ["gmts_table4", "gmts_table1"], "stands_for": stands_for}
+    made.store.save_sweep(replace(made.plan, config={**made.plan.config, "published": published}))
+    for number, planned in enumerate(made.plan.entries[:-1]):
+        made.finish(planned, rate=0.3 + 0.1 * number)
+    site = written(made, tmp_path / "site").parent
+    page = (site / "experiments/made_up/index.html").read_text()
+    assert "Beside GMTS Table 4 (section 4.4)" in page
+    assert '<small class="printed">printed 24.58</small>' in page
+    assert ", ours only</small>" in page
+    assert '<span class="absent">not run yet</span>' in page
+    assert 'class="verdict not-measured">not measured<' in page
+    audit = (site / "audit.html").read_text()
+    assert "What does not add up in gmts_table1, gmts_table4." in audit
+    assert "24.58" in audit
+
+
 def test_an_experiment_without_any_run_has_a_report(tmp_path: Path) -> None:
     folder = written(MadeUp(tmp_path), tmp_path / "site").parent
     assert "no arm is scored yet" in (folder / "index.html").read_text()
