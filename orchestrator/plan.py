@@ -238,12 +238,15 @@ def _plan_digest(spec: SweepSpec, entries: tuple[PlannedTrial, ...]) -> str:
 def _check_names(spec: SweepSpec, trials: _Trials) -> None:
     """Find every name that would otherwise fail hours later: templates, benchmarks, trainers."""
     from eval.templates import template
-    from trainers.registry import check_trainer
+    from trainers.registry import check_fit, check_trainer
 
     recipes = {id(point.recipe): point.recipe for point in spec.points}.values()
     evaluations = dict.fromkeys(point.evaluation for point in {id(one.evaluation): one for one in spec.points}.values())
     for name in dict.fromkeys(recipe.trainer for recipe in recipes):
         _placed(spec, "trainer", partial(check_trainer, name))
+    for point in {(id(one.recipe), id(one.resources), id(one.evaluation)): one for one in spec.points}.values():
+        every = point.evaluation.every_steps
+        _placed(spec, "trainer", partial(check_fit, point.recipe, point.resources, evaluate_every=every))
     for name in dict.fromkeys(recipe.data.template for recipe in recipes):
         _placed(spec, "data.template", partial(template, name))
     for evaluation in evaluations:

@@ -6,9 +6,9 @@ from difflib import get_close_matches
 from importlib import import_module
 
 from eval.errors import OrchError
-from trainers.api import Trainer
+from trainers.api import Recipe, Resources, Trainer
 
-TRAINERS = {"lite": "trainers.lite.trainer:LiteTrainer"}
+TRAINERS = {"lite": "trainers.lite.trainer:LiteTrainer", "verl": "trainers.verl.launch:VerlTrainer"}
 """Name → where its class lives."""
 
 
@@ -43,3 +43,11 @@ def check_trainer(name: str) -> None:
         where="trainer",
         mend=f"{hint}known: {', '.join(TRAINERS)}; or package.module:Class",
     )
+
+
+def check_fit(recipe: Recipe, resources: Resources, *, evaluate_every: int | None) -> None:
+    """Raise OrchError for what the recipe's trainer is known not to do; imports nothing heavy."""
+    if recipe.trainer == "verl":
+        from trainers.verl.support import check_support
+
+        check_support(recipe, resources, evaluate_every=evaluate_every)

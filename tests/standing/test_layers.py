@@ -23,8 +23,9 @@ LIGHT_MODULES = [
     "orchestrator.errors",
     "orchestrator.cli",
 ]
-# The one module that may import each library, even inside a function.
+# The one module that may import each library, even inside a function; trainers/verl runs inside verl, Ray and vLLM.
 OWNERS = {"ray": "orchestrator/schedulers/ray_tune.py", "vllm": "eval/engines/vllm.py"}
+VERL = "trainers/verl/"
 
 
 def sources() -> list[Path]:
@@ -60,7 +61,7 @@ def test_a_heavy_library_has_one_owner(library: str, owner: str) -> None:
         for path in sources()
         if any(name.split(".")[0] == library for name in imported_modules(path))
     }
-    assert importers <= {owner}
+    assert {path for path in importers if not path.startswith(VERL)} <= {owner}
 
 
 def test_nothing_rebinds_the_builtin_eval() -> None:

@@ -1,0 +1,125 @@
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from eval.errors import OrchError
+from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection
+from trainers.verl.overrides import AGENT_LOOPS, BY_OUR_CODE, micro_batch, overrides, scoring_batch
+
+GOLDEN = Path(__file__).parent / "golden"
+CHANGES = {
+    "algorithm.kl_coef": {"algorithm": {"kl_coef": 0.05}},
+    "algorithm.entropy_coef": {"algorithm": {"entropy_coef": 0.01}},
+    "algorithm.dynamic_sampling": {"algorithm": {"dynamic_sampling": True}},
+    "algorithm.max_sampling_rounds": {"algorithm": {"dynamic_sampling": True, "max_sampling_rounds": 7}},
+    "model.dtype": {"model": {"dtype": "bfloat16"}, "resources": {"num_gpus": 1}},
+    "model.trust_remote_code": {"model": {"trust_remote_code": True}},
+    "data.max_prompt_tokens": {"data": {"max_prompt_tokens": 64}},
+    "data.max_response_tokens": {"data": {"max_response_tokens": 96}},
+    "recipe.steps": {"steps": 9},
+    "recipe.prompts_per_step": {"prompts_per_step": 16},
+    "recipe.group_size": {"group_size": 4},
+    "recipe.mini_batch_prompts": {"mini_batch_prompts": 4},
+    "recipe.ppo_epochs": {"ppo_epochs": 2},
+    "recipe.learning_rate": {"learning_rate": 1e-6},
+    "recipe.weight_decay": {"weight_decay": 0.1},
+    "recipe.adam_beta1": {"adam_beta1": 0.8},
+    "recipe.adam_beta2": {"adam_beta2": 0.95},
+    "recipe.max_grad_norm": {"max_grad_norm": None},
+    "recipe.temperature": {"temperature": 0.6},
+    "recipe.top_p": {"top_p": 0.9},
+    "cluster.num_gpus": {"resources": {"num_gpus": 2}},
+    "cluster.num_cpus": {"resources": {"num_cpus": 32}},
+    "cluster.micro_batch_sequences": {"resources": {"micro_batch_sequences": 16}},
+    "cluster.sample_batch_sequences": {"resources": {"sample_batch_sequences": 16}},
+    "cluster.checkpoint_every": {"resources": {"checkpoint_every": 3}},
+}
+"""Field → a change of it that must change verl's overrides, with what it needs beside it."""
+REFUSED = {
+    "recipe.update": {"update": "sparse"},
+    "model.dtype": {"model": {"dtype": "float16"}},
+    "selection.order": {
+        "algorithm": {"dynamic_sampling": True},
+        "selection": {"method": "ets", "ratio": 0.2, "order": "before_filter"},
+    },
+    "selection.score_policy": {
+        "selection": {"method": "ets", "ratio": 0.2, "score_policy": "current"},
+        "mini_batch_prompts": 4,
+    },
+    "cluster.num_nodes": {"resources": {"num_nodes": 2}},
+    "recipe.mini_batch_prompts": {"resources": {"num_gpus": 3}},
+}
+ELSEWHERE = {
+    "recipe.trainer": "chooses verl",
+    "model.path": "resolved to the job's folder",
+    "cluster.memory_gb": "booked by the scheduler",
+    "cluster.keep_checkpoints": "trainers.verl.checkpoint.prune",
+    "cluster.num_nodes": "refused but for 1",
+}
+SECTIONS = {"algorithm": Algorithm, "model": Model, "data": Data, "recipe": Recipe, "cluster": Resources}
+
+
+def test_every_field_of_a_recipe_lands_is_ours_or_is_refused_by_name():
+    keys = {f"{section}.{field.name}" for section, kind in SECTIONS.items() for field in fields(kind)}
+    keys -= {f"recipe.{section}" for section in ("algorithm", "selection", "model", "data")}
+    assert keys == keys & (set(CHANGES) | BY_OUR_CODE | set(ELSEWHERE) | set(REFUSED))
+    assert set(CHANGES) & BY_OUR_CODE == set()
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_a_field_that_lands_changes_the_overrides(make_job, key):
+    plain = dict(CHANGES[key])
+    if key == "algorithm.max_sampling_rounds":
+        plain["algorithm"] = {"dynamic_sampling": True}
+    else:
+        plain = {"resources": {"num_gpus": 1}} if key == "model.dtype" else {}
+    assert overrides(make_job(**CHANGES[key])) != overrides(make_job(**plain))
+
+
+@pytest.mark.parametrize("key", REFUSED)
+def test_what_verl_cannot_honour_is_refused_by_its_name(make_job, key):
+    with pytest.raises(OrchError) as refusal:
+        overrides(make_job(**REFUSED[key]))
+    assert refusal.value.where == key
+    assert refusal.value.mend
+
+
+def test_selection_is_ours_alone(make_job):
+    dense = overrides(make_job())
+    for option in ({"method": "gmts", "ratio": 0.2}, {"method": "random", "ratio": 0.5, "warmup_steps": 3}):
+        assert overrides(make_job(selection=option)) == dense
+    assert {field.name for field in fields(Selection)} >= {"method", "ratio"}
+
+
+@pytest.mark.parametrize(
+    ("name", "job"),
+    {
+        "grpo_cpu": {},
+        "dapo_gpus": {
+            "algorithm": {"name": "dapo", "clip_high": 0.28, "kl_coef": 0.0, "loss_mean": "token"},
+            "model": {"path": "Qwen/Qwen2.5-Math-7B", "dtype": "bfloat16"},
+            "resources": {"num_gpus": 8, "num_cpus": 32, "micro_batch_sequences": 8},
+            "prompts_per_step": 64,
+            "group_size": 16,
+            "mini_batch_prompts": 64,
+            "resume_from": Path("/runs/x/checkpoints/global_step_2"),
+        },
+    }.items(),
+)
+def test_the_overrides_are_the_golden_ones(make_job, name, job):
+    found = [line.replace(str(AGENT_LOOPS), "AGENT_LOOPS") for line in overrides(make_job(**job))]
+    assert found == (GOLDEN / f"{name}.txt").read_text().splitlines()
+
+
+def test_passes_divide_a_mini_batch_and_hold_whole_groups_where_the_method_averages_over_them(make_job):
+    job = make_job(prompts_per_step=6, mini_batch_prompts=6, group_size=4, resources={"micro_batch_sequences": 10})
+    assert (micro_batch(job), scoring_batch(job)) == (8, 8)
+    job = make_job(
+        prompts_per_step=6,
+        mini_batch_prompts=6,
+        group_size=4,
+        resources={"micro_batch_sequences": 6},
+        selection={"method": "ict", "ratio": 0.2},
+    )
+    assert (micro_batch(job), scoring_batch(job)) == (6, 4)

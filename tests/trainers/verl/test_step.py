@@ -1,0 +1,135 @@
+"""The same batch gives lite and verl the same mask, the same loss and the same gradients."""
+
+import copy
+from dataclasses import replace
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainers.lite.score import score_rollouts
+from trainers.lite.update import update_policy
+from trainers.verl.loss import ADVANTAGE, POLICY_WEIGHT, REGULARISER_WEIGHT, SUMS, micro_batch_loss
+from trainers.verl.step import dispatch_order, weigh, with_scores
+
+_spec = spec_from_file_location("scored_step", Path(__file__).parents[1] / "lite" / "scored_step.py")
+step = module_from_spec(_spec)
+_spec.loader.exec_module(step)
+
+ALGORITHMS = {
+    "dapo": {},
+    "grpo": {"name": "grpo", "clip_high": 0.2, "loss_mean": "sequence", "kl_coef": 0.04},
+    "everything": {"dual_clip": 1.5, "kl_coef": 0.1, "entropy_coef": 0.01},
+}
+SELECTIONS = {
+    "full": {"method": "full"},
+    "random": {"method": "random", "ratio": 0.4},
+    "ets": {"method": "ets", "ratio": 0.3, "normaliser": "all", "kl_scope": "all"},
+    "gmts": {"method": "gmts", "ratio": 0.2, "scope": "group"},
+    "gnorm": {"method": "gnorm", "ratio": 0.2, "end": "bottom"},
+    "ict": {"method": "ict", "ratio": 0.4, "scope": "response", "count_rule": "keep_ties"},
+    "stapo_v4": {"method": "stapo_v4", "scope": "mini_batch", "probability_threshold": 0.2, "entropy_quantile": 0.8},
+    "ets_code": {"method": "ets", "ratio": 0.3, "scope": "micro_batch", "scope_sequences": 2, "kl_scope": "all"},
+}
+
+
+class Kept(torch.optim.Optimizer):
+    """Keeps the gradient and moves nothing."""
+
+    def __init__(self, model):
+        super().__init__(model.parameters(), {})
+        self.model = model
+
+    def step(self):
+        self.gradients = step.gradients(self.model)
+
+
+def a_scored_batch(algorithm, selection, **changes):
+    model, reference = step.a_model(0), step.a_model(1)
+    recipe = step.a_recipe(ALGORITHMS[algorithm], SELECTIONS[selection], update="dense", **changes)
+    batch = score_rollouts(model, reference, step.a_batch(2), recipe, micro_batch_sequences=100)
+    return model, recipe, step.drifted(batch, 3)
+
+
+def verl_loss_of(model, batch, weighed, recipe, rows):
+    """The loss and its sums over some rows, from the model's logits, as verl's worker has them: tokens in one row."""
+    logp, entropy, fields = [], [], {name: [] for name in (POLICY_WEIGHT, REGULARISER_WEIGHT, ADVANTAGE)}
+    fields |= {"old_log_probs": [], "ref_log_prob": [], "response_mask": []}
+    for row in rows:
+        start, length = int(batch.prompt_length_B[row]), int(batch.response_length_B[row])
+        tokens = batch.tokens_BS[row : row + 1, : start + length]
+        logp_TV = torch.log_softmax(model(tokens).logits[0, start - 1 : start + length - 1] / recipe.temperature, -1)
+        logp.append(logp_TV.gather(1, tokens[0, start:, None])[:, 0])
+        entropy.append(-(logp_TV.exp() * logp_TV).sum(1))
+        fields[POLICY_WEIGHT].append(weighed.policy_BT[row, :length])
+        fields[REGULARISER_WEIGHT].append(weighed.regulariser_BT[row, :length])
+        fields[ADVANTAGE].append(batch.advantage_B[row].expand(length))
+        fields["old_log_probs"].append(batch.old_logp_BT[row, :length])
+        fields["response_mask"].append(torch.ones(length))
+        if batch.ref_logp_BT is not None:
+            fields["ref_log_prob"].append(batch.ref_logp_BT[row, :length])
+    flat = {name: torch.cat(parts) for name, parts in fields.items() if parts}
+    bonus = torch.cat(entropy) if recipe.algorithm.entropy_coef > 0 else None
+    return micro_batch_loss(torch.cat(logp), bonus, flat, recipe.algorithm)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("selection", SELECTIONS)
+def test_verl_has_the_mask_the_loss_and_the_gradients_of_lite(algorithm, selection):
+    model, recipe, batch = a_scored_batch(algorithm, selection)
+    lite = copy.deepcopy(model)
+    optimizer = Kept(lite)
+    metrics = update_policy(lite, optimizer, batch, recipe, step=1, seed=0, micro_batch_sequences=100)
+
+    weighed = weigh(batch, recipe, step=1, seed=0)
+    assert int(weighed.selected_BT.sum()) == metrics["select/count"]
+    assert {name: metrics[name] for name in weighed.metrics} == weighed.metrics
+
+    verl = copy.deepcopy(model)
+    sums, total = dict.fromkeys(SUMS, 0.0), 0.0
+    for rows in (range(0, 5), range(5, 12)):
+        loss, found = verl_loss_of(verl, batch, weighed, recipe, rows)
+        loss.backward()
+        total += float(loss.detach())
+        sums = {name: sums[name] + found[name] for name in SUMS}
+    assert total == pytest.approx(metrics["loss"], abs=1e-5)
+    assert sums["count"] == int(batch.response_length_B.sum())
+    assert sums["ratio"] / sums["count"] == pytest.approx(metrics["policy/ratio_mean"], abs=1e-5)
+    assert sums["clipped"] / sums["count"] == pytest.approx(metrics["policy/clip_fraction"], abs=1e-9)
+    assert sums["old_kl"] / sums["count"] == pytest.approx(metrics["policy/approx_kl"], abs=1e-5)
+    if recipe.algorithm.kl_coef:
+        assert sums["kl"] / sums["regularised"] == pytest.approx(metrics["policy/ref_kl"], abs=1e-5)
+    for name, value in step.gradients(verl).items():
+        torch.testing.assert_close(value, optimizer.gradients[name], atol=1e-5, rtol=0, msg=name)
+
+
+def test_each_mini_batch_is_weighed_by_itself():
+    _, recipe, batch = a_scored_batch("grpo", "gmts", mini_batch_prompts=2)
+    weighed = weigh(batch, recipe, step=1, seed=0)
+    for rows in (slice(0, 6), slice(6, 12)):
+        selected = weighed.selected_BT[rows].sum(1, keepdim=True).clamp(min=1)
+        expected = weighed.selected_BT[rows] / selected / 6
+        torch.testing.assert_close(weighed.policy_BT[rows], expected.float())
+
+
+def test_all_tokens_are_trained_during_the_warm_up():
+    _, recipe, batch = a_scored_batch("dapo", "ict")
+    recipe = replace(recipe, selection=replace(recipe.selection, warmup_steps=2))
+    assert torch.equal(weigh(batch, recipe, step=2, seed=0).selected_BT, batch.response_mask_BT)
+    assert not torch.equal(weigh(batch, recipe, step=3, seed=0).selected_BT, batch.response_mask_BT)
+
+
+def test_scores_without_padding_become_rows_with_it():
+    batch = replace(step.a_batch(2, num_groups=1), response_length_B=torch.tensor([2, 3, 1]))
+    rows = [torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0, 5.0]), torch.tensor([6.0])]
+    found = with_scores(batch, {"old_logp_BT": rows}).old_logp_BT
+    assert found.tolist() == [[1.0, 2.0, 0.0], [3.0, 4.0, 5.0], [6.0, 0.0, 0.0]]
+
+
+def test_a_worker_gets_its_part_of_every_mini_batch():
+    order = dispatch_order(12, mini_batch_rows=6, num_workers=2)
+    shares = [order[:6], order[6:]]
+    first_updates = sorted(row for share in shares for row in share[:3])
+    assert order == [0, 1, 2, 6, 7, 8, 3, 4, 5, 9, 10, 11]
+    assert first_updates == [0, 1, 2, 3, 4, 5]

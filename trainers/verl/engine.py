@@ -1,0 +1,135 @@
+"""verl's FSDP engine with our scores: one pass over the logits gives all that selection ranks by.
+
+Imported in each worker through `model.external_lib`, before verl looks an engine up; registering for a CPU fills a gap,
+and for an NVIDIA GPU takes the place of verl's own entry.
+
+Shapes: N response tokens of a micro-batch, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from verl.utils import tensordict_utils as tu
+from verl.utils.device import get_device_name
+from verl.utils.torch_dtypes import PrecisionType
+from verl.workers.engine.base import EngineRegistry
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+
+from trainers.deviation import group_deviation
+from trainers.distribution import Head, scaled, statistics
+from trainers.verl.columns import column
+
+SCORES, DISTANCE, LEAVE_ONE_OUT, LEARNING_RATE = "orch_scores", "orch_distance", "orch_leave_one_out", "orch_lr"
+"""What the trainer tells the engine with a batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogitsHead(Head):
+    """A head for hidden states that are the logits already."""
+
+    def logits(self, hidden_ND: Tensor) -> Tensor:
+        """Return z/T."""
+        return scaled(hidden_ND, self.temperature)
+
+
+class ScoringEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl is untyped
+    """The engine of actor and reference."""
+
+    def _build_fsdp_module(self, module: Any) -> Any:
+        """Leave the reference unwrapped on a CPU: verl would offload it to pinned memory, which needs a GPU."""
+        if get_device_name() == "cpu" and self.engine_config.forward_only:
+            precision = self.engine_config.mixed_precision or {}
+            self._autocast_dtype = PrecisionType.to_dtype(precision.get("param_dtype", "bf16"))
+            return module
+        return super()._build_fsdp_module(module)
+
+    def train_batch(self, data: Any, loss_function: Any) -> Any:
+        """Make one optimizer step at the learning rate that came with the batch."""
+        rate = tu.get_non_tensor_data(data=data, key=LEARNING_RATE, default=None)
+        assert rate is not None, "the trainer sends a learning rate with every batch"
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return super().train_batch(data, loss_function)
+
+    def prepare_model_outputs(
+        self, output: Any, output_args: Any, micro_batch: Any, logits_processor_func: Any
+    ) -> dict[str, Tensor]:
+        """Return verl's outputs, with our scores in their place where the batch asks for them."""
+        scores = self._scores(output, micro_batch) if _told(micro_batch, SCORES) else {}
+        outputs: dict[str, Tensor] = super().prepare_model_outputs(
+            output, output_args, micro_batch, logits_processor_func
+        )
+        return outputs | scores
+
+    @torch.no_grad()
+    def _scores(self, output: Any, micro_batch: Any) -> dict[str, Tensor]:
+        temperature, distance = float(_told(micro_batch, "temperature")), _told(micro_batch, DISTANCE)
+        rows = _response_places(micro_batch)
+        logits_NV = torch.cat([output.logits[row, start:end] for row, start, end in rows])
+        token_N = micro_batch["responses"].values()
+        if distance:
+            cell_N = _cells(micro_batch, rows)
+            head = LogitsHead(weight_VD=logits_NV.new_empty(logits_NV.shape[1], 0), temperature=temperature)
+            deviation_N, found = group_deviation(
+                logits_NV,
+                head,
+                token_N,
+                cell_N,
+                distance=distance,
+                leave_one_out=bool(_told(micro_batch, LEAVE_ONE_OUT)),
+            )
+        else:
+            found = statistics(scaled(logits_NV, temperature), token_N)
+            deviation_N = torch.zeros_like(found.entropy_N)
+        values = {
+            "log_probs": found.logp_N,
+            "entropy": found.entropy_N,
+            "sum_pi_squared": found.purity_N,
+            "orch_deviation": deviation_N,
+        }
+        return {name: _on_whole_sequences(value_N, micro_batch, rows) for name, value_N in values.items()}
+
+
+def _told(micro_batch: Any, key: str) -> Any:
+    return tu.get_non_tensor_data(data=micro_batch, key=key, default=None)
+
+
+def _response_places(micro_batch: Any) -> list[tuple[int, int, int]]:
+    """(row, start, end) of the logits that predict each response: they stand one position before its tokens."""
+    lengths = micro_batch["input_ids"].offsets().diff().tolist()
+    responses = micro_batch["responses"].offsets().diff().tolist()
+    return [
+        (row, length - response - 1, length - 1)
+        for row, (length, response) in enumerate(zip(lengths, responses, strict=True))
+    ]
+
+
+def _cells(micro_batch: Any, rows: list[tuple[int, int, int]]) -> Tensor:
+    """Labels, equal for the tokens of one group at one position of the response."""
+    uids = column(micro_batch["uid"])
+    place = {uid: index for index, uid in enumerate(dict.fromkeys(uids))}
+    longest = max(end - start for _, start, end in rows)
+    parts = [torch.arange(end - start) + place[uids[row]] * longest for row, start, end in rows]
+    return torch.cat(parts).to(micro_batch["responses"].values().device)
+
+
+def _on_whole_sequences(value_N: Tensor, micro_batch: Any, rows: list[tuple[int, int, int]]) -> Tensor:
+    """Values of response tokens at the positions that predict them, as verl's own outputs are laid out."""
+    offsets = micro_batch["input_ids"].offsets()
+    whole = value_N.new_zeros(int(offsets[-1]))
+    begin = 0
+    for row, start, end in rows:
+        first = int(offsets[row])
+        whole[first + start : first + end] = value_N[begin : begin + end - start]
+        begin += end - start
+    return torch.nested.nested_tensor_from_jagged(whole, offsets)
+
+
+EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cpu")(ScoringEngine)
+EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cuda", vendor="nvidia")(
+    ScoringEngine
+)

@@ -1,0 +1,204 @@
+"""The trainer `verl` as the orchestrator sees it: one subprocess an attempt, watched, stopped and cleaned up after.
+
+Here nothing of verl, vLLM or Ray is imported: this process only writes the prompts, starts the training process,
+reads its metrics as they come, and takes what it leaves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import secrets
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from eval.errors import OrchError
+from trainers.api import Phase, TrainJob, TrainResult
+from trainers.lite.run_state import fingerprint
+from trainers.verl.checkpoint import newest_whole
+from trainers.verl.job import VerlJob
+from trainers.verl.processes import end_all, environment, resident_mb
+from trainers.verl.prompts import write_prompts
+from trainers.verl.support import check_support
+from trainers.verl.watch import MetricsTail, Watchdog
+
+log = logging.getLogger(__name__)
+
+_POLL_S = 2.0
+"""Looking costs a walk through /proc, and a small machine has no core to spare."""
+_LOG_LINES = 30
+_PHASES: tuple[Phase, ...] = ("sample", "score", "update")
+
+
+class TrainingDied(OrchError):
+    """The training process ended without finishing and without saying what a user can mend."""
+
+    exit_code = 1
+
+
+class TrainingHung(OrchError):
+    """The training process made no progress for far longer than its steps take."""
+
+    exit_code = 1
+
+
+class VerlTrainer:
+    """Trains by verl 0.9.1 in a private Ray of one machine."""
+
+    def train(self, job: TrainJob) -> TrainResult:
+        """Train until `recipe.steps` steps are done, or until asked to stop.
+
+        Raises:
+            OrchError: verl cannot honour the recipe, or the training process said what is to be mended.
+            TrainingDied: it ended without a word.
+            TrainingHung: it stood still.
+        """
+        check_support(job.recipe, job.resources, evaluate_every=job.evaluate_every)
+        _check_installed()
+        job.on_phase("prepare", 0)
+        prepared = _prepare(job)
+        attempt = _Attempt(job, prepared)
+        try:
+            return attempt.run()
+        finally:
+            attempt.end()
+
+
+def _check_installed() -> None:
+    missing = [name for name in ("verl", "vllm", "transfer_queue") if find_spec(name) is None]
+    if missing:
+        raise OrchError(
+            f"{', '.join(missing)} cannot be imported, which trainer verl needs",
+            where=sys.prefix,
+            mend="on a CPU: `make verl`, then run `.venv-verl/bin/orch`; on GPUs: docs/verl.md",
+        )
+
+
+def _prepare(job: TrainJob) -> VerlJob:
+    """Write the prompts and the job's file; find where to go on."""
+    job.attempt_folder.mkdir(parents=True, exist_ok=True)
+    job.checkpoint_folder.mkdir(parents=True, exist_ok=True)
+    resume_from, step = newest_whole(job.checkpoint_folder, fingerprint=fingerprint(job.recipe, job.seed))
+    prepared = VerlJob(
+        recipe=job.recipe,
+        resources=job.resources,
+        seed=job.seed,
+        token=secrets.token_hex(4),
+        model_folder=job.model_folder.resolve(),
+        checkpoint_folder=job.checkpoint_folder.resolve(),
+        attempt_folder=job.attempt_folder.resolve(),
+        data_file=job.attempt_folder.resolve() / "prompts.parquet",
+        resume_from=resume_from and resume_from.resolve(),
+    )
+    num_prompts = write_prompts(job, prepared.data_file)
+    prepared.write()
+    log.info("verl attempt %s: %d prompts, from step %d of %d", prepared.token, num_prompts, step, job.recipe.steps)
+    return prepared
+
+
+class _Attempt:
+    """The training process with all that it starts."""
+
+    def __init__(self, job: TrainJob, prepared: VerlJob) -> None:
+        self.job, self.prepared = job, prepared
+        self.log_file = prepared.attempt_folder / "verl.log"
+        self.started_at = time.time()
+        self.last: dict[str, Any] = {}
+        self.seconds: dict[str, float] = {}
+        self.peak_mb = 0.0
+        self.tail = MetricsTail(prepared.attempt_folder / "metrics.jsonl")
+        self.watchdog = Watchdog()
+        with self.log_file.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "trainers.verl.main", str(prepared.file)],
+                env=environment(prepared, dict(os.environ)),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def run(self) -> TrainResult:
+        while self.process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(_POLL_S)
+            self._look()
+        self._look()
+        if self.process.returncode:
+            raise self._failure()
+        return self._result()
+
+    def end(self) -> None:
+        end_all(self.prepared, self.process.pid, since=self.started_at)
+        self.process.wait()
+
+    def _look(self) -> None:
+        """Pass on what is new, ask to stop if asked to, and give up on a process that stands still."""
+        for metrics in self.tail.read():
+            self.watchdog.progressed()
+            self._take(metrics)
+        self.peak_mb = max(self.peak_mb, resident_mb(self.prepared.token))
+        if self.job.should_stop() and not self.prepared.stop_file.exists():
+            log.info("asked to stop: a checkpoint follows the present step")
+            self.prepared.stop_file.touch()
+        if self.watchdog.is_late:
+            raise TrainingHung(
+                f"no training step for {self.watchdog.waited_s:.0f} s, after {self.last.get('step', 0)} steps",
+                where=str(self.log_file),
+                mend="run the same command again: it goes on from the last checkpoint; " + self._words(),
+            )
+
+    def _take(self, metrics: dict[str, Any]) -> None:
+        self.last = metrics
+        for phase in _PHASES:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + float(metrics.get(f"time/{phase}_s") or 0.0)
+        self.job.on_step(metrics)
+        self.job.on_phase("sample", int(metrics["step"]))
+
+    def _failure(self) -> OrchError:
+        log.error("the end of %s:\n%s", self.log_file, self._words())
+        if self.prepared.error_file.exists():
+            parts = json.loads(self.prepared.error_file.read_text())
+            return OrchError(parts["what"], where=parts["where"], mend=parts["mend"])
+        return TrainingDied(
+            f"the training process ended with status {self.process.returncode} after {self.last.get('step', 0)} steps",
+            where=str(self.log_file),
+            mend="read the log; run the same command again to go on from the last checkpoint",
+        )
+
+    def _words(self) -> str:
+        lines = self.log_file.read_text(errors="replace").splitlines()
+        return "\n".join(lines[-_LOG_LINES:])
+
+    def _result(self) -> TrainResult:
+        final = self.job.checkpoint_folder / "final"
+        _, step = newest_whole(self.job.checkpoint_folder, fingerprint=fingerprint(self.job.recipe, self.job.seed))
+        is_finished = step == self.job.recipe.steps and final.is_dir()
+        return TrainResult(
+            is_finished=is_finished,
+            step=step,
+            model_folder=final,
+            metrics={name: value for name, value in self.last.items() if isinstance(value, int | float)},
+            phase_seconds=self.seconds,
+            peak_memory_mb=self.peak_mb,
+            num_parameters=_num_parameters(final) if is_finished else 0,
+        )
+
+
+def _num_parameters(folder: Path) -> int:
+    """Trained numbers, tied ones once, from the headers of the weights."""
+    from math import prod
+
+    from safetensors import safe_open
+
+    total = 0
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as weights:
+            total += sum(prod(weights.get_slice(name).get_shape()) for name in weights.keys())
+    return total

@@ -1,0 +1,70 @@
+"""The training process of a verl trial: `python -m trainers.verl.main JOB_FILE`, started by `trainers.verl.launch`.
+
+It leads a process group and a private local Ray, and ends both when its parent is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from eval.errors import OrchError
+from trainers.verl.job import VerlJob
+from trainers.verl.overrides import overrides
+
+
+def main(job_file: Path) -> None:
+    """Train the job to its end, or until its stop file appears."""
+    _end_with_parent(os.getppid())
+    job = VerlJob.read(job_file)
+    import hydra
+    import ray
+    from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
+
+    class TaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):  # type: ignore[misc]
+        """verl's runner with our trainer in the place of its own."""
+
+        def run(self, config: Any) -> None:
+            from verl.trainer.ppo.v1 import trainer_base
+
+            from trainers.verl.trainer import SelectionTrainer, StopAsked
+
+            trainer_base.TRAINER_REGISTRY["sync"] = SelectionTrainer
+            try:
+                super().run(config)
+            except StopAsked:
+                return
+            except OrchError as error:
+                _leave(error, VerlJob.read(Path(config.orch_job)))
+                raise
+
+    with hydra.initialize_config_module("verl.trainer.config", version_base=None):
+        config = hydra.compose("ppo_trainer", overrides=list(overrides(job)))
+    run_ppo(config, task_runner_class=ray.remote(TaskRunner))
+    ray.shutdown()
+
+
+def _leave(error: OrchError, job: VerlJob) -> None:
+    """Tell the supervisor what a user can mend."""
+    job.error_file.write_text(json.dumps({"what": error.what, "where": error.where, "mend": error.mend}))
+
+
+def _end_with_parent(parent: int) -> None:
+    """Kill this process group when the parent dies, which would otherwise leave vLLM and Ray behind."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,227 @@
+"""Recipe and resources → the overrides of verl's configuration. Pure: no file, clock or process.
+
+What verl only passes through (objective, selection, advantages, schedule of the learning rate) is done by our own
+code inside its processes: the values given here are those that decide what verl loads and computes.
+"""
+
+from __future__ import annotations
+
+from math import gcd
+from pathlib import Path
+from typing import Any, Final
+
+from trainers.api import Recipe
+from trainers.methods import METHODS
+from trainers.verl.job import VerlJob
+from trainers.verl.support import check_support
+
+AGENT_LOOPS: Final = Path(__file__).with_name("agent_loops.yaml")
+
+BY_OUR_CODE: Final = frozenset(
+    {
+        "algorithm.name",
+        "algorithm.clip_low",
+        "algorithm.clip_high",
+        "algorithm.dual_clip",
+        "algorithm.loss_mean",
+        "algorithm.advantage_std",
+        "algorithm.overlong_buffer",
+        "algorithm.overlong_factor",
+        "recipe.lr_schedule",
+        "recipe.lr_warmup_steps",
+        "data.name",
+        "data.template",
+        "data.limit",
+        "model.revision",
+    }
+)
+"""Fields that no override carries: the trainer, the loss and the prompt file apply them; so with all of `selection`."""
+
+
+def overrides(job: VerlJob) -> tuple[str, ...]:
+    """Return the Hydra overrides of one attempt, in a fixed order.
+
+    Raises:
+        OrchError: verl cannot honour the recipe; see `trainers.verl.support`.
+    """
+    check_support(job.recipe, job.resources)
+    parts = (_algorithm(job), _data(job), _model(job), _actor(job), _rollout(job), _trainer(job), _ray(job))
+    return tuple(f"{key}={_spelled(value)}" for part in parts for key, value in part.items())
+
+
+def micro_batch(job: VerlJob) -> int:
+    """Sequences of one pass: the largest count within the resources that divides a GPU's share of a mini-batch."""
+    return _divisor(_share(job), job.resources.micro_batch_sequences, multiple_of=1)
+
+
+def scoring_batch(job: VerlJob) -> int:
+    """As `micro_batch`, but whole groups where the method averages over them."""
+    is_by_group = METHODS[job.recipe.selection.method].name.startswith("ict")
+    group = job.recipe.group_size if is_by_group else 1
+    return _divisor(_share(job), max(job.resources.micro_batch_sequences, group), multiple_of=group)
+
+
+def num_devices(job: VerlJob) -> int:
+    """Workers of the trial: its GPUs, or one on a CPU."""
+    return max(1, job.resources.num_gpus)
+
+
+def _algorithm(job: VerlJob) -> dict[str, Any]:
+    algorithm = job.recipe.algorithm
+    rounds = algorithm.max_sampling_rounds if algorithm.dynamic_sampling else 1
+    return {
+        "algorithm.adv_estimator": "grpo",
+        "algorithm.use_kl_in_reward": False,
+        "trainer.v1.sampler.custom_sampler.path": "pkg://trainers.verl.rounds",
+        "trainer.v1.sampler.custom_sampler.name": "RoundsBuffer",
+        "+trainer.v1.sampler.sampler_kwargs.max_rounds": rounds,
+        "actor_rollout_ref.actor.use_kl_loss": algorithm.kl_coef > 0,
+        "actor_rollout_ref.actor.kl_loss_coef": algorithm.kl_coef,
+        "actor_rollout_ref.actor.entropy_coeff": algorithm.entropy_coef,
+    }
+
+
+def _data(job: VerlJob) -> dict[str, Any]:
+    recipe = job.recipe
+    return {
+        "data.train_files": job.data_file,
+        "data.val_files": job.data_file,
+        "data.val_max_samples": 1,
+        "data.shuffle": False,
+        "data.seed": job.seed % 2**31,
+        "data.train_batch_size": recipe.prompts_per_step,
+        "data.gen_batch_size": 1,
+        "data.max_prompt_length": recipe.data.max_prompt_tokens,
+        "data.max_response_length": recipe.data.max_response_tokens,
+        "data.filter_overlong_prompts": False,
+        "data.dataloader_num_workers": 0,
+        "data.trust_remote_code": recipe.model.trust_remote_code,
+    }
+
+
+def _model(job: VerlJob) -> dict[str, Any]:
+    return {
+        "actor_rollout_ref.model.path": job.model_folder,
+        "actor_rollout_ref.model.trust_remote_code": job.recipe.model.trust_remote_code,
+        "actor_rollout_ref.model.external_lib": "trainers.verl.engine",
+        "actor_rollout_ref.model.use_remove_padding": False,
+        "actor_rollout_ref.model.enable_gradient_checkpointing": job.resources.num_gpus > 0,
+        "+actor_rollout_ref.model.override_config.attn_implementation": "sdpa",
+    }
+
+
+def _actor(job: VerlJob) -> dict[str, Any]:
+    recipe, actor = job.recipe, "actor_rollout_ref.actor"
+    optimizer, fsdp = f"{actor}.optim", f"{actor}.fsdp_config"
+    return {
+        f"{actor}.strategy": "fsdp2",
+        f"{actor}.ppo_mini_batch_size": recipe.mini_batch_prompts,
+        f"{actor}.ppo_epochs": recipe.ppo_epochs,
+        f"{actor}.ppo_micro_batch_size_per_gpu": micro_batch(job),
+        f"{actor}.use_dynamic_bsz": False,
+        f"{actor}.shuffle": False,
+        f"{actor}.use_torch_compile": False,
+        f"{optimizer}.lr": recipe.learning_rate,
+        f"{optimizer}.lr_scheduler_type": "constant",
+        f"{optimizer}.lr_warmup_steps": 0,
+        f"{optimizer}.weight_decay": recipe.weight_decay,
+        f"{optimizer}.betas": f"[{recipe.adam_beta1},{recipe.adam_beta2}]",
+        f"{optimizer}.clip_grad": "inf" if recipe.max_grad_norm is None else recipe.max_grad_norm,
+        f"{fsdp}.use_torch_compile": False,
+        f"{fsdp}.dtype": "float32",
+        f"+{fsdp}.mixed_precision.param_dtype": _short(recipe),
+        f"+{fsdp}.mixed_precision.reduce_dtype": "fp32",
+        f"+{fsdp}.mixed_precision.buffer_dtype": "fp32",
+        "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu": scoring_batch(job),
+        "actor_rollout_ref.ref.fsdp_config.dtype": "float32",
+        "+actor_rollout_ref.ref.fsdp_config.mixed_precision.param_dtype": _short(recipe),
+        "actor_rollout_ref.ref.fsdp_config.use_torch_compile": False,
+    }
+
+
+def _rollout(job: VerlJob) -> dict[str, Any]:
+    recipe, rollout = job.recipe, "actor_rollout_ref.rollout"
+    context = recipe.data.max_prompt_tokens + recipe.data.max_response_tokens
+    shared = {
+        f"{rollout}.name": "vllm",
+        f"{rollout}.n": recipe.group_size,
+        f"{rollout}.temperature": recipe.temperature,
+        f"{rollout}.top_p": recipe.top_p,
+        f"{rollout}.dtype": recipe.model.dtype,
+        f"{rollout}.calculate_log_probs": False,
+        f"{rollout}.tensor_model_parallel_size": 1,
+        f"{rollout}.max_model_len": context,
+        f"{rollout}.max_num_seqs": job.resources.sample_batch_sequences,
+        f"{rollout}.max_num_batched_tokens": max(2048, context),
+        f"{rollout}.log_prob_micro_batch_size_per_gpu": scoring_batch(job),
+        f"{rollout}.log_prob_use_dynamic_bsz": False,
+        f"{rollout}.agent.num_workers": 1,
+        f"{rollout}.agent.agent_loop_config_path": AGENT_LOOPS,
+        f"{rollout}.agent.default_agent_loop": "orch",
+        "reward.num_workers": 1,
+        "reward.custom_reward_function.path": "pkg://trainers.verl.reward",
+        "reward.custom_reward_function.name": "compute_score",
+    }
+    if job.resources.num_gpus:
+        return shared
+    return shared | {
+        f"{rollout}.enforce_eager": True,
+        f"{rollout}.free_cache_engine": False,
+        f"+{rollout}.enable_sleep_mode": False,
+        f"{rollout}.checkpoint_engine.update_weights_bucket_megabytes": 16,
+        f"+{rollout}.engine_kwargs.vllm.worker_extension_cls": "trainers.verl.vllm_extension.CpuWorkerExtension",
+    }
+
+
+def _trainer(job: VerlJob) -> dict[str, Any]:
+    resume = {"trainer.resume_mode": "disable"}
+    if job.resume_from is not None:
+        resume = {"trainer.resume_mode": "resume_path", "trainer.resume_from_path": str(job.resume_from)}
+    return {
+        "trainer.logger": '["console"]',
+        "trainer.project_name": "orch",
+        "trainer.experiment_name": job.token,
+        "trainer.device": "cuda" if job.resources.num_gpus else "cpu",
+        "trainer.n_gpus_per_node": num_devices(job),
+        "trainer.nnodes": job.resources.num_nodes,
+        "trainer.total_training_steps": job.recipe.steps,
+        "trainer.total_epochs": job.recipe.steps,
+        "trainer.val_before_train": False,
+        "trainer.test_freq": -1,
+        "trainer.save_freq": job.resources.checkpoint_every,
+        "trainer.default_local_dir": job.checkpoint_folder,
+        **resume,
+        "+orch_job": job.file,
+    }
+
+
+def _ray(job: VerlJob) -> dict[str, Any]:
+    init = "ray_kwargs.ray_init"
+    return {
+        f"+{init}.address": "local",
+        f"{init}.num_cpus": max(8, job.resources.num_cpus),  # verl's actors ask for a core each; most of them wait
+        f"+{init}.num_gpus": num_devices(job),
+        f"+{init}.include_dashboard": False,
+        f"+{init}._temp_dir": job.temporary_folder,
+        f"+{init}.object_store_memory": 2**28 if not job.resources.num_gpus else 2**33,
+        "transfer_queue.backend.SimpleStorage.num_data_storage_units": 1,
+    }
+
+
+def _share(job: VerlJob) -> int:
+    return job.recipe.mini_batch_prompts * job.recipe.group_size // num_devices(job)
+
+
+def _divisor(total: int, limit: int, *, multiple_of: int) -> int:
+    """The largest divisor of `total` within `limit` that is a multiple of `multiple_of`, which divides `total`."""
+    assert gcd(total, multiple_of) == multiple_of
+    counts = range(min(total, limit) // multiple_of * multiple_of, 0, -multiple_of)
+    return next(count for count in counts if total % count == 0)
+
+
+def _short(recipe: Recipe) -> str:
+    return {"float32": "fp32", "bfloat16": "bf16"}[recipe.model.dtype]
+
+
+def _spelled(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,108 @@
+"""One training step between verl's passes: advantages, selection and the weight of every token. No verl in here.
+
+Shapes: B responses, T response tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from eval.seeds import derive_seed
+from trainers.api import Recipe
+from trainers.batch import RolloutBatch
+from trainers.choice import competitors, mini_batches
+from trainers.diagnostics import check_ratio, selection_metrics
+from trainers.objective import loss_weights
+from trainers.selection import keep_ratio, scopes, select
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """What the loss needs of each token, with the metrics of the selection."""
+
+    selected_BT: Tensor
+    policy_BT: Tensor
+    """Weights of the clipped surrogate; their normaliser is that of each sequence's own mini-batch."""
+    regulariser_BT: Tensor
+    metrics: dict[str, float]
+
+
+def with_scores(batch: RolloutBatch, scores: dict[str, Sequence[Tensor]]) -> RolloutBatch:
+    """Return the batch with what verl's passes said of each token.
+
+    Args:
+        batch: from `trainers.lite.rollout.make_batch`.
+        scores: field of `RolloutBatch` → one tensor a response, without padding.
+    """
+    width = batch.num_response_positions
+    padded = {
+        name: torch.stack([torch.nn.functional.pad(row.float(), (0, width - len(row))) for row in rows])
+        for name, rows in scores.items()
+    }
+    return replace(batch, **padded)
+
+
+def weigh(batch: RolloutBatch, recipe: Recipe, *, step: int, seed: int) -> Weighed:
+    """Select tokens by the policy that sampled, and weigh those of each mini-batch as `lite` does.
+
+    Args:
+        batch: scored, whole groups in training order.
+        recipe: objective, selection and mini-batches.
+        step: the training step, counted from 1.
+        seed: the run's seed.
+
+    Raises:
+        OrchError: a score is not a number, or the realised ratio is not the one asked for.
+    """
+    selection = recipe.selection
+    mini_batch_B = mini_batches(batch, recipe.mini_batch_prompts)
+    scope_B = scopes(selection, batch.group_B, mini_batch_B)
+    ratio = keep_ratio(selection, step)
+    assert batch.old_logp_BT is not None
+    assert batch.entropy_BT is not None
+    assert batch.purity_BT is not None
+    tokens = competitors(
+        batch,
+        recipe,
+        logp_BT=batch.old_logp_BT,
+        entropy_BT=batch.entropy_BT,
+        purity_BT=batch.purity_BT,
+        deviation_BT=batch.deviation_BT,
+        scope_B=scope_B,
+        draw_seed=derive_seed(seed, "select", step),
+    )
+    is_dense = step <= selection.warmup_steps
+    selected_BT = tokens.mask_BT if is_dense else select(tokens, selection, ratio=ratio)
+    check_ratio(tokens, selected_BT, selection, ratio=ratio, step=step)
+    policy_BT, regulariser_BT = torch.zeros(2, *selected_BT.shape)
+    for label in torch.unique(mini_batch_B):
+        rows_M = (mini_batch_B == label).nonzero()[:, 0]
+        weights = loss_weights(
+            selected_BT=selected_BT[rows_M],
+            response_BT=batch.response_mask_BT[rows_M],
+            scope_B=scope_B[rows_M],
+            algorithm=recipe.algorithm,
+            selection=selection,
+        )
+        policy_BT[rows_M] = weights.policy_BT.float()
+        regulariser_BT[rows_M] = weights.regulariser_BT.float()
+    return Weighed(
+        selected_BT=selected_BT,
+        policy_BT=policy_BT,
+        regulariser_BT=regulariser_BT,
+        metrics=selection_metrics(tokens, selected_BT, selection, ratio=ratio),
+    )
+
+
+def dispatch_order(num_rows: int, *, mini_batch_rows: int, num_workers: int) -> list[int]:
+    """Return rows in the order in which verl must get them so that its k-th update trains our k-th mini-batch.
+
+    verl gives each worker one contiguous share, and a worker's k-th part of it is trained in the k-th update.
+    """
+    rows = torch.arange(num_rows).view(num_rows // mini_batch_rows, num_workers, -1)
+    order: list[int] = rows.transpose(0, 1).flatten().tolist()
+    return order
