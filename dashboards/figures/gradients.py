@@ -59,7 +59,7 @@ def draw_distribution(tokens: DataFrame, values: Any, axes: Any, *, label: str) 
             advantage = tokens.loc[tokens["uid"] == uid, "advantage"].iloc[0]
             axes.hist(mine, bins=bins, alpha=0.5, color=colour, label=f"A = {advantage:+.2f}")
             axes.axvline(np.quantile(mine, 1 - SHARE), color=colour, linestyle="--")
-    axes.set_xscale("log")
+    _log_ticks(axes)
     axes.set_xlabel(f"{label}; dashed: top {SHARE:.0%}")
     axes.set_ylabel("tokens")
     axes.legend(fontsize="small")
