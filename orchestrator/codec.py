@@ -13,7 +13,7 @@ from enum import Enum
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 Kind = Any
@@ -73,6 +73,12 @@ def _joined(step: str, place: str) -> str:
 
 def _name_not_finite(value: float) -> str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+_PLAIN: Final = frozenset({str, int, float, bool})
+"""Types that are in JSON what they are here."""
+_MAX_KNOWN: Final = 1024
+"""Decoded sections of one kind that are kept for the next record."""
 
 
 @cache
@@ -200,6 +206,7 @@ def _dict_decoder(value_kind: Any) -> Decoder:
 
 def _dataclass_decoder(kind: type) -> Decoder:
     hints = get_type_hints(kind)
+    is_frozen = cast(Any, kind).__dataclass_params__.frozen
     fields = {field.name: _decoder(hints[field.name]) for field in dataclasses.fields(kind)}
     required = {
         field.name
@@ -207,15 +214,30 @@ def _dataclass_decoder(kind: type) -> Decoder:
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     }
 
+    known: dict[Any, Any] = {}
+
     def decode_dataclass(value: Any) -> Any:
         if not isinstance(value, dict):
             raise CodecError(f"{kind.__name__}: expected an object, found {value!r}")
-        if unknown := value.keys() - fields.keys():
-            raise CodecError(f"{kind.__name__}: unknown field {', '.join(sorted(unknown))}")
-        if missing := required - value.keys():
-            raise CodecError(f"{kind.__name__}: missing field {', '.join(sorted(missing))}")
+        key = _flat_key(value) if is_frozen else None
+        if key is None:
+            return decode_fields(value)
+        if key not in known:
+            if len(known) >= _MAX_KNOWN:
+                known.clear()
+            known[key] = decode_fields(value)
+        return known[key]
+
+    def decode_fields(value: dict[str, Any]) -> Any:
+        if not value.keys() <= fields.keys():
+            raise CodecError(f"{kind.__name__}: unknown field {', '.join(sorted(value.keys() - fields.keys()))}")
+        if not required <= value.keys():
+            raise CodecError(f"{kind.__name__}: missing field {', '.join(sorted(required - value.keys()))}")
         arguments = {}
         for name, item in value.items():
+            if hints[name] is type(item) and hints[name] in _PLAIN:
+                arguments[name] = item
+                continue
             try:
                 arguments[name] = fields[name](item)
             except CodecError as error:
@@ -223,3 +245,13 @@ def _dataclass_decoder(kind: type) -> Decoder:
         return kind(**arguments)
 
     return decode_dataclass
+
+
+def _flat_key(value: dict[str, Any]) -> Any:
+    """Return what tells an object without lists and objects from others, types included (1 is not 1.0); else None.
+
+    The records of a sweep repeat the same few sections a thousand times: frozen values can be shared.
+    """
+    values = (*value.values(),)
+    types = (*map(type, values),)
+    return None if list in types or dict in types else (tuple(value), values, types)

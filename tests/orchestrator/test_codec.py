@@ -95,3 +95,12 @@ def test_the_place_of_a_nested_misfit_is_its_path() -> None:
 def test_a_value_without_json_form_is_refused() -> None:
     with pytest.raises(TypeError, match="set has no JSON form"):
         encode({"a": {1, 2}})
+
+
+def test_a_section_that_was_read_before_is_shared_and_its_types_still_checked() -> None:
+    first, again = (decode(Leaf, {"number": 1}) for _ in range(2))
+    assert first is again
+    with pytest.raises(CodecError, match="expected int"):
+        decode(Leaf, {"number": 1.0})
+    with pytest.raises(CodecError, match="expected int"):
+        decode(Leaf, {"number": True})
