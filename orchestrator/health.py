@@ -99,7 +99,7 @@ def check_torchvision(versions: Mapping[str, str]) -> Finding:
 def check_verl(versions: Mapping[str, str]) -> Iterator[Finding]:
     """Yield whether an environment with verl is whole; it need not be there."""
     if "verl" not in versions:
-        yield Finding(name="verl", state="ok", what="not installed; no trainer needs it yet")
+        yield Finding(name="verl", state="ok", what="not installed; only `trainer: verl` needs it (make verl)")
         return
     yield Finding(name="verl", state="ok", what=versions["verl"])
     for name in ("TransferQueue", "vllm"):

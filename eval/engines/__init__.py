@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
+from typing import Any
 
 from eval.api import Sampler
 from eval.errors import EngineError
@@ -37,39 +38,25 @@ def open_sampler(
         EngineError: unknown engine, or it cannot start.
         ModelError: the folder does not hold a usable model.
     """
+    options: dict[str, Any] = {
+        "device": device,
+        "dtype": dtype,
+        "batch_sequences": batch_sequences,
+        "trust_remote_code": trust_remote_code,
+    }
     if num_workers > 1:
         from eval.engines.gang import open_gang
 
-        opener = functools.partial(
-            open_sampler,
-            engine,
-            model_folder,
-            device=device,
-            dtype=dtype,
-            batch_sequences=batch_sequences,
-            trust_remote_code=trust_remote_code,
-        )
+        opener = functools.partial(open_sampler, engine, model_folder, **options)
         return open_gang(opener, num_workers=num_workers, gpus=visible_gpus() if device == "cuda" else ())
     if engine == "hf":
         from eval.engines.hf import open_hf_sampler
 
-        return open_hf_sampler(
-            model_folder,
-            device=device,
-            dtype=dtype,
-            batch_sequences=batch_sequences,
-            trust_remote_code=trust_remote_code,
-        )
+        return open_hf_sampler(model_folder, **options)
     if engine == "vllm":
         from eval.engines.vllm import open_vllm_sampler
 
-        return open_vllm_sampler(
-            model_folder,
-            device=device,
-            dtype=dtype,
-            batch_sequences=batch_sequences,
-            trust_remote_code=trust_remote_code,
-        )
+        return open_vllm_sampler(model_folder, **options)
     if engine == "openai":
         raise EngineError(
             "the engine `openai` has no model folder", mend="orch eval NAME --engine openai --base-url http://…/v1"

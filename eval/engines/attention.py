@@ -21,8 +21,8 @@ from transformers.masking_utils import sdpa_mask
 
 IMPLEMENTATION: Final = "orch"
 MAX_SCORES: Final = 1 << 21
-"""Attention scores R·H·Q·L up to which matrix products beat the fused kernel on a CPU. A single query a row is always
-quicker so: the kernel works on blocks of queries (benchmarks/bench_attention.py)."""
+"""Attention scores R·H·Q·L up to which matrix products beat the fused kernel on a CPU. A single query a row goes that
+way at any length: the kernel works on blocks of queries (benchmarks/bench_attention.py)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
