@@ -56,7 +56,6 @@ def evaluate(
     from eval.api import SamplingSettings
     from eval.benchmarks.registry import declared
     from orchestrator.store import Store
-    from orchestrator.targets import endpoint_target, resolve_target
 
     def settings_of(name: str) -> SamplingSettings:
         declaration = None if name.endswith(".jsonl") else declared(name)
@@ -73,24 +72,27 @@ def evaluate(
     # Every name is checked before a model is opened.
     wanted = {name: settings_of(name) for name in dict.fromkeys(bench.split(",")) if name}
     runs = Store(store)
-    target = (
-        endpoint_target(model, runs, base_url=base_url)
-        if engine == "openai"
-        else resolve_target(model, runs, cache_folder=cache_dir or store / "models")
-    )
+    target = _target(model, engine, runs, base_url=base_url, cache_folder=cache_dir or store / "models")
     jobs = _jobs(wanted, target, data_dir=data_dir, limit=limit)
     with _engine(
         target, engine, device=device, dtype=dtype, batch=batch, num_workers=workers, base_url=base_url
     ) as sampler:
         keyed = _evaluate(jobs, sampler, target, runs, data_dir=data_dir)
-    summaries = list(keyed.values())
     if mlflow and target.trial_id is None:
         _log_to_mlflow(target, keyed, tracking_uri)
     if as_json:
-        typer.echo(json.dumps([_as_dict(summary) for summary in summaries], indent=1))
+        typer.echo(json.dumps([_as_dict(summary) for summary in keyed.values()], indent=1))
     else:
-        _print_table(target, summaries)
+        _print_table(target, list(keyed.values()))
         typer.echo(f"samples: {target.eval_folder}\nnext: orch compare {model} OTHER --bench {bench}")
+
+
+def _target(model: str, engine: str, runs: Store, *, base_url: str | None, cache_folder: Path) -> Target:
+    from orchestrator.targets import endpoint_target, resolve_target
+
+    if engine == "openai":
+        return endpoint_target(model, runs, base_url=base_url)
+    return resolve_target(model, runs, cache_folder=cache_folder)
 
 
 def _jobs(
