@@ -194,6 +194,10 @@ class Resources:
     """Training steps between checkpoints."""
     keep_checkpoints: int = 1
     """How many resumable checkpoints to keep."""
+    start_timeout_s: float = 1800.0
+    """Trainer verl: how long the first step of an attempt may take, with imports, weights and the start of vLLM."""
+    step_timeout_s: float = 600.0
+    """Trainer verl: the shortest silence after a step that is taken for a hang; twenty median steps where longer."""
 
     def __post_init__(self) -> None:
         """Raise OrchError for what `trainers.validity.check_resources` refuses."""

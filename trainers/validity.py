@@ -95,6 +95,8 @@ def check_resources(resources: Resources) -> None:
         require(getattr(resources, name) >= 1, key(name), getattr(resources, name), "1 or more")
     for name in ("checkpoint_every", "keep_checkpoints"):
         require(getattr(resources, name) >= 1, key(name), getattr(resources, name), "1 or more")
+    for name in ("start_timeout_s", "step_timeout_s"):
+        require(getattr(resources, name) > 0, key(name), getattr(resources, name), "above 0")
     memory = resources.memory_gb
     require(memory is None or memory > 0, key("memory_gb"), memory, "above 0, or null")
 

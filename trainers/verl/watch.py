@@ -9,10 +9,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-START_S = 1800.0
-"""How long the first step may take: imports, weights, and the first batch of a large model."""
-FLOOR_S = 600.0
-"""The shortest silence that is taken for a hang."""
 FACTOR = 20.0
 """A silence of this many median steps is taken for a hang: a failed weight sync waits for ever."""
 
@@ -39,9 +35,17 @@ class MetricsTail:
 class Watchdog:
     """Knows from the steps so far when the next is overdue."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, *, start_s: float, step_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Count from now.
+
+        Args:
+            start_s: how long the first step may take.
+            step_s: the shortest silence after it that is taken for a hang.
+            clock: seconds that never go back.
+        """
+        self._start_s, self._step_s, self._clock = start_s, step_s, clock
         self._last = clock()
+        self._first_s = 0.0
         self._steps: list[float] = []
         self._has_begun = False
 
@@ -54,12 +58,15 @@ class Watchdog:
     def is_late(self) -> bool:
         """Whether the process must be given up."""
         if not self._has_begun:
-            return self.waited_s > START_S
-        usual = median(self._steps) if self._steps else START_S / FACTOR
-        return self.waited_s > max(FLOOR_S, FACTOR * usual)
+            return self.waited_s > self._start_s
+        if not self._steps:
+            return self.waited_s > max(self._step_s, self._first_s)
+        return self.waited_s > max(self._step_s, FACTOR * median(self._steps))
 
     def progressed(self) -> None:
         """A step is done."""
         if self._has_begun:
             self._steps.append(self.waited_s)
+        else:
+            self._first_s = self.waited_s
         self._has_begun, self._last = True, self._clock()

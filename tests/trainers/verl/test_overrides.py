@@ -56,6 +56,8 @@ ELSEWHERE = {
     "cluster.memory_gb": "booked by the scheduler",
     "cluster.keep_checkpoints": "trainers.verl.checkpoint.prune",
     "cluster.num_nodes": "refused but for 1",
+    "cluster.start_timeout_s": "trainers.verl.watch",
+    "cluster.step_timeout_s": "trainers.verl.watch",
 }
 SECTIONS = {"algorithm": Algorithm, "model": Model, "data": Data, "recipe": Recipe, "cluster": Resources}
 

@@ -1,4 +1,6 @@
-from trainers.verl.watch import FLOOR_S, START_S, MetricsTail, Watchdog
+from trainers.verl.watch import MetricsTail, Watchdog
+
+START_S, STEP_S = 1800.0, 600.0
 
 
 class Clock:
@@ -7,6 +9,10 @@ class Clock:
 
     def __call__(self):
         return self.now
+
+
+def a_watchdog(clock):
+    return Watchdog(start_s=START_S, step_s=STEP_S, clock=clock)
 
 
 def test_only_whole_lines_are_read_and_each_once(tmp_path):
@@ -23,7 +29,7 @@ def test_only_whole_lines_are_read_and_each_once(tmp_path):
 
 def test_the_first_step_may_take_long():
     clock = Clock()
-    watchdog = Watchdog(clock)
+    watchdog = a_watchdog(clock)
     clock.now = START_S
     assert not watchdog.is_late
     clock.now += 1
@@ -32,23 +38,34 @@ def test_the_first_step_may_take_long():
 
 def test_short_steps_are_waited_for_until_the_floor():
     clock = Clock()
-    watchdog = Watchdog(clock)
+    watchdog = a_watchdog(clock)
     for _ in range(5):
         clock.now += 2
         watchdog.progressed()
-    clock.now += FLOOR_S
+    clock.now += STEP_S
     assert not watchdog.is_late
     clock.now += 1
-    assert (watchdog.is_late, watchdog.waited_s) == (True, FLOOR_S + 1)
+    assert (watchdog.is_late, watchdog.waited_s) == (True, STEP_S + 1)
 
 
 def test_long_steps_are_waited_for_twenty_times_as_long():
     clock = Clock()
-    watchdog = Watchdog(clock)
+    watchdog = a_watchdog(clock)
     for _ in range(4):
         clock.now += 100
         watchdog.progressed()
     clock.now += 1999
     assert not watchdog.is_late
     clock.now += 2
+    assert watchdog.is_late
+
+
+def test_the_second_step_may_take_as_long_as_the_first():
+    clock = Clock()
+    watchdog = a_watchdog(clock)
+    clock.now = 900
+    watchdog.progressed()
+    clock.now += 900
+    assert not watchdog.is_late
+    clock.now += 1
     assert watchdog.is_late
