@@ -22,8 +22,13 @@ _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     """Replace a file so that a reader, or a crash at any moment, finds the old or the new content, whole.
+
+    Args:
+        path: the file; folders are made as needed.
+        content: all of it.
+        mode: permissions of the file, less the process's umask.
 
     Raises:
         StoreError: not writable, or the disk is full; the old content stands.
@@ -31,7 +36,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     with explained(path):
         try:
-            write_synced(temporary, content)
+            write_synced(temporary, content, mode=mode)
             temporary.replace(path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -40,10 +45,10 @@ def write_atomically(path: Path, content: bytes) -> None:
         _sync_folder(path.parent)
 
 
-def write_synced(path: Path, content: bytes) -> None:
+def write_synced(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     """Write a file and wait until the disk has it; folders are made as needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
+    with open(path, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -49,9 +49,14 @@ class Progress:
 
     def is_alive(self) -> bool:
         """Whether the process that wrote this still runs, as far as this machine can tell."""
-        if self.host == socket.gethostname():
-            return _process_exists(self.pid)
-        return age_s(self.updated_at) < STALE_S
+        return is_alive(host=self.host, pid=self.pid, updated_at=self.updated_at)
+
+
+def is_alive(*, host: str, pid: int, updated_at: str) -> bool:
+    """Whether a process that last gave a sign of life then still runs, as far as this machine can tell."""
+    if host == socket.gethostname():
+        return _process_exists(pid)
+    return age_s(updated_at) < STALE_S
 
 
 def age_s(timestamp: str) -> float:

@@ -9,6 +9,8 @@
     runs/<id>/eval/<key>/                   samples.jsonl, score.json
     runs/sweeps/<experiment>.json           the last plan of each experiment
     runs/mlflow/<experiment>.json           how far each experiment is mirrored
+    runs/orders/                            what somebody asks of trials and sweeps: `orders.Orders`
+    runs/drivers/<experiment>.json          what a driver says of what waits: `waits.DriverReport`
 
 Files are replaced whole (`files`), so a reader or a crash sees the old one or the new one. One process at a time works
 on a trial, under a lock that the operating system frees with it.
@@ -116,6 +118,23 @@ class Store:
         path = self.trial_folder(trial.id) / "recipe.json"
         if not path.exists():
             self._write_json(path, {"schema_version": SCHEMA_VERSION, "trial": encode(trial)})
+
+    def read_recipe(self, trial_id: str) -> Trial | None:
+        """The trial as it was planned, or None where its folder has no recipe.json.
+
+        Raises:
+            StoreError: the file does not read.
+        """
+        path = self.trial_folder(trial_id) / "recipe.json"
+        payload = read_json(path)
+        if payload is None:
+            return None
+        check_version(payload, where=str(path))
+        try:
+            return decode(Trial, payload["trial"])
+        except (CodecError, KeyError) as error:
+            mend = "remove the file: the next `orch sweep` writes it anew"
+            raise StoreError(f"a recipe does not read: {error}", where=str(path), mend=mend) from error
 
     def trial_ids(self) -> tuple[str, ...]:
         """Ids of all trials with a folder, sorted."""

@@ -9,14 +9,27 @@ from pathlib import Path
 from typing import Literal
 
 from orchestrator.errors import OrchError
+from orchestrator.orders import NO_ORDER, Hold, Order, Orders
 from orchestrator.progress import Progress, age_s
+from orchestrator.provenance import now
 from orchestrator.record import WORKING, RunRecord, Status
 from orchestrator.store import Store
 from orchestrator.trial import PlannedTrial
+from orchestrator.waits import Wait, live_drivers, waits_of
 from orchestrator.wanted import final_step, holds_all, wanted_scores
 
-State = Literal["waiting", "running", "done", "partial", "failed", "stopped", "interrupted"]
-STATES: tuple[State, ...] = ("done", "running", "waiting", "partial", "stopped", "interrupted", "failed")
+State = Literal["waiting", "running", "done", "partial", "failed", "stopped", "interrupted", "paused", "cancelled"]
+STATES: tuple[State, ...] = (
+    "done",
+    "running",
+    "waiting",
+    "partial",
+    "paused",
+    "stopped",
+    "interrupted",
+    "failed",
+    "cancelled",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +39,8 @@ class TrialRow:
     id: str
     label: str
     state: State
-    """`partial`: done once, and this plan wants more scores; `interrupted`: its process died without a word."""
+    """`partial`: done once, and this plan wants more scores; `interrupted`: its process died without a word;
+    `paused`, `cancelled`: not started until somebody says so."""
     phase: str = ""
     """What a running trial is doing."""
     step: int = 0
@@ -41,6 +55,10 @@ class TrialRow:
     """Benchmark → avg@K of the final policy, as a fraction."""
     failure: str = ""
     """First line of why it failed."""
+    alarms: tuple[str, ...] = ()
+    """What guards said, oldest first."""
+    reason: str = ""
+    """Why it does not run yet, in the words of the driver that will start it; empty where none runs."""
 
 
 class SweepView:
@@ -50,6 +68,7 @@ class SweepView:
         """Nothing is read yet."""
         self.trials = tuple(trials)
         self._store, self._data_folder = store, data_folder
+        self._orders = Orders(store.root, now=now)
         self._seen: dict[str, tuple[tuple[int, int], TrialRow]] = {}
 
     def rows(self) -> tuple[TrialRow, ...]:
@@ -58,7 +77,11 @@ class SweepView:
         Raises:
             StoreError: a record does not read.
         """
-        return tuple(self._row(planned) for planned in self.trials)
+        orders, waits = self._orders.all(), waits_of(live_drivers(self._store.root))
+        return tuple(
+            _asked_row(self._row(planned), orders.get(planned.trial.id, NO_ORDER), waits.get(planned.trial.id))
+            for planned in self.trials
+        )
 
     def _row(self, planned: PlannedTrial) -> TrialRow:
         trial_id = planned.trial.id
@@ -94,6 +117,7 @@ def _resting_row(planned: PlannedTrial, record: RunRecord | None, data_folder: P
         attempts=len(record.attempts),
         scores=scores,
         failure=_first_line(record),
+        alarms=tuple(alarm.text for alarm in record.alarms),
     )
 
 
@@ -111,6 +135,19 @@ def _moving_row(row: TrialRow, progress: Progress | None) -> TrialRow:
         eta_s=progress.eta_s,
         age_s=round(age_s(progress.updated_at), 1),
     )
+
+
+def _asked_row(row: TrialRow, order: Order, wait: Wait | None) -> TrialRow:
+    """The row with what somebody asked of the trial, and with what it waits for."""
+    if row.state == "running":
+        return replace(row, reason=_ENDING[order.hold]) if order.hold is not None else row
+    if row.state == "done" or (order.hold is None and wait is None):
+        return row
+    reason = wait.text if wait is not None else f"{order.hold} by {order.by}"
+    return replace(row, state=order.hold or row.state, reason=reason)
+
+
+_ENDING: dict[Hold, str] = {"paused": "pausing: writes its checkpoint", "cancelled": "being cancelled"}
 
 
 def _scores(planned: PlannedTrial, record: RunRecord, data_folder: Path | None) -> tuple[dict[str, float], bool]:

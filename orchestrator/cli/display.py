@@ -27,10 +27,12 @@ STYLES = {
     "interrupted": "yellow",
     "stopped": "yellow",
     "partial": "magenta",
+    "paused": "blue",
+    "cancelled": "bright_black",
     "waiting": "bright_black",
 }
 """State → colour, by a name that rich and typer share."""
-_ORDER = ("running", "failed", "interrupted", "stopped", "partial", "waiting", "done")
+_ORDER = ("running", "failed", "interrupted", "stopped", "partial", "paused", "waiting", "cancelled", "done")
 
 
 class Display(Protocol):
@@ -166,7 +168,11 @@ def table_lines(rows: Sequence[TrialRow]) -> list[str]:
 def _cells(row: TrialRow, benchmarks: Sequence[str]) -> list[str]:
     scores = (f"{100 * row.scores[name]:.1f}" if name in row.scores else "" for name in benchmarks)
     reward = "" if row.reward is None else f"{row.reward:.3f}"
-    return [row.id, row.label, row.state, steps(row), reward, duration(row.eta_s), *scores, row.phase or row.failure]
+    return [row.id, row.label, row.state, steps(row), reward, duration(row.eta_s), *scores, _remark(row)]
+
+
+def _remark(row: TrialRow) -> str:
+    return "; ".join(part for part in (row.phase, row.failure, row.reason) if part)
 
 
 def doing(row: TrialRow) -> str:
