@@ -83,8 +83,20 @@ def make_plan(
         axes=spec.axes,
         entries=entries,
         config=spec.config,
-        digest=_plan_digest(spec, entries),
+        digest=plan_digest(spec.experiment, spec.axes, entries),
     )
+
+
+def plan_digest(experiment: str, axes: tuple[str, ...], entries: tuple[PlannedTrial, ...]) -> str:
+    """Return what changes whenever a trial, its place in the grid, its evaluation or its resources do."""
+    shapes: dict[tuple[EvalSettings, Resources], str] = {}
+    places = []
+    for planned in entries:
+        shape = (planned.evaluation, planned.resources)
+        if shape not in shapes:
+            shapes[shape] = hash_of(list(shape))
+        places.append([planned.trial.id, planned.axes, shapes[shape]])
+    return hash_of({"experiment": experiment, "axes": axes, "places": places})
 
 
 def unfetched(spec: SweepSpec, *, data_folder: Path | None) -> tuple[str, ...]:
@@ -186,7 +198,7 @@ class _Trials:
             data_digest=None,
         )
         axes = {axis: value for axis, value in point.axes.items() if axis.partition(".")[0] == "model"}
-        return PlannedTrial(trial=trial, axes=axes, evaluation=point.evaluation, resources=point.resources)
+        return _planned(trial, axes, point)
 
     def trained(self, point: Point) -> PlannedTrial:
         """The training run of a point."""
@@ -201,7 +213,13 @@ class _Trials:
             model_digest=model,
             data_digest=data,
         )
-        return PlannedTrial(trial=trial, axes=point.axes, evaluation=point.evaluation, resources=point.resources)
+        return _planned(trial, point.axes, point)
+
+
+def _planned(trial: Trial, axes: dict[str, str | int | float], point: Point) -> PlannedTrial:
+    return PlannedTrial(
+        trial=trial, axes=axes, evaluation=point.evaluation, resources=point.resources, guards=point.guards
+    )
 
 
 def _put(entries: dict[str, PlannedTrial], planned: PlannedTrial, spec: SweepSpec) -> None:
@@ -214,25 +232,16 @@ def _put(entries: dict[str, PlannedTrial], planned: PlannedTrial, spec: SweepSpe
         what = "evaluated with two different settings"
     elif known.resources != planned.resources and not is_base:
         what = "given two different sets of resources"
+    elif known.guards != planned.guards and not is_base:
+        what = "guarded in two different ways"
     else:
         return
     raise PlanError(
         f"the {'base model' if is_base else 'trial'} {planned.trial.id} ({planned.label}) would be {what}",
         where=str(spec.file),
-        mend="axes over eval or cluster train nothing of their own: zip them with a model or recipe axis, "
+        mend="axes over eval, cluster or guards train nothing of their own: zip them with a model or recipe axis, "
         "or write a second experiment",
     )
-
-
-def _plan_digest(spec: SweepSpec, entries: tuple[PlannedTrial, ...]) -> str:
-    shapes: dict[tuple[EvalSettings, Resources], str] = {}
-    places = []
-    for planned in entries:
-        shape = (planned.evaluation, planned.resources)
-        if shape not in shapes:
-            shapes[shape] = hash_of(list(shape))
-        places.append([planned.trial.id, planned.axes, shapes[shape]])
-    return hash_of({"experiment": spec.experiment, "axes": spec.axes, "places": places})
 
 
 def _check_names(spec: SweepSpec, trials: _Trials) -> None:

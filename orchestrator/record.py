@@ -13,6 +13,7 @@ from eval.api import SamplingSettings, Score
 from orchestrator.codec import CodecError, decode, encode
 from orchestrator.errors import StoreError
 from orchestrator.files import REBUILD
+from orchestrator.guards import Alarm
 from orchestrator.trial import Trial
 from trainers.api import TrainResult
 
@@ -105,6 +106,8 @@ class Attempt:
     """Wall time by phase; evaluation included."""
     peak_memory_mb: float = 0.0
     """Largest resident memory of the process, or device memory where a trainer reports more."""
+    alarms: tuple[Alarm, ...] = ()
+    """Guards that spoke, in order of steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +177,11 @@ class RunRecord:
     def peak_memory_mb(self) -> float:
         """Largest over attempts; 0 before the first has ended."""
         return max((attempt.peak_memory_mb for attempt in self.attempts), default=0.0)
+
+    @property
+    def alarms(self) -> tuple[Alarm, ...]:
+        """Guards that spoke, over all attempts."""
+        return tuple(alarm for attempt in self.attempts for alarm in attempt.alarms)
 
     @property
     def failure(self) -> Failure | None:

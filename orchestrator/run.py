@@ -20,6 +20,8 @@ from eval.api import Sampler, Score
 from eval.engines import open_sampler
 from eval.runner import EvalJob, EvalProgress, evaluate_all
 from orchestrator.errors import TrialFailed
+from orchestrator.guards import Alarm, GuardWatch
+from orchestrator.orders import Orders
 from orchestrator.phase_clock import PhaseClock
 from orchestrator.progress import ProgressWriter
 from orchestrator.provenance import collect, now
@@ -122,6 +124,9 @@ class _AttemptAtTrial:
         self.record = record.with_attempt(self.attempt, status=Status.RUNNING, at=now())
         store.write(self.record)
         self.progress = ProgressWriter(store.progress_file(self.trial.id), attempt=number, now=now)
+        already = {alarm.guard for alarm in self.record.alarms}
+        self.guards = GuardWatch(planned.guards, store.metrics(self.trial.id), already=already)
+        self.halted_by: Alarm | None = None
 
     def run(self) -> RunRecord:
         with self.context.open_log(self.store.log_file(self.trial.id, self.attempt.number)):
@@ -158,8 +163,7 @@ class _AttemptAtTrial:
         result = trainer(recipe.trainer).train(self._train_job(recipe, initial))
         self.clock.merge(result)
         if not result.is_finished:
-            if self.context.should_stop():
-                raise StopRequested
+            self._check_stop()
             raise TrialFailed(
                 f"the trainer returned at step {result.step} of {recipe.steps} without being asked to stop",
                 where=f"trial {self.trial.id}",
@@ -184,7 +188,7 @@ class _AttemptAtTrial:
             on_step=self._complete_step,
             evaluate=None if every is None else self._evaluate_during_training,
             evaluate_every=every,
-            should_stop=self.context.should_stop,
+            should_stop=self._should_stop,
         )
 
     def _evaluate_during_training(self, step: int, sampler: Sampler) -> None:
@@ -277,9 +281,25 @@ class _AttemptAtTrial:
         self.progress.complete_step(
             int(metrics["step"]), total=final_step(self.planned), reward=metrics.get("reward/mean")
         )
+        for alarm in self.guards.see(metrics, at=now()):
+            self._sound(alarm)
+
+    def _sound(self, alarm: Alarm) -> None:
+        """Put on record that a guard spoke, and end the attempt where it is to act."""
+        log.warning("%s guard %s", self.trial.id, alarm.text)
+        if alarm.action != "warn":
+            orders = Orders(self.store.root, now=now)  # before the record: who dies in between is not started again
+            hold = orders.pause if alarm.action == "pause" else orders.cancel
+            hold(self.trial.id)
+            self.halted_by = alarm
+        self.attempt = replace(self.attempt, alarms=(*self.attempt.alarms, alarm))
+        self._save(self.record.with_attempt(self.attempt, status=self.record.status, at=now()))
+
+    def _should_stop(self) -> bool:
+        return self.halted_by is not None or self.context.should_stop()
 
     def _check_stop(self) -> None:
-        if self.context.should_stop():
+        if self._should_stop():
             raise StopRequested
 
     def _save(self, record: RunRecord) -> None:

@@ -14,6 +14,8 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 
 from eval.errors import OrchError
 from orchestrator.cost.shape import ModelShape
+from orchestrator.guards import Guards
+from orchestrator.notify import Notify
 from orchestrator.trial import EvalSettings
 from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection
 
@@ -52,8 +54,12 @@ GROUPS: Mapping[str, tuple[type, ...]] = {
     "recipe": (Recipe,),
     "eval": (EvalSettings,),
     "cluster": (Resources, Scheduling),
+    "guards": (Guards,),
+    "notify": (Notify,),
 }
 """Config group → the dataclasses that its keys fill."""
+OPTIONAL_GROUPS = ("cluster", "guards", "notify")
+"""Groups that an experiment need not choose: every key has a default."""
 SECTIONS_OF_RECIPE = ("algorithm", "selection", "model", "data")
 PLAIN_KEYS = ("name", "trainer", "published", "sweep")
 """Top-level keys that are no group."""

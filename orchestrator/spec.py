@@ -11,18 +11,21 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from omegaconf.errors import OmegaConfBaseException
 
 from orchestrator.compose import Composer, Config, resolve
 from orchestrator.cost.shape import ModelShape
 from orchestrator.grid import Cell, Sweep, expand, read_seeds, read_sweep, replace_axis
+from orchestrator.guards import Guards
+from orchestrator.notify import Notify
 from orchestrator.overrides import Change, read_overrides
 from orchestrator.places import Places
 from orchestrator.published import read_published
 from orchestrator.schema import (
     GROUPS,
+    OPTIONAL_GROUPS,
     PLAIN_KEYS,
     SECTIONS_OF_RECIPE,
     Misfit,
@@ -37,6 +40,7 @@ from orchestrator.schema import (
 from orchestrator.trial import EvalSettings
 from trainers.api import Recipe, Resources
 
+Shared = TypeVar("Shared")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
@@ -50,6 +54,7 @@ class Point:
     recipe: Recipe
     evaluation: EvalSettings
     resources: Resources
+    guards: Guards
     shape: ModelShape | None = None
     """What the model's group file says of its shape: costs follow from it, numbers do not."""
 
@@ -65,6 +70,8 @@ class SweepSpec:
     points: tuple[Point, ...]
     """In the order in which trials start."""
     scheduling: Scheduling
+    notify: Notify
+    """Who is told how it goes."""
     config: dict[str, Any]
     """The composed experiment before its axes are applied, and the changes of the command line."""
     place_of: Callable[[str], str] = field(repr=False, compare=False)
@@ -116,7 +123,8 @@ class _Reader:
             file=self.file,
             axes=tuple(axis for axis in sweep.axes if _is_shown(axis)),
             points=points,
-            scheduling=self._scheduling(cells),
+            scheduling=self._shared(Scheduling, "cluster", cells),
+            notify=self._shared(Notify, "notify", cells),
             config={**self._set({**self.composer.compose(self.groups)}, self.values), "overrides": self._texts()},
             place_of=lambda key: self.places.place_of(key, self.groups),
         )
@@ -197,6 +205,7 @@ class _Reader:
             recipe=recipe,
             evaluation=evaluation,
             resources=self._build(Resources, "cluster", config),
+            guards=self._build(Guards, "guards", config),
             shape=self._shape(config),
         )
 
@@ -239,7 +248,7 @@ class _Reader:
         return self._build(GROUPS[name][0], name, config)
 
     def _build(self, kind: type, group: str, config: Config, **given: Any) -> Any:
-        if group not in config and group != "cluster":
+        if group not in config and group not in OPTIONAL_GROUPS:
             raise Misfit(
                 f"no {group} is chosen",
                 where=group,
@@ -251,16 +260,17 @@ class _Reader:
             self._built[key] = build(kind, values, group=group, given=given)
         return self._built[key]
 
-    def _scheduling(self, cells: list[tuple[int, Cell]]) -> Scheduling:
-        """How the sweep is run: one answer for all its trials."""
+    def _shared(self, kind: type[Shared], group: str, cells: list[tuple[int, Cell]]) -> Shared:
+        """What is said of the sweep as a whole: one answer for all its trials."""
         unique = {id(cell): cell for _, cell in cells}
         with self.places.told(self.groups):
-            found: set[Scheduling] = {self._build(Scheduling, "cluster", self._config(one)) for one in unique.values()}
+            found: set[Shared] = {self._build(kind, group, self._config(one)) for one in unique.values()}
             if len(found) > 1:
+                keys = [name.name for name in fields(cast(Any, kind))]
                 raise Misfit(
-                    "trials of one sweep ask for different schedulers",
-                    where="cluster",
-                    mend="let the files of the cluster axis agree on scheduler, max_concurrent and address",
+                    f"trials of one sweep differ in {group}, which speaks of the sweep as a whole",
+                    where=group,
+                    mend=f"let the files of the {group} axis agree on {', '.join(keys)}",
                 )
         return next(iter(found))
 
@@ -270,7 +280,7 @@ class _Reader:
 
 
 def _is_shown(axis: str) -> bool:
-    return axis.partition(".")[0] not in ("cluster", "eval")
+    return axis.partition(".")[0] not in ("cluster", "eval", "guards", "notify")
 
 
 def _shown(value: Any) -> str | int | float:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from orchestrator.guards import Guards
 from trainers.api import Model, Recipe, Resources
 from trainers.validity import check_finite, require
 
@@ -68,6 +69,8 @@ class PlannedTrial:
     """Grid axis → this trial's value, seed left out; a base model has only axes that choose the model."""
     evaluation: EvalSettings
     resources: Resources
+    guards: Guards = field(default_factory=Guards)
+    """What warns, pauses or stops its training."""
 
     @property
     def label(self) -> str:
