@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +20,13 @@ REBUILD = (
 )
 """What to do about a file that does not read."""
 
+_SEAL = re.compile(rb'\{\n "seal": "([0-9a-f]{16})",\n')
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class FileDamaged(StoreError):
+    """A file does not hold what was written: it was cut short, or a bit of it flipped."""
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
@@ -81,20 +88,37 @@ def explain(error: OSError, path: Path) -> StoreError:
     return StoreError(f"the runs folder does not work: {error}", where=where, mend="give another one with --store")
 
 
-def read_json(path: Path) -> Any:
-    """Parsed content, or None where there is no such file.
+def write_json(path: Path, payload: dict[str, Any]) -> None:
+    """Replace a file by a JSON object and a seal over it: a bit that flips on the disk must not become a result.
 
     Raises:
-        StoreError: it cannot be opened, or is no JSON.
+        StoreError: not writable, or the disk is full; the old content stands.
+    """
+    text = json.dumps(payload, ensure_ascii=False, allow_nan=False, indent=1).encode() + b"\n"
+    body = text.removeprefix(b"{\n")
+    write_atomically(path, b'{\n "seal": "' + _digest(body) + b'",\n' + body)
+
+
+def read_json(path: Path) -> Any:
+    """Parsed content, or None where there is no such file. Without a seal it is taken as it is.
+
+    Raises:
+        FileDamaged: it is no JSON, or not what was sealed. StoreError: it cannot be opened.
     """
     try:
-        return json.loads(path.read_bytes())
+        content = path.read_bytes()
+        payload = json.loads(content)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise explain(error, path) from error
     except ValueError as error:
-        raise StoreError(f"a file is truncated or corrupt: {error}", where=str(path), mend=REBUILD) from error
+        raise FileDamaged(f"a file is truncated or corrupt: {error}", where=str(path), mend=REBUILD) from error
+    if isinstance(payload, dict) and payload.pop("seal", None) is not None:
+        seal = _SEAL.match(content)
+        if seal is None or _digest(content[seal.end() :]) != seal[1]:
+            raise FileDamaged("a file is corrupt: it is not what its seal says", where=str(path), mend=REBUILD)
+    return payload
 
 
 def complete_lines(path: Path) -> list[bytes]:
@@ -104,6 +128,10 @@ def complete_lines(path: Path) -> list[bytes]:
     except FileNotFoundError:
         return []
     return [line for line in content.split(b"\n")[:-1] if line.strip()]
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=8).hexdigest().encode()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 from collections.abc import Iterator
@@ -31,11 +32,22 @@ from filelock import FileLock, Timeout
 from eval.api import Score
 from orchestrator.codec import CodecError, decode, encode
 from orchestrator.errors import StoreError
-from orchestrator.files import complete_lines, explain, explained, read_json, write_atomically, write_synced
+from orchestrator.files import (
+    FileDamaged,
+    complete_lines,
+    explain,
+    explained,
+    read_json,
+    write_atomically,
+    write_json,
+    write_synced,
+)
 from orchestrator.plan import Plan
 from orchestrator.progress import Progress, read_progress
 from orchestrator.record import SCHEMA_VERSION, RunRecord, check_version, from_json, to_json
 from orchestrator.trial import PlannedTrial, Trial
+
+log = logging.getLogger(__name__)
 
 __all__ = ["Store", "TrialLocked", "write_atomically"]
 
@@ -117,7 +129,7 @@ class Store:
         """Create a trial's folder with its recipe.json, if it is new."""
         path = self.trial_folder(trial.id) / "recipe.json"
         if not path.exists():
-            self._write_json(path, {"schema_version": SCHEMA_VERSION, "trial": encode(trial)})
+            write_json(path, {"schema_version": SCHEMA_VERSION, "trial": encode(trial)})
 
     def read_recipe(self, trial_id: str) -> Trial | None:
         """The trial as it was planned, or None where its folder has no recipe.json.
@@ -202,7 +214,7 @@ class Store:
 
     def write(self, record: RunRecord) -> None:
         """Replace a record, durably. The caller holds the trial's lock."""
-        self._write_json(self.trial_folder(record.trial.id) / "record.json", to_json(record))
+        write_json(self.trial_folder(record.trial.id) / "record.json", to_json(record))
 
     @contextlib.contextmanager
     def lock(self, trial_id: str, *, timeout_s: float = 0.0) -> Iterator[None]:
@@ -254,12 +266,19 @@ class Store:
         return read_progress(self.progress_file(trial_id))
 
     def metrics(self, trial_id: str) -> MetricRows:
-        """Training metrics by step, in order; where attempts overlap, the later one's line counts."""
+        """Training metrics by step, in order; where attempts overlap, the later one's line counts.
+
+        A damaged line is left out and logged.
+        """
         by_step: dict[int, dict[str, Any]] = {}
         for number in self.attempt_numbers(trial_id):
-            for line in complete_lines(self.attempt_folder(trial_id, number) / "metrics.jsonl"):
-                row = json.loads(line)
-                by_step[int(row["step"])] = row
+            file = self.attempt_folder(trial_id, number) / "metrics.jsonl"
+            for line in complete_lines(file):
+                try:
+                    row = json.loads(line)
+                    by_step[int(row["step"])] = row
+                except (ValueError, KeyError, TypeError):
+                    log.warning("a damaged line of %s is left out: %.80r", file, line)
         return [by_step[step] for step in sorted(by_step)]
 
     def attempt_numbers(self, trial_id: str) -> tuple[int, ...]:
@@ -298,7 +317,7 @@ class Store:
 
     def save_sweep(self, plan: Plan) -> None:
         """Keep the plan of an experiment, replacing its last one."""
-        self._write_json(self.sweep_file(plan.experiment), {"schema_version": SCHEMA_VERSION, "plan": encode(plan)})
+        write_json(self.sweep_file(plan.experiment), {"schema_version": SCHEMA_VERSION, "plan": encode(plan)})
 
     def read_sweep(self, experiment: str) -> Plan:
         """The kept plan of an experiment.
@@ -309,8 +328,11 @@ class Store:
         return self._decode_plan(Plan, self._read_plan(experiment), experiment)
 
     def sweep_digest(self, experiment: str) -> str | None:
-        """The digest of the kept plan of an experiment, or None where there is none."""
-        payload = read_json(self.sweep_file(experiment))
+        """The digest of the kept plan of an experiment; None where none reads: the next sweep writes it anew."""
+        try:
+            payload = read_json(self.sweep_file(experiment))
+        except FileDamaged:
+            return None
         if payload is None:
             return None
         check_version(payload, where=str(self.sweep_file(experiment)))
@@ -365,10 +387,6 @@ class Store:
                 where=str(self.sweep_file(experiment)),
                 mend="run its `orch sweep` again: that writes the plan anew",
             ) from error
-
-    def _write_json(self, path: Path, payload: Any) -> None:
-        text = json.dumps(payload, ensure_ascii=False, allow_nan=False, indent=1)
-        write_atomically(path, text.encode() + b"\n")
 
     def _holder(self, trial_id: str) -> str:
         progress = self.progress(trial_id)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.codec import CodecError, decode, encode
-from orchestrator.store import write_atomically
+from orchestrator.errors import StoreError
+from orchestrator.files import read_json, write_json
 
 _SCHEMA_VERSION = 1
 
@@ -52,8 +52,8 @@ def load_cursor(path: Path, *, target: str) -> Cursor:
     """The cursor for a server; an empty one where there is none, it does not read, or it is another server's."""
     empty = Cursor(target=target, plan="")
     try:
-        cursor = decode(Cursor, json.loads(path.read_bytes()))
-    except (OSError, ValueError, CodecError):
+        cursor = decode(Cursor, read_json(path))
+    except (StoreError, CodecError):
         return empty
     return cursor if cursor.target == target and cursor.schema_version == _SCHEMA_VERSION else empty
 
@@ -64,7 +64,7 @@ def save_cursor(path: Path, cursor: Cursor) -> None:
     Raises:
         StoreError: not writable, or the disk is full.
     """
-    write_atomically(path, json.dumps(encode(cursor)).encode())
+    write_json(path, encode(cursor))
 
 
 def text_digest(text: str) -> str:

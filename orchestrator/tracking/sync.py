@@ -82,6 +82,12 @@ class SyncPass:
             TrackingError: MLflow failed; what was sent stays sent.
             StoreError: a record does not read, or the cursor cannot be written.
         """
+        try:
+            return self._run(plan, cursor_file, is_live=is_live)
+        finally:  # a server that fails now and then must not send a long pass back to its start each time
+            save_cursor(cursor_file, self.cursor)
+
+    def _run(self, plan: Plan, cursor_file: Path, *, is_live: bool) -> Counts:
         counts = Counts()
         parent = self._parent(plan, counts)
         statuses: dict[str, RunStatus] = {}
@@ -93,7 +99,6 @@ class SyncPass:
                 save_cursor(cursor_file, self.cursor)
         self.cursor = replace(self.cursor, plan=plan.digest)
         self._sync_sweep(plan, parent, statuses, counts, is_live=is_live)
-        save_cursor(cursor_file, self.cursor)
         return counts
 
     def _valid(self, cursor: Cursor) -> Cursor:

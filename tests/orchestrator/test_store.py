@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import json
 import multiprocessing
@@ -78,6 +79,38 @@ def test_a_truncated_record_is_named_with_its_mend(tmp_path: Path) -> None:
     assert "move the file aside" in raised.value.mend
 
 
+def test_no_bit_of_a_record_flips_unnoticed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    record = new_record(base_trial(), at=now())
+    store.write(record)
+    path = store.trial_folder("0123456789ab") / "record.json"
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        with contextlib.suppress(StoreError):
+            assert store.read("0123456789ab") == record, place
+    path.write_bytes(whole)
+    assert store.read("0123456789ab") == record
+
+
+def test_a_record_from_before_there_were_seals_reads(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    record = new_record(base_trial(), at=now())
+    path = store.trial_folder("0123456789ab") / "record.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(to_json(record), indent=1))
+    assert store.read("0123456789ab") == record
+
+
+def test_a_damaged_line_of_metrics_is_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = Store(tmp_path)
+    file = store.attempt_folder("0123456789ab", 1) / "metrics.jsonl"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"step": 1}\n{"step"; 2}\n{"step": 3}\n')
+    assert store.metrics("0123456789ab") == [{"step": 1}, {"step": 3}]
+    assert str(file) in caplog.text
+
+
 def test_a_record_with_a_wrong_field_is_refused_with_its_place(tmp_path: Path) -> None:
     store = Store(tmp_path)
     payload = to_json(new_record(base_trial(), at=now()))
@@ -94,6 +127,7 @@ def test_a_record_of_a_newer_orch_is_refused_with_its_mend(tmp_path: Path) -> No
     store.write(new_record(base_trial(), at=now()))
     path = store.trial_folder("0123456789ab") / "record.json"
     payload = {**json.loads(path.read_text()), "schema_version": SCHEMA_VERSION + 1, "new_field": 1}
+    del payload["seal"]
     path.write_text(json.dumps(payload))
     with pytest.raises(StoreError, match="written by a newer orch: schema version 2, this one reads up to 1") as raised:
         store.read("0123456789ab")
