@@ -135,6 +135,8 @@ class Score:
     elapsed_s: float
     benchmark_source: str | None = None
     """`Benchmark.source`: where to find the questions again."""
+    samples_digest: str | None = None
+    """sha256 of the completions it was made from (`eval.samples.samples_digest`); None in scores of older versions."""
 
 
 class Sampler(Protocol):

@@ -15,7 +15,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from io import FileIO
 from pathlib import Path
@@ -49,6 +49,12 @@ def sample_key(model_digest: str, prompt_tokens: Sequence[int], settings: Sampli
     shaping = asdict(replace(settings, num_samples=0))
     text = json.dumps([model_digest, list(prompt_tokens), shaping], sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=_KEY_CHARS // 2).hexdigest()
+
+
+def samples_digest(samples: Iterable[Sample]) -> str:
+    """Return a sha256 of what was drawn, in whatever order: texts, lengths and how they ended, without the verdicts."""
+    drawn = sorted([one.completion.problem_id, one.completion.index, one.key, *_content(one)] for one in samples)
+    return hashlib.sha256(json.dumps(drawn, separators=(",", ":")).encode()).hexdigest()
 
 
 class SampleStore:
@@ -150,6 +156,10 @@ def read_samples(file: Path, keys: Mapping[str, object] | None = None) -> Iterat
                 continue
             seen.add((sample.key, sample.completion.index))
             yield sample
+
+
+def _content(sample: Sample) -> tuple[str, int, str]:
+    return sample.completion.text, sample.completion.num_tokens, sample.completion.finish_reason
 
 
 def _line(sample: Sample) -> bytes:

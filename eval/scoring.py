@@ -13,7 +13,7 @@ from eval.benchmarks.registry import load
 from eval.errors import DataError
 from eval.grading import grade_many
 from eval.grading.version import grader_version
-from eval.samples import FILE, Sample, SampleStore, read_samples
+from eval.samples import FILE, Sample, SampleStore, read_samples, samples_digest
 from eval.score_file import read_score, write_score
 from eval.stats import avg_at_k
 
@@ -45,6 +45,7 @@ def make_score(
         engine=" + ".join(sorted({sample.engine for sample in samples})),
         elapsed_s=elapsed_s,
         benchmark_source=benchmark.source,
+        samples_digest=samples_digest(samples),
     )
 
 
@@ -64,6 +65,22 @@ def load_again(score: Score, *, data_folder: Path | None, limit: int | None = No
     return benchmark
 
 
+def samples_of(score: Score, folder: Path) -> list[Sample]:
+    """Return the stored samples that a score is of, question by question; of several draws of one, the last stored.
+
+    Raises:
+        DataError: some are missing, or their lines are damaged.
+    """
+    stored = {(one.completion.problem_id, one.completion.index): one for one in read_samples(folder / FILE)}
+    wanted = [(problem, index) for problem in score.per_problem for index in range(score.num_samples)]
+    missing = sum(place not in stored for place in wanted)
+    if missing:
+        raise DataError(
+            f"{missing} of {len(wanted)} samples are missing", where=str(folder / FILE), mend="evaluate the model again"
+        )
+    return [stored[place] for place in wanted]
+
+
 def regrade(folder: Path, *, into: Path, data_folder: Path | None) -> Score:
     """Grade the stored samples of a score again, into another folder; nothing is sampled.
 
@@ -80,15 +97,9 @@ def regrade(folder: Path, *, into: Path, data_folder: Path | None) -> Score:
         raise DataError("there is no score to grade again", where=str(folder))
     started = time.perf_counter()
     benchmark = load_again(before, data_folder=data_folder, limit=before.num_problems)
-    stored = {(one.completion.problem_id, one.completion.index): one for one in read_samples(folder / FILE)}
-    wanted = [(problem, index) for problem in benchmark.problems for index in range(before.num_samples)]
-    missing = sum((problem.id, index) not in stored for problem, index in wanted)
-    if missing:
-        raise DataError(
-            f"{missing} of {len(wanted)} samples are missing", where=str(folder / FILE), mend="evaluate the model again"
-        )
-    samples = [stored[problem.id, index] for problem, index in wanted]
-    verdicts = grade_many((one.completion.text, problem) for one, (problem, _) in zip(samples, wanted, strict=True))
+    samples = samples_of(before, folder)
+    problems = {problem.id: problem for problem in benchmark.problems}
+    verdicts = grade_many((one.completion.text, problems[one.completion.problem_id]) for one in samples)
     graded = [replace(one, grade=verdict) for one, verdict in zip(samples, verdicts, strict=True)]
     with SampleStore(into) as store:
         kept = store.read({one.key: None for one in graded})

@@ -15,6 +15,8 @@ from orchestrator.cli.data import data
 from orchestrator.cli.diagnose import diagnose
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.eval import evaluate
+from orchestrator.cli.export import export, import_
+from orchestrator.cli.gc import gc
 from orchestrator.cli.grade import grade
 from orchestrator.cli.logs import logs
 from orchestrator.cli.paper import paper
@@ -26,6 +28,7 @@ from orchestrator.cli.sweep import sweep
 from orchestrator.cli.sync import sync
 from orchestrator.cli.table import table
 from orchestrator.cli.ui import ui
+from orchestrator.cli.verify import verify
 from orchestrator.cli.why import why
 from orchestrator.errors import OrchError
 
@@ -50,6 +53,10 @@ app.command()(diagnose)
 app.command()(grade)
 app.command()(regrade)
 app.command()(doctor)
+app.command()(verify)
+app.command()(export)
+app.command("import")(import_)
+app.command()(gc)
 app.add_typer(data, name="data")
 app.add_typer(paper, name="paper")
 

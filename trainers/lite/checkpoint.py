@@ -1,12 +1,11 @@
 """Resumable checkpoints: whole or absent, verified before they are trusted, pruned after the next one is whole.
 
 checkpoints/step-00000010/{state.pt, manifest.json}    model, optimizer, random state, position, last metrics
-checkpoints/final/                                     the trained policy as a Hugging Face folder
+checkpoints/final/                                     the trained policy as a Hugging Face folder, and .manifest.json
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -21,13 +20,13 @@ from typing import Any
 import torch
 
 from eval.errors import OrchError
+from trainers.manifest import LITE_STATE, MANIFEST, sha256_of, write_hidden_manifest
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
 """Raised when the layout of `state.pt` changes; other formats are not read."""
 FINAL = "final"
-_STATE, _MANIFEST = "state.pt", "manifest.json"
 _STEP_FOLDER = re.compile(r"step-(\d{8})")
 _PARTIAL = ".partial-"
 
@@ -47,10 +46,10 @@ def save_checkpoint(folder: Path, step: int, state: State, *, keep: int) -> Path
     """
     target = folder / f"step-{step:08d}"
     with _written_atomically(target) as partial:
-        torch.save(state, partial / _STATE)
-        digest = _sha256(partial / _STATE)
-        manifest = {"format": FORMAT, "step": step, "sha256": digest, "bytes": (partial / _STATE).stat().st_size}
-        (partial / _MANIFEST).write_text(json.dumps(manifest))
+        torch.save(state, partial / LITE_STATE)
+        digest = sha256_of(partial / LITE_STATE)
+        manifest = {"format": FORMAT, "step": step, "sha256": digest, "bytes": (partial / LITE_STATE).stat().st_size}
+        (partial / MANIFEST).write_text(json.dumps(manifest))
     # Steps beyond this one were passed over as damaged when training resumed: they must not outlive whole ones.
     whole = [path for written, path in _steps(folder) if written <= step][:keep]
     for _, path in _steps(folder):
@@ -89,6 +88,7 @@ def export_final(folder: Path, write: Callable[[Path], None]) -> Path:
     """
     with _written_atomically(folder / FINAL) as partial:
         write(partial)
+        write_hidden_manifest(partial)
     return folder / FINAL
 
 
@@ -102,10 +102,10 @@ def _steps(folder: Path) -> list[tuple[int, Path]]:
 
 def _load(path: Path) -> State:
     try:
-        manifest = json.loads((path / _MANIFEST).read_text())
+        manifest = json.loads((path / MANIFEST).read_text())
         written_format, expected = manifest["format"], manifest["sha256"]
-        if written_format == FORMAT and _sha256(path / _STATE) != expected:
-            raise CheckpointDamaged(f"{_STATE} is not what was written")
+        if written_format == FORMAT and sha256_of(path / LITE_STATE) != expected:
+            raise CheckpointDamaged(f"{LITE_STATE} is not what was written")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointDamaged(f"{type(error).__name__}: {error}") from error
     if written_format != FORMAT:
@@ -115,7 +115,7 @@ def _load(path: Path) -> State:
             mend="use the orch that wrote it, or delete the folder to train from the start",
         )
     try:
-        state: State = torch.load(path / _STATE, map_location="cpu", weights_only=True)
+        state: State = torch.load(path / LITE_STATE, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise CheckpointDamaged(str(error)) from error
     return state
@@ -159,8 +159,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -1,0 +1,55 @@
+"""`orch export SWEEP FILE` and `orch import FILE`: an experiment as one archive, every file of it hashed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    sweep: Annotated[str, typer.Argument(help="Name of an experiment that was swept.")],
+    file: Annotated[Path, typer.Argument(help="Archive to write: NAME.tar.gz, or .tar without compression.")],
+    with_models: Annotated[bool, typer.Option("--with-models", help="Also the trained policies.")] = False,
+    with_checkpoints: Annotated[
+        bool, typer.Option("--with-checkpoints", help="Also the policies and all resumable checkpoints.")
+    ] = False,
+    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Pack an experiment: plan, records, logs, metrics, samples, scores, and a manifest of sha256."""
+    from orchestrator.cli.gc import size
+    from orchestrator.exchange import export as pack
+    from orchestrator.store import Store
+
+    manifest = pack(
+        Store(store), sweep, file, policies="all" if with_checkpoints else "final" if with_models else "none"
+    )
+    if as_json:
+        report = {"file": str(file), "experiment": sweep, "num_files": len(manifest.files)}
+        typer.echo(json.dumps({**report, "num_bytes": manifest.num_bytes, "policies": manifest.policies}, indent=1))
+        return
+    typer.echo(f"{file}: {len(manifest.files)} files, {size(manifest.num_bytes)}, packed {size(file.stat().st_size)}")
+    typer.echo(f"  orch verify {file}\n  orch import {file} --store ELSEWHERE")
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(help="An archive of `orch export`.", exists=True, dir_okay=False)],
+    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Unpack an archive into a runs folder, after every byte of it was checked; nothing there is replaced."""
+    from orchestrator.exchange import import_archive
+    from orchestrator.store import Store
+
+    manifest, num_new = import_archive(file, Store(store))
+    if as_json:
+        report = {"experiment": manifest.experiment, "num_files": len(manifest.files), "num_new": num_new}
+        typer.echo(json.dumps(report, indent=1))
+        return
+    typer.echo(f"{manifest.experiment}: {num_new} files are new, {len(manifest.files) - num_new} were there")
+    typer.echo(
+        f"  orch verify {manifest.experiment} --store {store}\n  orch table {manifest.experiment} --store {store}"
+    )

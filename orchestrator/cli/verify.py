@@ -1,0 +1,126 @@
+"""`orch verify`: every table made again, offline, from plans, samples and manifests; what differs is listed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from orchestrator.store import Store
+    from orchestrator.verification import Verification
+
+NUM_SHOWN = 50
+"""Findings of an experiment that are printed; `--json` has all."""
+
+
+def verify(
+    target: Annotated[str | None, typer.Argument(help="Experiment or archive; all experiments without it.")] = None,
+    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
+    data_dir: Annotated[Path | None, typer.Option(envvar="ORCH_DATA_DIR", help="Benchmark files.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Grade, average and print everything again; exit 1 if anything is not what it was."""
+    from orchestrator.archive import ArchiveDamaged
+    from orchestrator.store import Store
+
+    if target is None or not Path(target).is_file():
+        runs = Store(store)
+        found = [_verify(runs, name, data_dir) for name in ((target,) if target else runs.list_sweeps())]
+    else:
+        try:
+            found = [_verify_archive(Path(target), data_dir)]
+        except ArchiveDamaged as damage:
+            typer.echo(json.dumps({"archive": target, "damage": damage.what}, indent=1) if as_json else damage.what)
+            raise typer.Exit(1) from damage
+    if as_json:
+        typer.echo(json.dumps([_as_dict(one) for one in found], ensure_ascii=False, indent=1))
+    else:
+        for one in found:
+            _print(one)
+        if not found:
+            typer.echo("no experiment has been started in this runs folder")
+    if any(one.differences for one in found):
+        raise typer.Exit(1)
+
+
+def _verify_archive(file: Path, data_folder: Path | None) -> Verification:
+    from orchestrator.archive import unpack
+    from orchestrator.store import Store
+
+    with tempfile.TemporaryDirectory(prefix="orch-verify-") as folder:
+        manifest = unpack(file, Path(folder))
+        return _verify(Store(Path(folder)), manifest.experiment, data_folder)
+
+
+def _verify(store: Store, experiment: str, data_folder: Path | None) -> Verification:
+    from orchestrator.errors import OrchError
+    from orchestrator.verification import RederivedStore, verify_sweep
+
+    found = verify_sweep(store, experiment, data_folder=data_folder)
+    try:
+        printed = dict(_tables(store, experiment))
+        derived = dict(_tables(RederivedStore(store.root, found.scores), experiment))
+    except OrchError as error:
+        found.note("difference", f"orch table {experiment}", f"cannot be made: {error.what}")
+        return found
+    for command, lines in printed.items():
+        for what in _unequal_cells(lines, derived[command]):
+            found.note("difference", command, what)
+    return found
+
+
+def _unequal_cells(printed: list[list[str]], derived: list[list[str]]) -> Iterator[str]:
+    """Both begin with the names of their columns."""
+    heading = printed[0]
+    for number, (stored, again) in enumerate(zip(printed[1:], derived[1:], strict=True), start=1):
+        for column, one, other in zip(heading, stored, again, strict=True):
+            if one != other:
+                yield f"row {number}, {column}: {one or 'nothing'} as stored, {other or 'nothing'} from the samples"
+
+
+def _tables(store: Store, experiment: str) -> Iterator[tuple[str, list[list[str]]]]:
+    """Command → cells of its table: the experiment's own, and that beside the paper where it names one."""
+    from dashboards.frame import frame
+    from dashboards.papers.comparison_table import compare_with_paper, published_of
+    from dashboards.papers.render import render_compared
+    from dashboards.render import render
+    from dashboards.table import table
+
+    yield f"orch table {experiment}", _cells(render(table(frame(store, experiment)), "csv"))
+    if published_of(store.read_sweep(experiment)) is not None:
+        yield (
+            f"orch table {experiment} --published",
+            _cells(render_compared(compare_with_paper(store, experiment), "csv")),
+        )
+
+
+def _cells(text: str) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(text)))
+
+
+def _print(found: Verification) -> None:
+    for one in found.findings[:NUM_SHOWN]:
+        typer.secho(f"{one.kind}: ", fg="red" if one.kind == "difference" else "yellow", nl=False)
+        typer.echo(f"{one.where}: {one.what}")
+    if len(found.findings) > NUM_SHOWN:
+        typer.echo(f"… {len(found.findings) - NUM_SHOWN} more: --json lists them")
+    made = f"{found.num_trials} trials, {found.num_scores} scores of {found.num_samples} samples"
+    typer.echo(
+        f"{found.experiment}: {made}, {found.num_checkpoints} checkpoints: {len(found.differences)} differences, "
+        f"{len(found.findings) - len(found.differences)} unchecked"
+    )
+
+
+def _as_dict(found: Verification) -> dict[str, object]:
+    from orchestrator.codec import encode
+
+    counts = ("num_trials", "num_scores", "num_samples", "num_checkpoints")
+    numbers = {name: getattr(found, name) for name in counts}
+    return {"experiment": found.experiment, **numbers, "findings": [encode(one) for one in found.findings]}
