@@ -81,6 +81,10 @@ class Store:
         """All that an attempt printed."""
         return self.attempt_folder(trial_id, number) / "train.log"
 
+    def metrics_file(self, trial_id: str, number: int) -> Path:
+        """The training metrics of an attempt, a line a step."""
+        return self.attempt_folder(trial_id, number) / "metrics.jsonl"
+
     def checkpoint_folder(self, trial_id: str) -> Path:
         """`runs/<id>/checkpoints`."""
         return self.root / trial_id / "checkpoints"
@@ -104,7 +108,7 @@ class Store:
     def change_mark(self, trial_id: str) -> str:
         """Changes when a trial's record or training metrics do; costs a few stat calls."""
         files = [self.trial_folder(trial_id) / "record.json"]
-        files += [self.attempt_folder(trial_id, n) / "metrics.jsonl" for n in self.attempt_numbers(trial_id)]
+        files += [self.metrics_file(trial_id, number) for number in self.attempt_numbers(trial_id)]
         marks = []
         for file in files:
             with contextlib.suppress(FileNotFoundError):
@@ -266,20 +270,22 @@ class Store:
         return read_progress(self.progress_file(trial_id))
 
     def metrics(self, trial_id: str) -> MetricRows:
-        """Training metrics by step, in order; where attempts overlap, the later one's line counts.
-
-        A damaged line is left out and logged.
-        """
-        by_step: dict[int, dict[str, Any]] = {}
-        for number in self.attempt_numbers(trial_id):
-            file = self.attempt_folder(trial_id, number) / "metrics.jsonl"
-            for line in complete_lines(file):
-                try:
-                    row = json.loads(line)
-                    by_step[int(row["step"])] = row
-                except (ValueError, KeyError, TypeError):
-                    log.warning("a damaged line of %s is left out: %.80r", file, line)
+        """Training metrics by step, in order; where attempts overlap, the later one's line counts."""
+        rows = [row for number in self.attempt_numbers(trial_id) for row in self.attempt_metrics(trial_id, number)]
+        by_step = {int(row["step"]): row for row in rows}
         return [by_step[step] for step in sorted(by_step)]
+
+    def attempt_metrics(self, trial_id: str, number: int) -> MetricRows:
+        """Training metrics of the steps that one attempt did, in its order; a damaged line is left out and logged."""
+        file = self.metrics_file(trial_id, number)
+        rows = []
+        for line in complete_lines(file):
+            try:
+                row = json.loads(line)
+                rows.append({**row, "step": int(row["step"])})
+            except (ValueError, KeyError, TypeError):
+                log.warning("a damaged line of %s is left out: %.80r", file, line)
+        return rows
 
     def attempt_numbers(self, trial_id: str) -> tuple[int, ...]:
         """Numbers of the attempts that have a folder, in order."""
