@@ -9,7 +9,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install vllm verl smoke smoke-verl test test-all check format bench clean
+.PHONY: install vllm verl smoke smoke-verl test test-all chaos check format bench clean
 
 install: $(INSTALLED)  ## the environment alone
 
@@ -52,10 +52,13 @@ smoke: $(INSTALLED)  ## the main job on a tiny model: plan, train, evaluate, tab
 	$(BIN)/orch sweep experiments/smoke.yaml
 
 test: $(INSTALLED)  ## the default tests
-	$(BIN)/python -m pytest -m 'not slow and not gpu'
+	$(BIN)/python -m pytest -m 'not slow and not gpu and not chaos'
 
 test-all: $(INSTALLED)  ## with the slow ones
-	$(BIN)/python -m pytest -m 'not gpu'
+	$(BIN)/python -m pytest -m 'not gpu and not chaos'
+
+chaos: $(INSTALLED)  ## kills, full disks, lost nodes: 50 kill points and every fault of docs/reliability.md
+	ORCH_CHAOS_KILLS=$${ORCH_CHAOS_KILLS:-50} $(BIN)/python -m pytest tests/chaos
 
 check: $(INSTALLED)  ## format, lint, types, import rule
 	$(BIN)/ruff format --check .
