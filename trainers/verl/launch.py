@@ -10,10 +10,11 @@ import contextlib
 import json
 import logging
 import os
+import pickle
 import secrets
+import signal
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from trainers.api import Phase, TrainJob, TrainResult
 from trainers.lite.run_state import fingerprint
 from trainers.verl.checkpoint import newest_whole
 from trainers.verl.job import VerlJob
-from trainers.verl.processes import end_all, environment, resident_mb
+from trainers.verl.last_words import last_words
+from trainers.verl.processes import end_leftovers, environment, resident_mb
 from trainers.verl.prompts import write_prompts
 from trainers.verl.support import check_support
 from trainers.verl.watch import MetricsTail, Watchdog
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 
 _POLL_S = 2.0
 """Looking costs a walk through /proc, and a small machine has no core to spare."""
+_END_S = 60.0
+"""How long the keeper may take to end everything."""
 _LOG_LINES = 30
 _PHASES: tuple[Phase, ...] = ("sample", "score", "update")
 
@@ -95,11 +99,23 @@ def _prepare(job: TrainJob) -> VerlJob:
         attempt_folder=job.attempt_folder.resolve(),
         data_file=job.attempt_folder.resolve() / "prompts.parquet",
         resume_from=resume_from and resume_from.resolve(),
+        ray_address=gang.address if gang is not None else None,
     )
     num_prompts = write_prompts(job, prepared.data_file)
+    _end_earlier(prepared)
+    prepared.temporary_folder.mkdir(exist_ok=True)
     prepared.write()
     log.info("verl attempt %s: %d prompts, from step %d of %d", prepared.token, num_prompts, step, job.recipe.steps)
     return prepared
+
+
+def _end_earlier(prepared: VerlJob) -> None:
+    """End what is left of attempts that were killed with their keeper."""
+    for file in prepared.attempt_folder.parent.glob(f"*/{prepared.file.name}"):
+        try:
+            end_leftovers(VerlJob.read(file))
+        except (OSError, pickle.UnpicklingError, AttributeError, ImportError, TypeError) as error:
+            log.warning("%s does not read, its processes are not looked for: %s", file, error)
 
 
 class _Attempt:
@@ -108,7 +124,6 @@ class _Attempt:
     def __init__(self, job: TrainJob, prepared: VerlJob) -> None:
         self.job, self.prepared = job, prepared
         self.log_file = prepared.attempt_folder / "verl.log"
-        self.started_at = time.time()
         self.last: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
         self.peak_mb = 0.0
@@ -116,9 +131,9 @@ class _Attempt:
         self.watchdog = Watchdog(start_s=job.resources.start_timeout_s, step_s=job.resources.step_timeout_s)
         with self.log_file.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "trainers.verl.main", str(prepared.file)],
+                [sys.executable, "-m", "trainers.verl.keeper", str(prepared.file)],
                 env=environment(prepared, dict(os.environ)),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -126,6 +141,9 @@ class _Attempt:
 
     def run(self) -> TrainResult:
         while self.process.poll() is None:
+            if self.job.should_stop() and not self.last:
+                log.info("asked to stop before the first step: nothing new is to be saved")
+                return self._result()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(_POLL_S)
             self._look()
@@ -135,15 +153,22 @@ class _Attempt:
         return self._result()
 
     def end(self) -> None:
-        end_all(self.prepared, self.process.pid, since=self.started_at)
-        self.process.wait()
+        """Tell the keeper, which ends everything; where it cannot any more, do it from here."""
+        assert self.process.stdin is not None, "a pipe was asked for"
+        self.process.stdin.close()
+        try:
+            self.process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        end_leftovers(self.prepared)
 
     def _look(self) -> None:
         """Pass on what is new, ask to stop if asked to, and give up on a process that stands still."""
         for metrics in self.tail.read():
             self.watchdog.progressed()
             self._take(metrics)
-        self.peak_mb = max(self.peak_mb, resident_mb(self.prepared.token))
+        self.peak_mb = max(self.peak_mb, resident_mb(self.process.pid))
         if self.job.should_stop() and not self.prepared.stop_file.exists():
             log.info("asked to stop: a checkpoint follows the present step")
             self.prepared.stop_file.touch()
@@ -167,7 +192,8 @@ class _Attempt:
             parts = json.loads(self.prepared.error_file.read_text())
             return OrchError(parts["what"], where=parts["where"], mend=parts["mend"])
         return TrainingDied(
-            f"the training process ended with status {self.process.returncode} after {self.last.get('step', 0)} steps",
+            f"the training process {_ending(self.process.returncode)} at step {self.last.get('step', 0) + 1}: "
+            + last_words(self.log_file.read_text(errors="replace")),
             where=str(self.log_file),
             mend="read the log; run the same command again to go on from the last checkpoint",
         )
@@ -189,6 +215,13 @@ class _Attempt:
             peak_memory_mb=self.peak_mb,
             num_parameters=_num_parameters(final) if is_finished else 0,
         )
+
+
+def _ending(status: int) -> str:
+    """An exit status as a shell gives it, in words."""
+    if status > 128 and status - 128 in set(signal.Signals):
+        return f"was killed by {signal.Signals(status - 128).name}"
+    return f"ended with status {status}"
 
 
 def _num_parameters(folder: Path) -> int:

@@ -1,19 +1,23 @@
-"""The processes and shared memory of one attempt: found by its token, ended, and nothing left behind. Linux only."""
+"""The environment, processes and shared memory of one attempt: found, counted, and nothing left behind. Linux only."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import gettempdir
 
 from trainers.verl.job import JOB_FILE, TOKEN, VerlJob
 
 _SEGMENTS = ("verl_weights_*", "psm_*", "torch_*")
 """Shared memory that verl, vLLM and torch make by name."""
+_PR_SET_CHILD_SUBREAPER = 36
+_PATIENCE_S = 20.0
 
 
 def environment(job: VerlJob, inherited: dict[str, str]) -> dict[str, str]:
@@ -35,6 +39,8 @@ def environment(job: VerlJob, inherited: dict[str, str]) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": str(job.resources.num_cpus),
         "VLLM_NO_USAGE_STATS": "1",
+        "TMPDIR": str(job.temporary_folder),  # vLLM leaves sockets and files there when it is killed
+        "TORCHINDUCTOR_CACHE_DIR": f"{gettempdir()}/torchinductor_{os.getuid()}",  # but kernels are for all attempts
     }
     if job.resources.num_gpus:
         return kept | common
@@ -52,22 +58,72 @@ _ON_CPU = {
 }
 
 
-def end_all(job: VerlJob, leader: int, *, since: float) -> None:
-    """Kill what is left of an attempt, then free its shared memory and temporary files.
+def adopt_orphans() -> None:
+    """Become the subreaper of all below this process (prctl(2)): whose parent dies there becomes its child.
 
-    Args:
-        job: the attempt.
-        leader: process id, and group, of the training process.
-        since: `time.time()` of the start; older segments are not ours.
+    So nobody gets out of its tree, wherever Ray or vLLM put it. A mark in the environment would not do: setting a
+    process title overwrites it, and most of Ray's and vLLM's processes set one.
     """
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(leader, signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while (left := list(processes_of(job.token))) and time.monotonic() < deadline:
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
+
+
+def end_descendants() -> None:
+    """Kill and reap all processes below this one."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while (left := descendants(os.getpid())) and time.monotonic() < deadline:
         for process in left:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(process, signal.SIGKILL)
-        time.sleep(0.1)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        time.sleep(0.05)
+
+
+def descendants(root: int) -> list[int]:
+    """Return the processes below one, in no order."""
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                children.setdefault(parent, []).append(int(folder.name))
+    found, waiting = list[int](), [root]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found += below
+        waiting += below
+    return found
+
+
+def resident_mb(root: int) -> float:
+    """Return the resident memory of a process and all below it; pages they share count once each."""
+    page_mb = os.sysconf("SC_PAGE_SIZE") / 2**20
+    total = 0.0
+    for process in (root, *descendants(root)):
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            total += int(Path(f"/proc/{process}/statm").read_text().split()[1]) * page_mb
+    return total
+
+
+def end_leftovers(job: VerlJob) -> None:
+    """End what a killed attempt left on this machine: known by the temporary folder that only a keeper deletes."""
+    if not job.temporary_folder.exists():
+        return
+    for process in _users_of(job.temporary_folder):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(process, signal.SIGKILL)
+    free_memory_and_files(job, since=job.file.stat().st_mtime)
+
+
+def free_memory_and_files(job: VerlJob, *, since: float) -> None:
+    """Free the shared memory, sockets and temporary files of an attempt whose processes are gone.
+
+    Args:
+        job: the attempt.
+        since: `time.time()` of its start; older segments are not its own.
+    """
     for segment in _orphans(since) & _after_a_second(since):
         segment.unlink(missing_ok=True)
     for socket in Path("/tmp").glob(f"rl-colocate-zmq-{job.token}-*"):
@@ -75,29 +131,18 @@ def end_all(job: VerlJob, leader: int, *, since: float) -> None:
     shutil.rmtree(job.temporary_folder, ignore_errors=True)
 
 
-def processes_of(token: str) -> Iterator[int]:
-    """Yield the living processes, this one aside, that were started with an attempt's token."""
-    wanted = f"{TOKEN}={token}".encode()
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit() and int(folder.name) != os.getpid():
+def _users_of(folder: Path) -> Iterator[int]:
+    """Processes with an open file in the folder: all that Ray starts write their logs there."""
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and int(process.name) != os.getpid():
             with contextlib.suppress(OSError):
-                if wanted in (folder / "environ").read_bytes().split(b"\0"):
-                    yield int(folder.name)
-
-
-def resident_mb(token: str) -> float:
-    """Return the resident memory of all processes of an attempt; pages they share count once each."""
-    page_mb = os.sysconf("SC_PAGE_SIZE") / 2**20
-    total = 0.0
-    for process in processes_of(token):
-        with contextlib.suppress(OSError, IndexError, ValueError):
-            total += int(Path(f"/proc/{process}/statm").read_text().split()[1]) * page_mb
-    return total
+                if any(Path(os.readlink(file)).is_relative_to(folder) for file in (process / "fd").iterdir()):
+                    yield int(process.name)
 
 
 def _after_a_second(since: float) -> set[Path]:
     """Look again: a sibling's segment may have been between its making and its mapping."""
-    time.sleep(1.0)
+    time.sleep(1.0 if _orphans(since) else 0.0)
     return _orphans(since)
 
 

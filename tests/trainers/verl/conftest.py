@@ -1,6 +1,9 @@
+import sys
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "fakes"))
 
 from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection
 from trainers.verl.job import VerlJob
