@@ -99,7 +99,6 @@ def _prepare(job: TrainJob) -> VerlJob:
         attempt_folder=job.attempt_folder.resolve(),
         data_file=job.attempt_folder.resolve() / "prompts.parquet",
         resume_from=resume_from and resume_from.resolve(),
-        ray_address=gang.address if gang is not None else None,
     )
     num_prompts = write_prompts(job, prepared.data_file)
     _end_earlier(prepared)
