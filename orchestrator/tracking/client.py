@@ -20,6 +20,7 @@ from typing import Any
 
 from orchestrator.errors import TrackingError
 from orchestrator.provenance import masked
+from orchestrator.scratch import scratch_folder
 from orchestrator.tracking.points import STEP_METRIC, Point
 from orchestrator.tracking.uri import artifact_root, shown_uri, sqlite_file
 from orchestrator.tracking.view import DatasetView, RunStatus
@@ -140,12 +141,13 @@ class Tracker:
 
     def upload(self, run_id: str, artifacts: Mapping[str, str]) -> None:
         """Write text artifacts, replacing those of the same path."""
-        with self._explained(), tempfile.TemporaryDirectory(prefix="orch-artifacts-") as folder:
+        with self._explained(), scratch_folder() as scratch:
+            folder = scratch / "artifacts"
             for path, text in artifacts.items():
-                file = Path(folder, path)
+                file = folder / path
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(text, encoding="utf-8")
-            self._client.log_artifacts(run_id, folder)
+            self._client.log_artifacts(run_id, str(folder))
 
     def set_status(self, run_id: str, status: RunStatus, *, ended_ms: int | None) -> None:
         """Set where a run stands, and when it ended if it has."""

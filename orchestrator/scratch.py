@@ -1,0 +1,44 @@
+"""Temporary folders that end with their process: after a kill -9, the next process that makes one clears them away.
+
+Each holds a file that its process keeps locked; the operating system frees the lock with the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+_PREFIX = "orch-"
+_LOCK = ".alive"
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for the block, with a short name: Ray's socket paths below it may have 107 bytes."""
+    home = Path(tempfile.gettempdir())
+    _remove_orphans(home)
+    draft = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=home))
+    folder = home / draft.name.removeprefix(".")
+    with FileLock(draft / _LOCK):
+        draft.rename(folder)  # locked before it has the name that is looked for
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@cache
+def _remove_orphans(home: Path) -> None:
+    """Once a process is enough: what is left by one that died later falls to the next."""
+    for lock in home.glob(f"{_PREFIX}*/{_LOCK}"):
+        with contextlib.suppress(Timeout, OSError):
+            if lock.stat().st_uid == os.getuid():
+                with FileLock(lock, timeout=0):
+                    shutil.rmtree(lock.parent, ignore_errors=True)

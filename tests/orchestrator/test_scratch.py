@@ -1,0 +1,45 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator import scratch
+from orchestrator.scratch import scratch_folder
+
+HOLD = """
+from orchestrator.scratch import scratch_folder
+with scratch_folder() as folder:
+    print(folder, flush=True)
+    input()
+"""
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    scratch._remove_orphans.cache_clear()
+    return tmp_path
+
+
+def test_a_folder_goes_with_its_block(temporary: Path) -> None:
+    with scratch_folder() as folder:
+        (folder / "file").write_text("x")
+        assert folder.parent == temporary
+    assert list(temporary.iterdir()) == []
+
+
+def test_what_a_killed_process_left_goes_and_what_a_living_one_has_stays(temporary: Path) -> None:
+    stranger = temporary / "orch-of-someone-else"
+    stranger.mkdir()
+    command = [sys.executable, "-c", HOLD]
+    holders = [subprocess.Popen(command, stdin=-1, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    living, killed = (Path(holder.stdout.readline().strip()) for holder in holders if holder.stdout)
+    holders[1].kill()
+    holders[1].communicate()
+    with scratch_folder() as folder:
+        assert set(temporary.iterdir()) == {stranger, living, folder}
+    assert not killed.exists()
+    holders[0].communicate("\n")
+    assert list(temporary.iterdir()) == [stranger]
