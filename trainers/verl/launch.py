@@ -25,6 +25,7 @@ from trainers.lite.run_state import fingerprint
 from trainers.verl.checkpoint import newest_whole
 from trainers.verl.job import VerlJob
 from trainers.verl.last_words import last_words
+from trainers.verl.preflight import check_model, check_shared_memory
 from trainers.verl.processes import end_leftovers, environment, resident_mb
 from trainers.verl.prompts import write_prompts
 from trainers.verl.support import check_support
@@ -86,6 +87,8 @@ def _check_installed() -> None:
 
 def _prepare(job: TrainJob) -> VerlJob:
     """Write the prompts and the job's file; find where to go on."""
+    check_model(job.model_folder, job.recipe)
+    check_shared_memory()
     job.attempt_folder.mkdir(parents=True, exist_ok=True)
     job.checkpoint_folder.mkdir(parents=True, exist_ok=True)
     resume_from, step = newest_whole(job.checkpoint_folder, fingerprint=fingerprint(job.recipe, job.seed))
