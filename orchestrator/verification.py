@@ -86,7 +86,7 @@ def verify_sweep(
             continue
         if record is not None:
             found.num_trials += 1
-            _verify_trial(record, store, data_folder, found)
+            _verify_trial(planned.trial.id, record, store, data_folder, found)
     return found
 
 
@@ -119,19 +119,19 @@ def _verify_plan(plan: Plan, store: Store, found: Verification) -> None:
         found.note("difference", where, f"the plan's digest is {plan.digest}, its trials give {digest}")
 
 
-def _verify_trial(record: RunRecord, store: Store, data_folder: Path | None, found: Verification) -> None:
-    folder = store.trial_folder(record.trial.id)
-    _verify_identity(record.trial, folder.name, folder / "record.json", found)
+def _verify_trial(name: str, record: RunRecord, store: Store, data_folder: Path | None, found: Verification) -> None:
+    folder = store.trial_folder(name)
+    _verify_identity(record.trial, name, folder / "record.json", found)
     try:
-        described = store.read_recipe(folder.name)
+        described = store.read_recipe(name)
     except StoreError as error:
         found.note("difference", error.where, error.what)
     else:
         if described is not None:
-            _verify_identity(described, folder.name, folder / "recipe.json", found)
+            _verify_identity(described, name, folder / "recipe.json", found)
     for entry in record.scores:
-        _verify_score(entry, record.trial, store, data_folder, found)
-    _verify_checkpoints(record, store, found)
+        _verify_score(entry, name, store, data_folder, found)
+    _verify_checkpoints(name, record, store, found)
 
 
 def _verify_identity(trial: Trial, name: str, file: Path, found: Verification) -> None:
@@ -146,11 +146,11 @@ def _verify_identity(trial: Trial, name: str, file: Path, found: Verification) -
         found.note("difference", file, what)
 
 
-def _verify_score(entry: ScoreEntry, trial: Trial, store: Store, data_folder: Path | None, found: Verification) -> None:
-    folder = store.eval_folder(trial.id, entry.key)
+def _verify_score(entry: ScoreEntry, trial: str, store: Store, data_folder: Path | None, found: Verification) -> None:
+    folder = store.eval_folder(trial, entry.key)
     file = folder / "score.json"
     try:
-        score = store.read_score(trial.id, entry.key)
+        score = store.read_score(trial, entry.key)
     except StoreError as error:
         found.note("difference", file, error.what)
         return
@@ -165,15 +165,15 @@ def _verify_score(entry: ScoreEntry, trial: Trial, store: Store, data_folder: Pa
     for what in again.unchecked:
         found.note("unchecked", folder, what)
     if again.score is not None:
-        found.scores[trial.id, entry.key] = again.score
+        found.scores[trial, entry.key] = again.score
     for what in _unequal_entry(entry, score, trial):
-        found.note("difference", store.trial_folder(trial.id) / "record.json", f"{entry.benchmark}: {what}")
+        found.note("difference", store.trial_folder(trial) / "record.json", f"{entry.benchmark}: {what}")
 
 
-def _unequal_entry(entry: ScoreEntry, score: Score, trial: Trial) -> Iterator[str]:
+def _unequal_entry(entry: ScoreEntry, score: Score, trial: str) -> Iterator[str]:
     """What the record says of a score otherwise than its score.json, its key included."""
     key = score_key(
-        trial_id=trial.id,
+        trial_id=trial,
         step=entry.step,
         benchmark_digest=entry.benchmark_digest,
         settings=entry.settings,
@@ -193,8 +193,8 @@ def _entry(score: Score, like: ScoreEntry) -> ScoreEntry:
     return score_entry(score, key=like.key, step=like.step, limit=like.limit, at=like.finished_at)
 
 
-def _verify_checkpoints(record: RunRecord, store: Store, found: Verification) -> None:
-    folder = store.checkpoint_folder(record.trial.id)
+def _verify_checkpoints(trial: str, record: RunRecord, store: Store, found: Verification) -> None:
+    folder = store.checkpoint_folder(trial)
     for checkpoint in sorted(path for path in folder.glob("*") if path.is_dir() and not path.name.startswith(".")):
         if not has_manifest(checkpoint):
             found.note("unchecked", checkpoint, "no manifest says what it should hold")
@@ -203,5 +203,5 @@ def _verify_checkpoints(record: RunRecord, store: Store, found: Verification) ->
         for name in damaged_files(checkpoint):
             found.note("difference", checkpoint / name, "its content is not what was written")
     trained = record.train
-    if trained is not None and not (store.trial_folder(record.trial.id) / trained.model_folder).is_dir():
-        found.note("unchecked", store.trial_folder(record.trial.id), "its final policy is not on this disk")
+    if trained is not None and not (store.trial_folder(trial) / trained.model_folder).is_dir():
+        found.note("unchecked", store.trial_folder(trial), "its final policy is not on this disk")

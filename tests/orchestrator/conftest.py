@@ -8,6 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "fakes"))
 
 from fake_trainer import open_fake_sampler  # from the folder of fakes
+from kept_sweep import Kept, sweep_and_keep
 from lab import Lab
 
 
@@ -16,3 +17,17 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     """A fresh runs folder with a tiny benchmark and an initial model."""
     monkeypatch.setattr("orchestrator.run.open_sampler", open_fake_sampler)
     return Lab(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def first_kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    """One finished sweep for all tests that copy it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("orchestrator.run.open_sampler", open_fake_sampler)
+        return sweep_and_keep(Lab(tmp_path_factory.mktemp("kept")))
+
+
+@pytest.fixture
+def kept(first_kept: Kept, tmp_path: Path) -> Kept:
+    """A finished sweep that a test may spoil."""
+    return first_kept.copied_to(tmp_path / "runs")
