@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import resource
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -39,7 +40,7 @@ from orchestrator.record import (
 from orchestrator.store import Store
 from orchestrator.trial import PlannedTrial
 from orchestrator.wanted import WantedScore, final_step, is_complete, missing_scores, wanted_scores
-from trainers.api import Phase, Recipe, TrainJob
+from trainers.api import POLICIES, Phase, Recipe, TrainJob
 from trainers.models import resolve
 from trainers.registry import trainer
 
@@ -156,6 +157,7 @@ class _AttemptAtTrial:
         recipe = self.trial.recipe
         if recipe is not None and self.record.train is None:
             self._train(recipe, initial)
+        self._evaluate_left()
         self._evaluate_missing(initial)
 
     def _train(self, recipe: Recipe, initial: Path) -> None:
@@ -196,6 +198,16 @@ class _AttemptAtTrial:
             self._evaluate(self._missing(step), sampler)
         self._enter("sample", step)
 
+    def _evaluate_left(self) -> None:
+        """Evaluate the policies that training left on its way, oldest first, and delete each."""
+        folders = (self.store.checkpoint_folder(self.trial.id) / POLICIES).glob("[0-9]*")
+        for folder in sorted(folders, key=lambda folder: int(folder.name)):
+            if missing := self._missing(int(folder.name)):
+                self._check_stop()
+                with contextlib.closing(self._open_sampler(folder)) as sampler:
+                    self._evaluate(missing, sampler)
+            shutil.rmtree(folder)
+
     def _evaluate_missing(self, initial: Path) -> None:
         for wanted in self._missing(final_step(self.planned)):
             score = self.store.read_score(self.trial.id, wanted.key)
@@ -204,7 +216,7 @@ class _AttemptAtTrial:
         missing = self._missing(final_step(self.planned))
         if missing:
             self._check_stop()
-            with contextlib.closing(self._open_sampler(initial)) as sampler:
+            with contextlib.closing(self._open_sampler(self._final_model(initial))) as sampler:
                 self._evaluate(missing, sampler)
 
     def _evaluate(self, wanted: Sequence[WantedScore], sampler: Sampler) -> None:
@@ -239,11 +251,11 @@ class _AttemptAtTrial:
             "%s step %d %s avg@%d %.4f", self.trial.id, wanted.step, wanted.benchmark, entry.num_samples, entry.avg
         )
 
-    def _open_sampler(self, initial: Path) -> Sampler:
+    def _open_sampler(self, folder: Path) -> Sampler:
         resources = self.planned.resources
         return open_sampler(
             self.planned.evaluation.engine,
-            self._final_model(initial),
+            folder,
             device="cuda" if resources.num_gpus else "cpu",
             dtype=self.trial.model.dtype,
             batch_sequences=resources.sample_batch_sequences,

@@ -250,6 +250,11 @@ class TrainResult:
     num_parameters: int
 
 
+POLICIES = "policies"
+"""`checkpoint_folder/policies/<step>`: policies left by a trainer that cannot be sampled from while it trains, as
+ordinary Hugging Face folders. They are evaluated when training has ended, and deleted."""
+
+
 class Trainer(Protocol):
     """A backend. Stateless: one call trains one job from wherever its checkpoint folder stands."""
 

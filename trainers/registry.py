@@ -45,9 +45,7 @@ def check_trainer(name: str) -> None:
     )
 
 
-def check_fit(recipe: Recipe, resources: Resources, *, evaluate_every: int | None) -> None:
+def check_fit(recipe: Recipe, resources: Resources, *, evaluate_every: int | None = None) -> None:
     """Raise OrchError for what the recipe's trainer is known not to do; imports nothing heavy."""
-    if recipe.trainer == "verl":
-        from trainers.verl.support import check_support
-
-        check_support(recipe, resources, evaluate_every=evaluate_every)
+    if recipe.trainer in TRAINERS:
+        import_module(f"trainers.{recipe.trainer}.support").check_support(recipe, resources)

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from eval.errors import OrchError
+from trainers.api import POLICIES
 from trainers.manifest import LITE_STATE, MANIFEST, sha256_of, write_hidden_manifest
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,13 @@ def export_final(folder: Path, write: Callable[[Path], None]) -> Path:
         write(partial)
         write_hidden_manifest(partial)
     return folder / FINAL
+
+
+def leave_policy(folder: Path, step: int, write: Callable[[Path], None]) -> None:
+    """Write the policy of a step atomically into `folder/policies/<step>`, for evaluation after training."""
+    (folder / POLICIES).mkdir(parents=True, exist_ok=True)
+    with _written_atomically(folder / POLICIES / str(step)) as partial:
+        write(partial)
 
 
 def _steps(folder: Path) -> list[tuple[int, Path]]:

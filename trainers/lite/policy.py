@@ -14,10 +14,8 @@ import torch
 
 from eval.engines.hf import HfSampler, live_digest
 from eval.engines.hf_model import load_model, load_tokenizer
-from eval.errors import OrchError
 from trainers.api import Recipe, Resources
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+from trainers.lite.support import check_support
 
 
 class Policy:
@@ -31,7 +29,8 @@ class Policy:
             EngineError: a GPU is asked for and there is none.
             OrchError: a type of numbers that this trainer does not train in, or more than one GPU.
         """
-        self.device, self.dtype = _device(resources), _dtype(recipe)
+        check_support(recipe, resources)
+        self.device, self.dtype = "cuda" if resources.num_gpus else "cpu", getattr(torch, recipe.model.dtype)
         remote = recipe.model.trust_remote_code
         self.model = load_model(folder, device=self.device, trust_remote_code=remote)
         self.tokenizer = load_tokenizer(folder, trust_remote_code=remote)
@@ -79,23 +78,3 @@ def live_digest_of_tokenizer(tokenizer: Any) -> str:
 
     content = repr((sorted(tokenizer.get_vocab().items()), tokenizer.chat_template))
     return blake2b(content.encode(), digest_size=16).hexdigest()
-
-
-def _device(resources: Resources) -> str:
-    if resources.num_gpus > 1 or resources.num_nodes > 1:
-        raise OrchError(
-            f"trainer lite works on one device, and {resources.num_gpus} GPUs on {resources.num_nodes} nodes are asked",
-            where="cluster.num_gpus",
-            mend="set cluster.num_gpus to 0 or 1, or choose trainer: verl",
-        )
-    return "cuda" if resources.num_gpus else "cpu"
-
-
-def _dtype(recipe: Recipe) -> torch.dtype:
-    if recipe.model.dtype not in _DTYPES:
-        raise OrchError(
-            f"trainer lite does not train in {recipe.model.dtype}: its gradients underflow without loss scaling",
-            where="model.dtype",
-            mend=f"one of {', '.join(_DTYPES)}",
-        )
-    return _DTYPES[recipe.model.dtype]

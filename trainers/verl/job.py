@@ -30,6 +30,10 @@ class VerlJob:
     """Prompts in training order, parquet."""
     resume_from: Path | None
     """A verified checkpoint folder, or None to start anew."""
+    evaluate_every: int | None = None
+    """Steps between policies that are left to be evaluated."""
+    ray_address: str | None = None
+    """Where the head of a Ray over several nodes listens; None where the trial has one node."""
 
     @property
     def file(self) -> Path:
@@ -49,7 +53,7 @@ class VerlJob:
     @property
     def temporary_folder(self) -> Path:
         """Ray's files; short, because the paths of sockets may not exceed 107 bytes."""
-        return Path("/tmp") / f"orch-{self.token}"
+        return ray_folder(self.token)
 
     def write(self) -> None:
         """Put the job into its file."""
@@ -61,3 +65,18 @@ class VerlJob:
         job = pickle.loads(file.read_bytes())
         assert isinstance(job, VerlJob)
         return job
+
+
+def ray_folder(token: str) -> Path:
+    """The files of an attempt's Ray, on each of its nodes."""
+    return Path("/tmp") / f"orch-{token}"
+
+
+def ray_cpus(resources: Resources) -> int:
+    """Logical cores of a node's Ray: verl's actors ask for a core each, and most of them wait."""
+    return max(8, resources.num_cpus)
+
+
+def object_store_bytes(resources: Resources) -> int:
+    """Memory of a node's object store: batches and weights pass through it."""
+    return 2**33 if resources.num_gpus else 2**28

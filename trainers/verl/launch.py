@@ -25,6 +25,7 @@ from trainers.lite.run_state import fingerprint
 from trainers.verl.checkpoint import newest_whole
 from trainers.verl.job import VerlJob
 from trainers.verl.last_words import last_words
+from trainers.verl.nodes import Gang
 from trainers.verl.preflight import check_model, check_shared_memory
 from trainers.verl.processes import end_leftovers, environment, resident_mb
 from trainers.verl.prompts import write_prompts
@@ -64,7 +65,7 @@ class VerlTrainer:
             TrainingDied: it ended without a word.
             TrainingHung: it stood still.
         """
-        check_support(job.recipe, job.resources, evaluate_every=job.evaluate_every)
+        check_support(job.recipe, job.resources)
         _check_installed()
         job.on_phase("prepare", 0)
         prepared = _prepare(job)
@@ -92,16 +93,19 @@ def _prepare(job: TrainJob) -> VerlJob:
     job.attempt_folder.mkdir(parents=True, exist_ok=True)
     job.checkpoint_folder.mkdir(parents=True, exist_ok=True)
     resume_from, step = newest_whole(job.checkpoint_folder, fingerprint=fingerprint(job.recipe, job.seed))
+    gang = Gang.of(os.environ)
     prepared = VerlJob(
         recipe=job.recipe,
         resources=job.resources,
         seed=job.seed,
-        token=secrets.token_hex(4),
+        token=gang.token if gang is not None else secrets.token_hex(4),
         model_folder=job.model_folder.resolve(),
         checkpoint_folder=job.checkpoint_folder.resolve(),
         attempt_folder=job.attempt_folder.resolve(),
         data_file=job.attempt_folder.resolve() / "prompts.parquet",
         resume_from=resume_from and resume_from.resolve(),
+        evaluate_every=job.evaluate_every,
+        ray_address=gang.address if gang is not None else None,
     )
     num_prompts = write_prompts(job, prepared.data_file)
     _end_earlier(prepared)

@@ -11,11 +11,13 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from eval.errors import OrchError
 from trainers.verl.job import VerlJob
+from trainers.verl.nodes import Gang, all_nodes, ray_environment, start_head
 from trainers.verl.overrides import overrides
 
 
@@ -23,6 +25,10 @@ def main(job_file: Path) -> None:
     """Train the job to its end, or until its stop file appears."""
     _end_with_parent(os.getppid())
     job = VerlJob.read(job_file)
+    gang = Gang.of(os.environ)
+    if gang is not None:
+        os.environ.update(ray_environment(gang, os.environ, num_gpus=job.resources.num_gpus))
+        start_head(gang, job.resources)
     import hydra
     import ray
     from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
@@ -36,23 +42,33 @@ def main(job_file: Path) -> None:
             from trainers.verl.trainer import SelectionTrainer, StopAsked
 
             trainer_base.TRAINER_REGISTRY["sync"] = SelectionTrainer
+            job = VerlJob.read(Path(config.orch_job))
             try:
-                super().run(config)
+                with all_nodes(job.resources.num_nodes, on_lost=partial(_leave_at_once, job=job)):
+                    super().run(config)
             except StopAsked:
                 return
             except OrchError as error:
-                _leave(error, VerlJob.read(Path(config.orch_job)))
+                _leave(error, job)
                 raise
 
     with hydra.initialize_config_module("verl.trainer.config", version_base=None):
         config = hydra.compose("ppo_trainer", overrides=list(overrides(job)))
-    run_ppo(config, task_runner_class=ray.remote(TaskRunner))
+    runner = ray.remote(TaskRunner)
+    on_head = runner.options(resources={"node:__internal_head__": 0.001}) if gang is not None else runner
+    run_ppo(config, task_runner_class=on_head)
     ray.shutdown()
 
 
 def _leave(error: OrchError, job: VerlJob) -> None:
     """Tell the supervisor what a user can mend."""
     job.error_file.write_text(json.dumps({"what": error.what, "where": error.where, "mend": error.mend}))
+
+
+def _leave_at_once(error: OrchError, job: VerlJob) -> None:
+    """The same from a thread, when the training loop waits for what will never come."""
+    _leave(error, job)
+    os._exit(1)
 
 
 def _end_with_parent(parent: int) -> None:

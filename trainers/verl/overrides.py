@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from trainers.api import Recipe
 from trainers.methods import METHODS
-from trainers.verl.job import VerlJob
-from trainers.verl.support import check_support
+from trainers.verl.job import VerlJob, object_store_bytes, ray_cpus
+from trainers.verl.processes import environment
+from trainers.verl.support import check_support, is_rescored, num_workers
 
 AGENT_LOOPS: Final = Path(__file__).with_name("agent_loops.yaml")
 
@@ -62,8 +63,8 @@ def scoring_batch(job: VerlJob) -> int:
 
 
 def num_devices(job: VerlJob) -> int:
-    """Workers of the trial: its GPUs, or one on a CPU."""
-    return max(1, job.resources.num_gpus)
+    """Workers of the trial: the GPUs of all its nodes, or one a node on a CPU."""
+    return num_workers(job.resources)
 
 
 def _algorithm(job: VerlJob) -> dict[str, Any]:
@@ -116,7 +117,7 @@ def _actor(job: VerlJob) -> dict[str, Any]:
     return {
         f"{actor}.strategy": "fsdp2",
         f"{actor}.ppo_mini_batch_size": recipe.mini_batch_prompts,
-        f"{actor}.ppo_epochs": recipe.ppo_epochs,
+        f"{actor}.ppo_epochs": 1 if is_rescored(recipe) else recipe.ppo_epochs,  # then each update is a call
         f"{actor}.ppo_micro_batch_size_per_gpu": micro_batch(job),
         f"{actor}.use_dynamic_bsz": False,
         f"{actor}.shuffle": False,
@@ -182,7 +183,7 @@ def _trainer(job: VerlJob) -> dict[str, Any]:
         "trainer.project_name": "orch",
         "trainer.experiment_name": job.token,
         "trainer.device": "cuda" if job.resources.num_gpus else "cpu",
-        "trainer.n_gpus_per_node": num_devices(job),
+        "trainer.n_gpus_per_node": max(1, job.resources.num_gpus),
         "trainer.nnodes": job.resources.num_nodes,
         "trainer.total_training_steps": job.recipe.steps,
         "trainer.total_epochs": job.recipe.steps,
@@ -197,14 +198,22 @@ def _trainer(job: VerlJob) -> dict[str, Any]:
 
 def _ray(job: VerlJob) -> dict[str, Any]:
     init = "ray_kwargs.ray_init"
+    storage = {"transfer_queue.backend.SimpleStorage.num_data_storage_units": 1}
+    if job.ray_address is not None:
+        variables = environment(job, {})  # on other nodes nobody else would set them
+        return {
+            f"+{init}.address": job.ray_address,
+            **{f"+{init}.runtime_env.env_vars.{name}": f"'{value}'" for name, value in variables.items()},
+            **storage,
+        }
     return {
         f"+{init}.address": "local",
-        f"{init}.num_cpus": max(8, job.resources.num_cpus),  # verl's actors ask for a core each; most of them wait
-        f"+{init}.num_gpus": num_devices(job),
+        f"{init}.num_cpus": ray_cpus(job.resources),
+        f"+{init}.num_gpus": max(1, job.resources.num_gpus),
         f"+{init}.include_dashboard": False,
         f"+{init}._temp_dir": job.temporary_folder,
-        f"+{init}.object_store_memory": 2**28 if not job.resources.num_gpus else 2**33,
-        "transfer_queue.backend.SimpleStorage.num_data_storage_units": 1,
+        f"+{init}.object_store_memory": object_store_bytes(job.resources),
+        **storage,
     }
 
 
@@ -220,7 +229,7 @@ def _divisor(total: int, limit: int, *, multiple_of: int) -> int:
 
 
 def _short(recipe: Recipe) -> str:
-    return {"float32": "fp32", "bfloat16": "bf16"}[recipe.model.dtype]
+    return {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}[recipe.model.dtype]
 
 
 def _spelled(value: Any) -> str:

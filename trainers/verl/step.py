@@ -16,8 +16,9 @@ from trainers.api import Recipe
 from trainers.batch import RolloutBatch
 from trainers.choice import competitors, mini_batches
 from trainers.diagnostics import check_ratio, selection_metrics
-from trainers.objective import loss_weights
-from trainers.selection import keep_ratio, scopes, select
+from trainers.lite.score import PolicyScores
+from trainers.objective import LossWeights, loss_weights
+from trainers.selection import Tokens, keep_ratio, scopes, select
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,19 +76,12 @@ def weigh(batch: RolloutBatch, recipe: Recipe, *, step: int, seed: int) -> Weigh
         scope_B=scope_B,
         draw_seed=derive_seed(seed, "select", step),
     )
-    is_dense = step <= selection.warmup_steps
-    selected_BT = tokens.mask_BT if is_dense else select(tokens, selection, ratio=ratio)
+    selected_BT = _choose(tokens, recipe, step)
     check_ratio(tokens, selected_BT, selection, ratio=ratio, step=step)
     policy_BT, regulariser_BT = torch.zeros(2, *selected_BT.shape)
     for label in torch.unique(mini_batch_B):
         rows_M = (mini_batch_B == label).nonzero()[:, 0]
-        weights = loss_weights(
-            selected_BT=selected_BT[rows_M],
-            response_BT=batch.response_mask_BT[rows_M],
-            scope_B=scope_B[rows_M],
-            algorithm=recipe.algorithm,
-            selection=selection,
-        )
+        weights = _weights(batch, recipe, selected_BT, scope_B, rows_M)
         policy_BT[rows_M] = weights.policy_BT.float()
         regulariser_BT[rows_M] = weights.regulariser_BT.float()
     return Weighed(
@@ -98,6 +92,48 @@ def weigh(batch: RolloutBatch, recipe: Recipe, *, step: int, seed: int) -> Weigh
     )
 
 
+def rows_to_score(batch: RolloutBatch, recipe: Recipe, label: int) -> Tensor:
+    """Return, int64, the rows among which the tokens of a mini-batch compete: the batch's or its own."""
+    if recipe.selection.scope == "batch":
+        return torch.arange(len(batch))
+    return (mini_batches(batch, recipe.mini_batch_prompts) == label).nonzero()[:, 0]
+
+
+def weigh_again(
+    batch: RolloutBatch, recipe: Recipe, scores: PolicyScores, *, label: int, step: int, seed: int
+) -> LossWeights:
+    """Select by the policy as it is now, and return the weights of one mini-batch, (B, T), 0 in other rows.
+
+    Args:
+        batch: as `weigh` has it.
+        recipe: one that `is_rescored`.
+        scores: what the present policy says of `rows_to_score`.
+        label: of the mini-batch.
+        step: the training step, counted from 1.
+        seed: the run's seed.
+    """
+    mini_batch_B = mini_batches(batch, recipe.mini_batch_prompts)
+    scope_B = scopes(recipe.selection, batch.group_B, mini_batch_B)
+    rows_C = rows_to_score(batch, recipe, label)
+    tokens = competitors(
+        batch.take(rows_C),
+        recipe,
+        logp_BT=scores.logp_BT,
+        entropy_BT=scores.entropy_BT,
+        purity_BT=scores.purity_BT,
+        deviation_BT=scores.deviation_BT,
+        scope_B=scope_B[rows_C],
+        draw_seed=derive_seed(seed, "select", step),
+    )
+    selected_BT = torch.zeros_like(batch.response_mask_BT)
+    selected_BT[rows_C] = _choose(tokens, recipe, step)
+    rows_M = (mini_batch_B == label).nonzero()[:, 0]
+    policy_BT, regulariser_BT = torch.zeros(2, *selected_BT.shape)
+    weights = _weights(batch, recipe, selected_BT, scope_B, rows_M)
+    policy_BT[rows_M], regulariser_BT[rows_M] = weights.policy_BT.float(), weights.regulariser_BT.float()
+    return LossWeights(policy_BT=policy_BT, regulariser_BT=regulariser_BT)
+
+
 def dispatch_order(num_rows: int, *, mini_batch_rows: int, num_workers: int) -> list[int]:
     """Return rows in the order in which verl must get them so that its k-th update trains our k-th mini-batch.
 
@@ -106,3 +142,26 @@ def dispatch_order(num_rows: int, *, mini_batch_rows: int, num_workers: int) -> 
     rows = torch.arange(num_rows).view(num_rows // mini_batch_rows, num_workers, -1)
     order: list[int] = rows.transpose(0, 1).flatten().tolist()
     return order
+
+
+def dispatched_part(num_rows: int, *, mini_batch_rows: int, num_workers: int, label: int) -> list[int]:
+    """Places of one mini-batch's rows in a batch of `dispatch_order`, worker by worker as well."""
+    places = torch.arange(num_rows).view(num_workers, num_rows // mini_batch_rows, -1)
+    part: list[int] = places[:, label].flatten().tolist()
+    return part
+
+
+def _choose(tokens: Tokens, recipe: Recipe, step: int) -> Tensor:
+    if step <= recipe.selection.warmup_steps:
+        return tokens.mask_BT
+    return select(tokens, recipe.selection, ratio=keep_ratio(recipe.selection, step))
+
+
+def _weights(batch: RolloutBatch, recipe: Recipe, selected_BT: Tensor, scope_B: Tensor, rows_M: Tensor) -> LossWeights:
+    return loss_weights(
+        selected_BT=selected_BT[rows_M],
+        response_BT=batch.response_mask_BT[rows_M],
+        scope_B=scope_B[rows_M],
+        algorithm=recipe.algorithm,
+        selection=recipe.selection,
+    )

@@ -21,12 +21,14 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.workers.utils.padding import response_from_nested
 
 from eval.errors import OrchError
-from trainers.lite.checkpoint import export_final
+from trainers.batch import RolloutBatch
+from trainers.lite.checkpoint import export_final, leave_policy
 from trainers.lite.metrics_log import MetricsLog
 from trainers.lite.optimizer import learning_rate
 from trainers.lite.rollout import Rollouts, Sample, make_batch
 from trainers.lite.rollout_metrics import rollout_metrics
 from trainers.lite.run_state import fingerprint
+from trainers.lite.score import PolicyScores
 from trainers.selection import SELECTORS
 from trainers.verl.checkpoint import prune, seal
 from trainers.verl.engine import DISTANCE, LEARNING_RATE, LEAVE_ONE_OUT, SCORES
@@ -34,7 +36,15 @@ from trainers.verl.job import VerlJob
 from trainers.verl.loss import ADVANTAGE, POLICY_WEIGHT, REGULARISER_WEIGHT, SUMS
 from trainers.verl.overrides import num_devices
 from trainers.verl.rounds import RoundsBuffer
-from trainers.verl.step import dispatch_order, weigh, with_scores
+from trainers.verl.step import (
+    dispatch_order,
+    dispatched_part,
+    rows_to_score,
+    weigh,
+    weigh_again,
+    with_scores,
+)
+from trainers.verl.support import is_rescored
 from trainers.verl.worker import SelectionWorker
 
 log = logging.getLogger(__name__)
@@ -88,6 +98,9 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
     def on_step_end(self) -> None:
         """Send the new weights to vLLM; end here if asked to."""
         super().on_step_end()
+        every = self.job.evaluate_every
+        if every is not None and self.global_steps % every == 0 and self.global_steps < self.recipe.steps:
+            leave_policy(self.job.checkpoint_folder, self.global_steps, self._write_model)
         if self.job.stop_file.exists() and self.global_steps < self.recipe.steps:
             if self.global_steps % self.config.trainer.save_freq:
                 self._save_checkpoint()
@@ -108,9 +121,7 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         return batch
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
-        selection = self.recipe.selection
-        distance = SELECTORS[selection.method].distance
-        batch.extra_info |= {SCORES: True, DISTANCE: distance or "", LEAVE_ONE_OUT: bool(selection.leave_one_out)}
+        batch.extra_info |= self._scores_asked()
         super()._compute_old_log_prob(batch, metrics)
         return _anew(batch)
 
@@ -140,9 +151,14 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
             log.warning("step %d: no group has a signal, no update", self.global_steps)
             return batch
         batch.extra_info[LEARNING_RATE] = learning_rate(self.recipe, self.global_steps)
-        super()._update_actor(batch, metrics)
+        if is_rescored(self.recipe):
+            self._update_one_by_one(batch, metrics)
+        else:
+            super()._update_actor(batch, metrics)
         self.ours |= self._update_metrics(metrics)
-        wrong = [name for name in ("loss", "gradient/norm") if not math.isfinite(self.ours[name])]
+        is_scaled = self.recipe.model.dtype == "float16"  # its scaler skips an update whose gradient overflows
+        finite = ("loss",) if is_scaled else ("loss", "gradient/norm")
+        wrong = [name for name in finite if not math.isfinite(self.ours[name])]
         if wrong:
             raise OrchError(
                 f"{' and '.join(wrong)} of step {self.global_steps} is not finite",
@@ -151,27 +167,79 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
             )
         return batch
 
+    def _update_one_by_one(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> None:
+        """Make each update of the step in a call of its own, selected for by the policy as the last one left it."""
+        rows = self.recipe.mini_batch_prompts * self.recipe.group_size
+        labels = [label for _ in range(self.recipe.ppo_epochs) for label in range(len(batch.keys) // rows)]
+        found: list[dict[str, Any]] = []
+        for number, label in enumerate(labels):
+            part = _part(
+                batch,
+                dispatched_part(len(batch.keys), mini_batch_rows=rows, num_workers=num_devices(self.job), label=label),
+            )
+            if number:
+                self._choose_again(batch if self.recipe.selection.scope == "batch" else part, part, label)
+            found.append({})
+            super()._update_actor(part, found[-1])
+        metrics |= {name: sum(one[name] for one in found) / len(found) for name in found[0]}
+
+    def _choose_again(self, scored: KVBatchMeta, part: KVBatchMeta, label: int) -> None:
+        """Score by the present policy, and weigh the tokens of one mini-batch anew."""
+        asked = _anew(scored)
+        asked.extra_info |= self._scores_asked() | {"calculate_entropy": True, "compute_loss": False}
+        self.actor_rollout_wg.compute_log_prob(asked)
+        rows_C = rows_to_score(self.batch, self.recipe, label)
+        now = self._read(
+            [self._keys()[row] for row in rows_C.tolist()],
+            scored.partition_id,
+            response={},
+            whole={"log_probs": "old_logp_BT", "entropy": "entropy_BT"} | self._whole_sequences(),
+            batch=self.batch.take(rows_C),
+        )
+        assert now.old_logp_BT is not None
+        assert now.entropy_BT is not None
+        assert now.purity_BT is not None
+        scores = PolicyScores(
+            logp_BT=now.old_logp_BT, entropy_BT=now.entropy_BT, purity_BT=now.purity_BT, deviation_BT=now.deviation_BT
+        )
+        weights = weigh_again(self.batch, self.recipe, scores, label=label, step=self.global_steps, seed=self.job.seed)
+        self._put(part, {POLICY_WEIGHT: weights.policy_BT, REGULARISER_WEIGHT: weights.regulariser_BT})
+
     def _save_checkpoint(self) -> None:
         super()._save_checkpoint()
         checkpoints = self.job.checkpoint_folder
         seal(checkpoints / f"global_step_{self.global_steps}", fingerprint=fingerprint(self.recipe, self.job.seed))
         prune(checkpoints, keep=self.job.resources.keep_checkpoints, newest=self.global_steps)
 
-    def _scored(self, batch: KVBatchMeta) -> Any:
+    def _scored(self, batch: KVBatchMeta) -> RolloutBatch:
         """The batch with what the passes said of its tokens."""
-        names = {"old_log_probs": "old_logp_BT", "entropy": "entropy_BT"}
-        whole = {"sum_pi_squared": "purity_BT"}
-        if SELECTORS[self.recipe.selection.method].distance is not None:
-            whole["orch_deviation"] = "deviation_BT"
+        response = {"old_log_probs": "old_logp_BT", "entropy": "entropy_BT"}
         if self.use_reference_policy:
-            names["ref_log_prob"] = "ref_logp_BT"
-        data = tq.kv_batch_get(
-            keys=self._keys(), partition_id=batch.partition_id, select_fields=["response_mask", *names, *whole]
-        )
+            response["ref_log_prob"] = "ref_logp_BT"
+        return self._read(self._keys(), batch.partition_id, response, self._whole_sequences(), self.batch)
+
+    def _whole_sequences(self) -> dict[str, str]:
+        """Fields that the engine leaves in verl's layout, prompts included, and their names with us."""
+        names = {"sum_pi_squared": "purity_BT"}
+        if SELECTORS[self.recipe.selection.method].distance is not None:
+            names["orch_deviation"] = "deviation_BT"
+        return names
+
+    def _read(
+        self, keys: list[str], partition: str, response: dict[str, str], whole: dict[str, str], batch: RolloutBatch
+    ) -> RolloutBatch:
+        """Return the batch, whose responses have these keys, with fields of verl's queue under our names."""
+        data = tq.kv_batch_get(keys=keys, partition_id=partition, select_fields=["response_mask", *response, *whole])
         mask = data["response_mask"]
-        scores = {ours: data[theirs].unbind() for theirs, ours in names.items()}
+        scores = {ours: data[theirs].unbind() for theirs, ours in response.items()}
         scores |= {ours: response_from_nested(data[theirs], mask).unbind() for theirs, ours in whole.items()}
-        return with_scores(self.batch, scores)
+        return with_scores(batch, scores)
+
+    def _scores_asked(self) -> dict[str, Any]:
+        """What tells the engine which scores to take."""
+        selection = self.recipe.selection
+        distance = SELECTORS[selection.method].distance
+        return {SCORES: True, DISTANCE: distance or "", LEAVE_ONE_OUT: bool(selection.leave_one_out)}
 
     def _put(self, batch: KVBatchMeta, fields: dict[str, Any]) -> None:
         """Give verl values (B, T) of our responses, and 0 for the rows that pad its batch."""
@@ -228,7 +296,20 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         return [key for group in self.replay_buffer.kept for key, _ in group]
 
     def _export(self) -> None:
-        export_final(self.job.checkpoint_folder, lambda folder: self.actor_rollout_wg.export_model(str(folder)))
+        export_final(self.job.checkpoint_folder, self._write_model)
+
+    def _write_model(self, folder: Path) -> None:
+        self.actor_rollout_wg.export_model(str(folder))
+
+
+def _part(batch: KVBatchMeta, places: list[int]) -> KVBatchMeta:
+    """Some rows of a batch, told what the batch is told."""
+    return KVBatchMeta(
+        partition_id=batch.partition_id,
+        keys=[batch.keys[place] for place in places],
+        tags=[batch.tags[place] for place in places],
+        extra_info=dict(batch.extra_info),
+    )
 
 
 def _anew(batch: KVBatchMeta) -> KVBatchMeta:

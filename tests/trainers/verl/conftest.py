@@ -37,7 +37,7 @@ def make_recipe():
 
 @pytest.fixture
 def make_job(make_recipe):
-    def make(resources=None, resume_from=None, seed=0, **recipe):
+    def make(resources=None, resume_from=None, seed=0, ray_address=None, **recipe):
         return VerlJob(
             recipe=make_recipe(**recipe),
             resources=Resources(**({"num_cpus": 2, "checkpoint_every": 2} | (resources or {}))),
@@ -48,6 +48,7 @@ def make_job(make_recipe):
             attempt_folder=Path("/runs/x/attempts/1"),
             data_file=Path("/runs/x/attempts/1/prompts.parquet"),
             resume_from=resume_from,
+            ray_address=ray_address,
         )
 
     return make

@@ -31,6 +31,7 @@ CHANGES = {
     "recipe.top_p": {"top_p": 0.9},
     "cluster.num_gpus": {"resources": {"num_gpus": 2}},
     "cluster.num_cpus": {"resources": {"num_cpus": 32}},
+    "cluster.num_nodes": {"resources": {"num_nodes": 2}},
     "cluster.micro_batch_sequences": {"resources": {"micro_batch_sequences": 16}},
     "cluster.sample_batch_sequences": {"resources": {"sample_batch_sequences": 16}},
     "cluster.checkpoint_every": {"resources": {"checkpoint_every": 3}},
@@ -38,16 +39,11 @@ CHANGES = {
 """Field → a change of it that must change verl's overrides, with what it needs beside it."""
 REFUSED = {
     "recipe.update": {"update": "sparse"},
-    "model.dtype": {"model": {"dtype": "float16"}},
+    "model.dtype": {"model": {"dtype": "bfloat16"}},
     "selection.order": {
         "algorithm": {"dynamic_sampling": True},
         "selection": {"method": "ets", "ratio": 0.2, "order": "before_filter"},
     },
-    "selection.score_policy": {
-        "selection": {"method": "ets", "ratio": 0.2, "score_policy": "current"},
-        "mini_batch_prompts": 4,
-    },
-    "cluster.num_nodes": {"resources": {"num_nodes": 2}},
     "recipe.mini_batch_prompts": {"resources": {"num_gpus": 3}},
 }
 ELSEWHERE = {
@@ -55,7 +51,6 @@ ELSEWHERE = {
     "model.path": "resolved to the job's folder",
     "cluster.memory_gb": "booked by the scheduler",
     "cluster.keep_checkpoints": "trainers.verl.checkpoint.prune",
-    "cluster.num_nodes": "refused but for 1",
     "cluster.start_timeout_s": "trainers.verl.watch",
     "cluster.step_timeout_s": "trainers.verl.watch",
 }

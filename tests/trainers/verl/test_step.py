@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainers.lite.score import score_rollouts
+from trainers.lite.score import policy_scores, score_rollouts
 from trainers.lite.update import update_policy
+from trainers.methods import METHODS, PRESETS
 from trainers.verl.loss import ADVANTAGE, POLICY_WEIGHT, REGULARISER_WEIGHT, SUMS, micro_batch_loss
-from trainers.verl.step import dispatch_order, weigh, with_scores
+from trainers.verl.step import dispatch_order, dispatched_part, rows_to_score, weigh, weigh_again, with_scores
 
 _spec = spec_from_file_location("scored_step", Path(__file__).parents[1] / "lite" / "scored_step.py")
 step = module_from_spec(_spec)
@@ -29,8 +30,20 @@ SELECTIONS = {
     "gmts": {"method": "gmts", "ratio": 0.2, "scope": "group"},
     "gnorm": {"method": "gnorm", "ratio": 0.2, "end": "bottom"},
     "ict": {"method": "ict", "ratio": 0.4, "scope": "response", "count_rule": "keep_ties"},
+    "ict_advantage": {"method": "ict", "ratio": 0.4, "scope": "group", "advantage_weight": 0.1, "leave_one_out": True},
+    "ict_kl": {"method": "ict_kl", "ratio": 0.4, "scope": "response", "kl_scope": "all"},
+    "ict_wass": {"method": "ict_wass", "ratio": 0.4, "scope": "mini_batch", "normaliser": "all"},
+    "stapo_v1": {"method": "stapo_v1", "scope": "mini_batch", "probability_threshold": 0.2, "entropy_quantile": 0.8},
     "stapo_v4": {"method": "stapo_v4", "scope": "mini_batch", "probability_threshold": 0.2, "entropy_quantile": 0.8},
     "ets_code": {"method": "ets", "ratio": 0.3, "scope": "micro_batch", "scope_sequences": 2, "kl_scope": "all"},
+    "gmts_code": {**PRESETS["gmts_code"], "ratio": 0.2},
+    "trl": {**PRESETS["trl"], "ratio": 0.2, "scope_sequences": 4},
+}
+RESCORED = {
+    "ets": {"method": "ets", "ratio": 0.3, "scope": "batch"},
+    "gmts": {"method": "gmts", "ratio": 0.3, "scope": "group", "normaliser": "all"},
+    "ict": {"method": "ict", "ratio": 0.4, "scope": "response", "kl_scope": "all"},
+    "stapo_v1": {"method": "stapo_v1", "scope": "mini_batch", "probability_threshold": 0.2, "entropy_quantile": 0.8},
 }
 
 
@@ -47,7 +60,8 @@ class Kept(torch.optim.Optimizer):
 
 def a_scored_batch(algorithm, selection, **changes):
     model, reference = step.a_model(0), step.a_model(1)
-    recipe = step.a_recipe(ALGORITHMS[algorithm], SELECTIONS[selection], update="dense", **changes)
+    options = SELECTIONS[selection] if isinstance(selection, str) else selection
+    recipe = step.a_recipe(ALGORITHMS[algorithm], options, update="dense", **changes)
     batch = score_rollouts(model, reference, step.a_batch(2), recipe, micro_batch_sequences=100)
     return model, recipe, step.drifted(batch, 3)
 
@@ -104,6 +118,40 @@ def test_verl_has_the_mask_the_loss_and_the_gradients_of_lite(algorithm, selecti
         torch.testing.assert_close(value, optimizer.gradients[name], atol=1e-5, rtol=0, msg=name)
 
 
+def test_every_method_is_compared():
+    assert {options["method"] for options in SELECTIONS.values()} == set(METHODS)
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "dapo"])
+@pytest.mark.parametrize("selection", RESCORED)
+def test_updates_that_select_by_the_present_policy_end_where_those_of_lite_do(algorithm, selection):
+    """Two mini-batches, two epochs: the driver's loop of `SelectionTrainer._update_one_by_one`, without verl."""
+    options = RESCORED[selection] | {"score_policy": "current"}
+    model, recipe, batch = a_scored_batch(algorithm, options, mini_batch_prompts=2, ppo_epochs=2)
+    lite, verl = copy.deepcopy(model), copy.deepcopy(model)
+    optimizer = torch.optim.SGD(lite.parameters(), lr=0.5)
+    metrics = update_policy(lite, optimizer, batch, recipe, step=1, seed=0, micro_batch_sequences=100)
+
+    optimizer, losses = torch.optim.SGD(verl.parameters(), lr=0.5), []
+    weighed = weigh(batch, recipe, step=1, seed=0)
+    masks = []
+    for number, label in enumerate([0, 1, 0, 1]):
+        if number:
+            competing = batch.take(rows_to_score(batch, recipe, label))
+            scores = policy_scores(verl, competing, recipe, micro_batch_sequences=100)
+            weighed = weigh_again(batch, recipe, scores, label=label, step=1, seed=0)
+        optimizer.zero_grad()
+        loss, _ = verl_loss_of(verl, batch, weighed, recipe, range(6 * label, 6 * label + 6))
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+        masks.append(weighed.policy_BT[6 * label : 6 * label + 6] > 0)
+    assert sum(losses) / 4 == pytest.approx(metrics["loss"], abs=1e-5)
+    for name, value in verl.state_dict().items():
+        torch.testing.assert_close(value, lite.state_dict()[name], atol=1e-5, rtol=0, msg=name)
+    assert not torch.equal(masks[0], masks[2]), "the second epoch selects other tokens"
+
+
 def test_each_mini_batch_is_weighed_by_itself():
     _, recipe, batch = a_scored_batch("grpo", "gmts", mini_batch_prompts=2)
     weighed = weigh(batch, recipe, step=1, seed=0)
@@ -133,3 +181,25 @@ def test_a_worker_gets_its_part_of_every_mini_batch():
     first_updates = sorted(row for share in shares for row in share[:3])
     assert order == [0, 1, 2, 6, 7, 8, 3, 4, 5, 9, 10, 11]
     assert first_updates == [0, 1, 2, 3, 4, 5]
+
+
+def test_the_rows_of_one_mini_batch_are_found_again_in_the_order_of_the_workers():
+    order = dispatch_order(12, mini_batch_rows=6, num_workers=2)
+    parts = [dispatched_part(12, mini_batch_rows=6, num_workers=2, label=label) for label in (0, 1)]
+    assert parts == [[0, 1, 2, 6, 7, 8], [3, 4, 5, 9, 10, 11]]
+    assert [[order[place] for place in part] for part in parts] == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
+
+
+@pytest.mark.parametrize(("num_workers", "mini_batch_groups"), [(1, 4), (2, 4), (4, 4), (2, 2)])
+def test_a_worker_gets_whole_groups_in_every_update(num_workers, mini_batch_groups):
+    group_size, num_groups = 3, 4
+    order = dispatch_order(
+        num_groups * group_size, mini_batch_rows=mini_batch_groups * group_size, num_workers=num_workers
+    )
+    share = len(order) // num_workers
+    for worker in range(num_workers):
+        rows = order[worker * share : (worker + 1) * share]
+        groups = [
+            {row // group_size for row in rows[start : start + group_size]} for start in range(0, share, group_size)
+        ]
+        assert all(len(group) == 1 for group in groups)

@@ -1,0 +1,76 @@
+"""A trial over several nodes: its placement group has one bundle a node, and an agent holds each but the first.
+
+The trial's supervisor runs in the first bundle and finds the gang in its environment; the agents live as long as it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+
+import ray
+from ray import tune
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from orchestrator.supervisor import WorkerSettings
+from trainers.api import Resources
+from trainers.verl.nodes import GANG, Gang
+
+
+def bundle(resources: Resources) -> dict[str, float]:
+    """What a trial occupies on each of its nodes, as Ray spells it."""
+    request: dict[str, float] = {"CPU": resources.num_cpus}
+    if resources.num_gpus:
+        request["GPU"] = resources.num_gpus
+    if resources.memory_gb is not None:
+        request["memory"] = resources.memory_gb * 2**30
+    return request
+
+
+def gang_factory(request: Mapping[str, float], num_nodes: int) -> tune.PlacementGroupFactory:
+    """The gang that Tune reserves for a trial: never two bundles on one node."""
+    strategy = "STRICT_SPREAD" if num_nodes > 1 else "PACK"
+    return tune.PlacementGroupFactory([dict(request) for _ in range(num_nodes)], strategy=strategy)
+
+
+@contextlib.contextmanager
+def other_nodes(resources: Resources, settings: WorkerSettings) -> Iterator[None]:
+    """Hold the other nodes of the gang for the block, which runs in its first bundle; one node needs nothing."""
+    if resources.num_nodes == 1:
+        yield
+        return
+    gang = Gang.new(ray.util.get_node_ip_address(), resources.num_nodes)
+    group = ray.util.get_current_placement_group()
+    request = bundle(resources)
+    agents = [
+        ray.remote(_hold_node)
+        .options(
+            num_cpus=request["CPU"],
+            num_gpus=request.get("GPU", 0),
+            memory=request.get("memory", 0),
+            max_retries=0,
+            scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index),
+        )
+        .remote(gang.to_text(), resources, settings)
+        for index in range(1, resources.num_nodes)
+    ]
+    os.environ[GANG] = gang.to_text()
+    try:
+        yield
+    finally:
+        del os.environ[GANG]
+        for agent in agents:
+            ray.cancel(agent, force=True)
+
+
+def _hold_node(gang: str, resources: Resources, settings: WorkerSettings) -> int:
+    """Run the agent of this node; it ends when this process does, because its standard input closes."""
+    environment = {**os.environ, GANG: gang, "PYTHONPATH": settings.python_path, "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "trainers.verl.agent", str(resources.num_gpus), str(resources.num_cpus)]
+    with subprocess.Popen(
+        command, env=environment, cwd=settings.working_folder, stdin=subprocess.PIPE, start_new_session=True
+    ) as agent:
+        return agent.wait()

@@ -1,0 +1,65 @@
+"""What a trial runs on each of its nodes but the first: `python -m trainers.verl.agent NUM_GPUS NUM_CPUS`.
+
+It joins this node to the trial's private Ray when the head answers. Like the keeper of the first node it is the
+subreaper of all that it starts, and ends it when its standard input closes: the kernel closes that whenever, and
+however, the parent ends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+
+from trainers.api import Resources
+from trainers.verl.job import ray_folder
+from trainers.verl.nodes import Gang, is_listening, ray_command, ray_environment
+from trainers.verl.processes import adopt_orphans, end_descendants
+
+_POLL_S = 0.5
+_PR_SET_PDEATHSIG = 1
+
+
+def main(resources: Resources) -> int:
+    """Hold the node in the private Ray; 0 when the parent ended it, 1 when Ray itself did."""
+    gang = Gang.of(os.environ)
+    assert gang is not None, "the scheduler puts the gang into the environment"
+    adopt_orphans()
+    is_over = threading.Event()
+    threading.Thread(target=_read_to_end, args=(is_over,), name="parent-watch", daemon=True).start()
+    while not is_listening(gang):
+        if is_over.wait(_POLL_S):
+            return 0
+    process = subprocess.Popen(
+        ray_command(gang, resources, is_head=False),
+        env=ray_environment(gang, os.environ, num_gpus=resources.num_gpus),
+        stdin=subprocess.DEVNULL,
+        preexec_fn=_die_with_parent,
+    )
+    try:
+        while not is_over.wait(_POLL_S):
+            if process.poll() is not None:
+                return 1
+        return 0
+    finally:
+        end_descendants()
+        if not is_listening(gang):  # a head on this very machine still needs the folder
+            shutil.rmtree(ray_folder(gang.token), ignore_errors=True)
+
+
+def _die_with_parent() -> None:
+    """Let a killed agent take `ray start` with it, which takes the rest: a node without an agent counts as lost."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _read_to_end(is_over: threading.Event) -> None:
+    os.read(sys.stdin.fileno(), 1)  # unbuffered: nothing may hold a lock when the interpreter ends
+    is_over.set()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Resources(num_gpus=int(sys.argv[1]), num_cpus=int(sys.argv[2]))))
