@@ -249,10 +249,9 @@ def _existing(folder: Path) -> Path:
 def _open_files() -> frozenset[Path]:
     """Files that processes of this machine have open, as far as this user may see."""
     found = set[Path]()
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit():
-            with contextlib.suppress(OSError):
-                found |= {Path(os.readlink(file)) for file in (process / "fd").iterdir()}
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            found.add(Path(os.readlink(link)))
     return frozenset(found)
 
 

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import gettempdir
 
@@ -131,13 +130,14 @@ def free_memory_and_files(job: VerlJob, *, since: float) -> None:
     shutil.rmtree(job.temporary_folder, ignore_errors=True)
 
 
-def _users_of(folder: Path) -> Iterator[int]:
+def _users_of(folder: Path) -> set[int]:
     """Processes with an open file in the folder: all that Ray starts write their logs there."""
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit() and int(process.name) != os.getpid():
-            with contextlib.suppress(OSError):
-                if any(Path(os.readlink(file)).is_relative_to(folder) for file in (process / "fd").iterdir()):
-                    yield int(process.name)
+    found = set[int]()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if Path(os.readlink(link)).is_relative_to(folder):
+                found.add(int(link.parts[2]))
+    return found - {os.getpid()}
 
 
 def _after_a_second(since: float) -> set[Path]:
