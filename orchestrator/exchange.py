@@ -5,6 +5,7 @@ runs folder ─ export ─▶ archive ─ unpack, check ─▶ staging folder �
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,8 @@ from trainers.manifest import HIDDEN_MANIFEST, sha256_of
 
 STAGING = ".import-"
 """Beginning of the folder in which an archive is unpacked; what a kill left of it is no one's."""
+_RUNS_CODE = re.compile(r".*\.(py|so|pickle|pkl)|[^/]+/checkpoints/global_step_\d+/.+\.pt")
+"""Files that could run what their maker wrote when they are read: modules, pickles, and verl's checkpoints."""
 _NUM_SHOWN = 8
 
 
@@ -48,20 +51,27 @@ def export(store: Store, experiment: str, file: Path, *, policies: Policies = "n
     return manifest
 
 
-def import_archive(file: Path, store: Store) -> tuple[Manifest, int]:
+def import_archive(file: Path, store: Store, *, is_trusted: bool = False) -> tuple[Manifest, int]:
     """Unpack an archive into a runs folder; returns its manifest and how many files were not there yet.
 
     Every byte is checked first, beside the store; then whole trials move in, the plan last. Files that are there and
     equal are left alone. Killed at any moment, the same call finishes.
 
+    Args:
+        file: of `export`.
+        store: need not exist yet.
+        is_trusted: also take files that run code when they are read.
+
     Raises:
         ArchiveDamaged: the archive is not what its manifest says.
-        StoreError: the store holds another content under one of the names, or a trial is at work.
+        StoreError: the store holds another content under one of the names, a trial is at work, or there is code in it.
     """
     store.check_writable()
     staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=store.root))
     try:
         manifest = unpack(file, staging)
+        if not is_trusted:
+            _refuse_code(manifest, file)
         present = [member for member in manifest.files if (store.root / member.path).exists()]
         _refuse_other_content(present, store)
         new = set(manifest.files) - set(present)
@@ -92,7 +102,7 @@ def _files_of(store: Store, trial_id: str, policies: Policies) -> Iterator[Path]
     for part in parts:
         for path in [part] if part.is_file() else sorted(part.rglob("*")):
             is_ours = path.is_file() and not path.is_symlink() and path.is_relative_to(folder)
-            if is_ours and path.suffix != ".lock" and not _is_temporary(path.relative_to(folder)):
+            if is_ours and path.suffix not in (".lock", ".pickle") and not _is_temporary(path.relative_to(folder)):
                 yield path
 
 
@@ -103,6 +113,16 @@ def _is_temporary(path: Path) -> bool:
 
 def _member(path: Path, root: Path) -> Member:
     return Member(path=path.relative_to(root).as_posix(), bytes=path.stat().st_size, sha256=sha256_of(path))
+
+
+def _refuse_code(manifest: Manifest, file: Path) -> None:
+    found = [member.path for member in manifest.files if _RUNS_CODE.fullmatch(member.path)]
+    if found:
+        raise StoreError(
+            f"{len(found)} of its files run what they hold when they are read, {found[0]} the first",
+            where=str(file),
+            mend="import it with --trust if you trust its maker, or ask for an archive without checkpoints",
+        )
 
 
 def _refuse_other_content(present: Sequence[Member], store: Store) -> None:

@@ -37,6 +37,9 @@ def export(
 
 def import_(
     file: Annotated[Path, typer.Argument(help="An archive of `orch export`.", exists=True, dir_okay=False)],
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Also take pickles and modules: its maker can run code.")
+    ] = False,
     store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -44,7 +47,7 @@ def import_(
     from orchestrator.exchange import import_archive
     from orchestrator.store import Store
 
-    manifest, num_new = import_archive(file, Store(store))
+    manifest, num_new = import_archive(file, Store(store), is_trusted=trust)
     if as_json:
         report = {"experiment": manifest.experiment, "num_files": len(manifest.files), "num_new": num_new}
         typer.echo(json.dumps(report, indent=1))

@@ -232,6 +232,18 @@ def test_a_path_that_is_none_of_ours_is_refused_before_anything_is_written(tmp_p
     assert contents(tmp_path) == {"evil.tar.gz": sha256_of(file)}
 
 
+@pytest.mark.parametrize(
+    "name", ["attempts/1/verl_job.pickle", "checkpoints/final/model.py", "checkpoints/global_step_2/a.pt"]
+)
+def test_what_runs_code_when_it_is_read_is_taken_only_on_trust(tmp_path: Path, name: str) -> None:
+    file = packed(tmp_path / "code.tar.gz", [(tarfile.TarInfo(f"{TRIAL}/{name}"), b"x")])
+    with pytest.raises(StoreError, match="run what they hold when they are read") as raised:
+        import_archive(file, Store(tmp_path / "runs"))
+    assert "--trust" in raised.value.mend
+    assert contents(tmp_path) == {"code.tar.gz": sha256_of(file)}
+    assert import_archive(file, Store(tmp_path / "runs"), is_trusted=True)[1] == 1
+
+
 def special(kind: bytes, target: str = "") -> tarfile.TarInfo:
     header = tarfile.TarInfo(f"{TRIAL}/eval/a/score.json")
     header.type, header.linkname = kind, target
