@@ -7,6 +7,8 @@ from torch import Tensor
 
 SAMPLED_ELEMENTS = 1 << 25
 """Probabilities held in float64 at once while drawing: 256 MiB."""
+_BLOCK = 256
+"""Tokens summed at once: a running sum over a whole vocabulary costs more than its softmax."""
 
 
 def draw(logits_BV: Tensor, uniform_B: Tensor, *, temperature: float, top_p: float = 1.0) -> Tensor:
@@ -58,8 +60,24 @@ def _draw_piece(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p:
 
 
 def _inverse_cdf(mass_BV: Tensor, uniform_B: Tensor) -> Tensor:
-    cdf_BV = mass_BV.cumsum(dim=-1, dtype=torch.float64)
-    total_B1 = cdf_BV[:, -1:]
-    # The product may round up to the total, beyond the last token of positive mass.
-    target_B1 = torch.minimum(uniform_B[:, None] * total_B1, total_B1.nextafter(torch.zeros_like(total_B1)))
-    return torch.searchsorted(cdf_BV, target_B1, right=True)[:, 0]
+    size = mass_BV.shape[-1]
+    if size <= _BLOCK:
+        cdf_BV = mass_BV.cumsum(dim=-1, dtype=torch.float64)
+        return _first_above(cdf_BV, uniform_B[:, None] * cdf_BV[:, -1:])[:, 0]
+    whole = size // _BLOCK * _BLOCK
+    blocks = (mass_BV[:, :whole].unflatten(1, (-1, _BLOCK)), mass_BV[:, None, whole:])
+    cdf_BN = torch.cat([some.sum(dim=-1, dtype=torch.float64) for some in blocks], dim=1).cumsum(dim=-1)
+    target_B1 = uniform_B[:, None] * cdf_BN[:, -1:]
+    block_B1 = _first_above(cdf_BN, target_B1)
+    before_B1 = torch.nn.functional.pad(cdf_BN, (1, 0)).gather(1, block_B1)
+    token_BK = block_B1 * _BLOCK + torch.arange(_BLOCK, device=mass_BV.device)
+    mass_BK = mass_BV.gather(1, token_BK.clamp(max=size - 1)).masked_fill(token_BK >= size, 0.0)
+    place_B1 = _first_above(mass_BK.cumsum(dim=-1, dtype=torch.float64), target_B1 - before_B1)
+    return (block_B1 * _BLOCK + place_B1)[:, 0]
+
+
+def _first_above(cdf_BN: Tensor, target_B1: Tensor) -> Tensor:
+    total_B1 = cdf_BN[:, -1:]
+    # A rounded target may reach the total, beyond the last place of positive mass.
+    target_B1 = torch.minimum(target_B1, total_B1.nextafter(torch.zeros_like(total_B1)))
+    return torch.searchsorted(cdf_BN, target_B1, right=True)

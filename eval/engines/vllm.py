@@ -75,6 +75,8 @@ def open_vllm_sampler(
             where=str(model_folder),
             mend="VLLM_LOGGING_LEVEL=INFO shows its log; on CPU, VLLM_CPU_KVCACHE_SPACE is the cache in GiB",
         ) from error
+    if device == "cpu":
+        engine.collective_rpc(draw_by_inverse_cdf)
     return VllmSampler(
         engine,
         tokenizer,
@@ -100,6 +102,31 @@ def cpu_options(model_folder: Path) -> dict[str, Any]:
         "enable_chunked_prefill": False,
         "enforce_eager": True,
     }
+
+
+def draw_by_inverse_cdf(worker: Any) -> None:
+    """Let a worker of vLLM draw each seeded row from one uniform of its generator; B rows, V vocabulary.
+
+    On a CPU vLLM 0.28 draws B × V exponentials for the batch and, where requests have seeds, V more for each of them,
+    on one core: two fifths of the time of a model of 135M parameters. Rows without seeds stay its own.
+    """
+    import torch
+    from vllm.v1.sample.ops.topk_topp_sampler import apply_top_k_top_p
+
+    from eval.engines.drawing import draw
+
+    sampler = worker.model_runner.sampler.topk_topp_sampler
+    without_seeds = sampler.forward
+
+    def forward(logits_BV: Any, generators: dict[int, Any], k: Any, p: Any) -> tuple[Any, None]:
+        if len(generators) < len(logits_BV):
+            return without_seeds(logits_BV, generators, k, p)  # type: ignore[no-any-return]
+        uniform_B = torch.cat(
+            [torch.rand(1, generator=generators[row], dtype=torch.float64) for row in range(len(logits_BV))]
+        )
+        return draw(apply_top_k_top_p(logits_BV, k, p), uniform_B, temperature=1.0), None
+
+    sampler.forward = forward
 
 
 class VllmSampler:

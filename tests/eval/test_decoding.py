@@ -184,6 +184,18 @@ def test_the_largest_uniform_still_draws_a_token_of_positive_mass() -> None:
     assert draw(logits, torch.tensor([0.0], dtype=torch.float64), temperature=1.0).tolist() == [0]
 
 
+@pytest.mark.parametrize("size", [255, 256, 257, 512, 1000])
+def test_two_looks_at_a_vocabulary_draw_what_one_running_sum_draws(size: int) -> None:
+    torch.manual_seed(0)
+    logits_BV = torch.randn(200, size) * 4
+    logits_BV[:50, 1:] = -torch.inf
+    uniform_B = torch.rand(200, dtype=torch.float64)
+    uniform_B[49:53] = torch.tensor([0.0, 0.0, 1 - 2**-53, 1 - 2**-53])
+    cdf_BV = logits_BV.softmax(dim=-1).cumsum(dim=-1, dtype=torch.float64)
+    expected_B = torch.searchsorted(cdf_BV, uniform_B[:, None] * cdf_BV[:, -1:], right=True)[:, 0]
+    assert draw(logits_BV, uniform_B, temperature=1.0).tolist() == expected_B.clamp(max=size - 1).tolist()
+
+
 def test_large_vocabularies_are_drawn_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = torch.randn(50, 40, generator=torch.Generator().manual_seed(0))
     uniform = torch.from_numpy(uniforms(np.arange(50, dtype=np.uint64), 0))

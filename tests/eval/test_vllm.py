@@ -4,10 +4,11 @@ import types
 from dataclasses import dataclass, replace
 
 import pytest
+import torch
 
 from eval.api import Draw, SampleRequest, SamplingSettings
 from eval.engines import open_sampler
-from eval.engines.vllm import CPU_CONTEXT, VllmSampler, cpu_options
+from eval.engines.vllm import CPU_CONTEXT, VllmSampler, cpu_options, draw_by_inverse_cdf
 from eval.errors import EngineError, ModelError
 
 SETTINGS = SamplingSettings(
@@ -134,6 +135,39 @@ def test_a_prompt_that_does_not_fit_is_refused_before_anything_is_sent():
 def test_a_request_that_vllm_gives_up_is_an_error():
     with pytest.raises(EngineError, match="gave up sample 0 of p-0: abort"):
         list(sampler(FakeEngine("abort")).sample(requests(1), SETTINGS))
+
+
+@pytest.fixture
+def forward(monkeypatch):
+    """A worker's drawing of tokens, after its vLLM was told to draw by inverse CDF; it drew -1 before."""
+    ops = types.SimpleNamespace(apply_top_k_top_p=lambda logits_BV, k, p: logits_BV)
+    monkeypatch.setitem(sys.modules, "vllm.v1.sample.ops.topk_topp_sampler", ops)
+    inner = types.SimpleNamespace(forward=lambda logits_BV, *_: (torch.full((len(logits_BV),), -1), None))
+    sampler = types.SimpleNamespace(topk_topp_sampler=inner)
+    draw_by_inverse_cdf(types.SimpleNamespace(model_runner=types.SimpleNamespace(sampler=sampler)))
+    return lambda logits_BV, generators: inner.forward(logits_BV, generators, None, None)[0].tolist()
+
+
+def generators(*seeds):
+    return {row: torch.Generator().manual_seed(seed) for row, seed in enumerate(seeds)}
+
+
+def test_a_seeded_row_is_drawn_alike_alone_and_in_a_batch(forward):
+    logits_BV = torch.randn(3, 50, generator=torch.Generator().manual_seed(0))
+    together, alone = generators(7, 8, 9), generators(8)
+    batch = [forward(logits_BV, together) for _ in range(5)]
+    assert [tokens[1] for tokens in batch] == [forward(logits_BV[1:2], alone)[0] for _ in range(5)]
+    assert len({tuple(tokens) for tokens in batch}) > 1
+
+
+def test_seeded_rows_follow_the_distribution(forward):
+    logits_BV = torch.tensor([0.2, 0.5, 0.3]).log().expand(4000, 3)
+    tokens = forward(logits_BV, generators(*range(4000)))
+    assert [tokens.count(token) / 4000 for token in range(3)] == pytest.approx([0.2, 0.5, 0.3], abs=0.03)
+
+
+def test_a_batch_with_unseeded_rows_stays_the_engines_own(forward):
+    assert forward(torch.zeros(2, 3), generators(1)) == [-1, -1]
 
 
 def test_unknown_engines_are_refused(tmp_path):
