@@ -193,7 +193,11 @@ class Resources:
     checkpoint_every: int = 10
     """Training steps between checkpoints."""
     keep_checkpoints: int = 1
-    """How many resumable checkpoints to keep."""
+    """How many resumable checkpoints to keep: the newest."""
+    keep_every: int | None = None
+    """Keep those of the multiples of this step as well."""
+    keep_best: int = 0
+    """Keep this many more: those of the steps with the highest mean training reward."""
     start_timeout_s: float = 1800.0
     """Trainer verl: how long the first step of an attempt may take, with imports, weights and the start of vLLM."""
     step_timeout_s: float = 600.0

@@ -41,6 +41,15 @@ def damaged_files(folder: Path) -> list[str]:
         return [name]
 
 
+def reward_of(folder: Path) -> float | None:
+    """Return the mean training reward of a checkpoint's step, or None where its manifest does not say it."""
+    try:
+        reward = json.loads((folder / MANIFEST).read_bytes())["reward"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return reward if isinstance(reward, float | int) else None
+
+
 def sha256_of(file: Path) -> str:
     """Return the sha256 of a file's content, in hex."""
     with file.open("rb") as content:

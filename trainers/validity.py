@@ -97,6 +97,10 @@ def check_resources(resources: Resources) -> None:
         require(getattr(resources, name) >= 1, key(name), getattr(resources, name), "1 or more")
     for name in ("start_timeout_s", "step_timeout_s"):
         require(getattr(resources, name) > 0, key(name), getattr(resources, name), "above 0")
+    require(
+        resources.keep_every is None or resources.keep_every >= 1, key("keep_every"), resources.keep_every, "1 or more"
+    )
+    require(resources.keep_best >= 0, key("keep_best"), resources.keep_best, "0 or more")
     memory = resources.memory_gb
     require(memory is None or memory > 0, key("memory_gb"), memory, "above 0, or null")
 

@@ -20,8 +20,9 @@ from typing import Any
 import torch
 
 from eval.errors import OrchError
-from trainers.api import POLICIES
-from trainers.manifest import LITE_STATE, MANIFEST, sha256_of, write_hidden_manifest
+from trainers.api import POLICIES, Resources
+from trainers.manifest import LITE_STATE, MANIFEST, reward_of, sha256_of, write_hidden_manifest
+from trainers.retention import kept_steps
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +40,8 @@ class CheckpointDamaged(Exception):
     """A checkpoint folder is not whole; an older one, or the start, is taken instead."""
 
 
-def save_checkpoint(folder: Path, step: int, state: State, *, keep: int) -> Path:
-    """Write a checkpoint atomically and delete all but the newest `keep`.
+def save_checkpoint(folder: Path, step: int, state: State, resources: Resources) -> Path:
+    """Write a checkpoint atomically and delete those that `resources` does not ask to keep.
 
     Raises:
         OrchError: the disk is full or the folder cannot be written; older checkpoints are untouched then.
@@ -50,11 +51,12 @@ def save_checkpoint(folder: Path, step: int, state: State, *, keep: int) -> Path
         torch.save(state, partial / LITE_STATE)
         digest = sha256_of(partial / LITE_STATE)
         manifest = {"format": FORMAT, "step": step, "sha256": digest, "bytes": (partial / LITE_STATE).stat().st_size}
+        manifest["reward"] = state.get("metrics", {}).get("reward/mean")
         (partial / MANIFEST).write_text(json.dumps(manifest))
     # Steps beyond this one were passed over as damaged when training resumed: they must not outlive whole ones.
-    whole = [path for written, path in _steps(folder) if written <= step][:keep]
-    for _, path in _steps(folder):
-        if path not in whole:
+    kept = kept_steps({written: reward_of(path) for written, path in _steps(folder) if written <= step}, resources)
+    for written, path in _steps(folder):
+        if written not in kept:
             shutil.rmtree(path, ignore_errors=True)
     return target
 

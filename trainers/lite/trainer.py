@@ -193,8 +193,7 @@ class _Run:
         if self.step == self.saved_step:
             return
         with self._phase("checkpoint"):
-            keep = self.job.resources.keep_checkpoints
-            save_checkpoint(self.job.checkpoint_folder, self.step, self._state(), keep=keep)
+            save_checkpoint(self.job.checkpoint_folder, self.step, self._state(), self.job.resources)
         self.saved_step = self.step
 
     def _evaluate_if_due(self) -> None:

@@ -5,27 +5,40 @@ checkpoints/global_step_10/{actor/…, data.pt, manifest.json}     verl's layout
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
+import os
 import re
 import shutil
 from pathlib import Path
 
 from eval.errors import OrchError
+from trainers.api import Resources
+from trainers.manifest import MANIFEST, damaged_files, reward_of, sha256_of
+from trainers.retention import kept_steps
 
 log = logging.getLogger(__name__)
 
-_MANIFEST = "manifest.json"
 _STEP_FOLDER = re.compile(r"global_step_(\d+)")
 
 
-def seal(folder: Path, *, fingerprint: str) -> None:
-    """Write the manifest of a finished checkpoint: from now on it counts as whole."""
-    files = {str(file.relative_to(folder)): _sha256(file) for file in _files(folder)}
-    partial = folder / f".{_MANIFEST}"
-    partial.write_text(json.dumps({"fingerprint": fingerprint, "files": files}, indent=1))
-    partial.rename(folder / _MANIFEST)
+def seal(folder: Path, *, fingerprint: str, reward: float | None) -> None:
+    """Write the manifest of a finished checkpoint, when the disk has all of it: from now on it counts as whole.
+
+    Args:
+        folder: `global_step_<k>`.
+        fingerprint: of recipe and seed.
+        reward: mean training reward of the step, by which the best are kept.
+    """
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and not file.name.endswith(MANIFEST)]
+    for file in files:
+        _sync(file)
+    digests = {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
+    partial = folder / f".{MANIFEST}"
+    partial.write_text(json.dumps({"fingerprint": fingerprint, "reward": reward, "files": digests}, indent=1))
+    _sync(partial)
+    partial.rename(folder / MANIFEST)
+    _sync(folder)
 
 
 def newest_whole(checkpoints: Path, *, fingerprint: str) -> tuple[Path | None, int]:
@@ -35,16 +48,11 @@ def newest_whole(checkpoints: Path, *, fingerprint: str) -> tuple[Path | None, i
         OrchError: it belongs to another recipe or seed.
     """
     for step, folder in _steps(checkpoints):
-        try:
-            manifest = json.loads((folder / _MANIFEST).read_text())
-            damaged = [name for name, digest in manifest["files"].items() if _sha256(folder / name) != digest]
-        except (OSError, ValueError, KeyError) as error:
-            log.warning("checkpoint of step %d is passed over: %s: %s", step, type(error).__name__, error)
-            continue
+        damaged = damaged_files(folder)
         if damaged:
             log.warning("checkpoint of step %d is passed over: %s is not what was written", step, damaged[0])
             continue
-        if manifest["fingerprint"] != fingerprint:
+        if json.loads((folder / MANIFEST).read_text()).get("fingerprint") != fingerprint:
             raise OrchError(
                 "the checkpoint belongs to another recipe or seed",
                 where=str(folder),
@@ -54,11 +62,11 @@ def newest_whole(checkpoints: Path, *, fingerprint: str) -> tuple[Path | None, i
     return None, 0
 
 
-def prune(checkpoints: Path, *, keep: int, newest: int) -> None:
-    """Delete all but the newest `keep` checkpoints up to step `newest`; those beyond it had been passed over."""
-    kept = [folder for step, folder in _steps(checkpoints) if step <= newest][:keep]
-    for _, folder in _steps(checkpoints):
-        if folder not in kept:
+def prune(checkpoints: Path, resources: Resources, *, newest: int) -> None:
+    """Delete what `resources` does not ask to keep, and all beyond step `newest`: these had been passed over."""
+    kept = kept_steps({step: reward_of(folder) for step, folder in _steps(checkpoints) if step <= newest}, resources)
+    for step, folder in _steps(checkpoints):
+        if step not in kept:
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -70,10 +78,9 @@ def _steps(checkpoints: Path) -> list[tuple[int, Path]]:
     return sorted(((int(match[1]), path) for match, path in matches if match), reverse=True)
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.endswith(_MANIFEST))
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

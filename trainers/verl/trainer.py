@@ -80,19 +80,19 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         rollouts = self._rollouts()
         num_tokens = sum(len(sample.tokens) for sample in rollouts.samples)
         sample_s = perf_counter() - started - scoring_s - timing_raw.get("update_actor", 0.0)
-        self.metrics_log.append(
-            {
-                "step": self.global_steps,
-                **rollout_metrics(rollouts, self.recipe),
-                "optimizer/learning_rate": learning_rate(self.recipe, self.global_steps),
-                **self.ours,
-                "time/sample_s": sample_s,
-                "time/score_s": scoring_s,
-                "time/update_s": timing_raw.get("update_actor", 0.0),
-                "time/step_s": perf_counter() - started,
-                "sampling/tokens_per_s": num_tokens / sample_s,
-            }
-        )
+        row: dict[str, Any] = {
+            "step": self.global_steps,
+            **rollout_metrics(rollouts, self.recipe),
+            "optimizer/learning_rate": learning_rate(self.recipe, self.global_steps),
+            **self.ours,
+            "time/sample_s": sample_s,
+            "time/score_s": scoring_s,
+            "time/update_s": timing_raw.get("update_actor", 0.0),
+            "time/step_s": perf_counter() - started,
+            "sampling/tokens_per_s": num_tokens / sample_s,
+        }
+        self.metrics_log.append(row)
+        self.reward = float(row["reward/mean"])
         return batch
 
     def on_step_end(self) -> None:
@@ -208,8 +208,12 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
     def _save_checkpoint(self) -> None:
         super()._save_checkpoint()
         checkpoints = self.job.checkpoint_folder
-        seal(checkpoints / f"global_step_{self.global_steps}", fingerprint=fingerprint(self.recipe, self.job.seed))
-        prune(checkpoints, keep=self.job.resources.keep_checkpoints, newest=self.global_steps)
+        seal(
+            checkpoints / f"global_step_{self.global_steps}",
+            fingerprint=fingerprint(self.recipe, self.job.seed),
+            reward=self.reward,
+        )
+        prune(checkpoints, self.job.resources, newest=self.global_steps)
 
     def _scored(self, batch: KVBatchMeta) -> RolloutBatch:
         """The batch with what the passes said of its tokens."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from eval.errors import OrchError
+from trainers.api import Resources
 from trainers.lite.checkpoint import export_final, load_newest, save_checkpoint
 
 
@@ -18,7 +19,7 @@ def state(step: int) -> dict[str, object]:
 
 def save(folder: Path, *steps: int, keep: int = 9) -> None:
     for step in steps:
-        save_checkpoint(folder, step, state(step), keep=keep)
+        save_checkpoint(folder, step, state(step), Resources(keep_checkpoints=keep))
 
 
 def steps(folder: Path) -> list[str]:
@@ -103,7 +104,7 @@ def test_a_checkpoint_that_would_run_code_is_not_read(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[object, ...]:
             return os.mkdir, (str(tmp_path / "pwned"),)
 
-    save_checkpoint(tmp_path / "c", 1, {"step": Evil()}, keep=1)
+    save_checkpoint(tmp_path / "c", 1, {"step": Evil()}, Resources())
     assert load_newest(tmp_path / "c") is None
     assert not (tmp_path / "pwned").exists()
 

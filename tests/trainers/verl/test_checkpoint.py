@@ -1,15 +1,16 @@
 import pytest
 
 from eval.errors import OrchError
+from trainers.api import Resources
 from trainers.verl.checkpoint import newest_whole, prune, seal
 
 
-def a_checkpoint(folder, step, fingerprint="recipe"):
+def a_checkpoint(folder, step, fingerprint="recipe", reward=0.5):
     actor = folder / f"global_step_{step}" / "actor"
     actor.mkdir(parents=True)
     (actor / "model.pt").write_bytes(bytes([step]) * 100)
     (actor.parent / "data.pt").write_bytes(b"order")
-    seal(actor.parent, fingerprint=fingerprint)
+    seal(actor.parent, fingerprint=fingerprint, reward=reward)
     return actor.parent
 
 
@@ -45,5 +46,12 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
 def test_old_checkpoints_and_passed_over_ones_are_deleted(tmp_path):
     for step in (2, 4, 6, 8):
         a_checkpoint(tmp_path, step)
-    prune(tmp_path, keep=2, newest=6)
+    prune(tmp_path, Resources(keep_checkpoints=2), newest=6)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["global_step_4", "global_step_6"]
+
+
+def test_the_best_and_every_kth_outlive_the_newest(tmp_path):
+    for step, reward in {2: 0.1, 4: 0.9, 6: 0.2, 8: 0.3, 10: 0.4}.items():
+        a_checkpoint(tmp_path, step, reward=reward)
+    prune(tmp_path, Resources(keep_best=1, keep_every=6), newest=10)
+    assert {int(path.name.rpartition("_")[2]) for path in tmp_path.iterdir()} == {4, 6, 10}

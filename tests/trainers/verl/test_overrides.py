@@ -51,6 +51,8 @@ ELSEWHERE = {
     "model.path": "resolved to the job's folder",
     "cluster.memory_gb": "booked by the scheduler",
     "cluster.keep_checkpoints": "trainers.verl.checkpoint.prune",
+    "cluster.keep_every": "trainers.verl.checkpoint.prune",
+    "cluster.keep_best": "trainers.verl.checkpoint.prune",
     "cluster.start_timeout_s": "trainers.verl.watch",
     "cluster.step_timeout_s": "trainers.verl.watch",
 }
