@@ -65,7 +65,7 @@ def _inverse_cdf(mass_BV: Tensor, uniform_B: Tensor) -> Tensor:
         cdf_BV = mass_BV.cumsum(dim=-1, dtype=torch.float64)
         return _first_above(cdf_BV, uniform_B[:, None] * cdf_BV[:, -1:])[:, 0]
     whole = size // _BLOCK * _BLOCK
-    blocks = (mass_BV[:, :whole].unflatten(1, (-1, _BLOCK)), mass_BV[:, None, whole:])
+    blocks = (mass_BV[:, :whole].reshape(len(mass_BV), -1, _BLOCK), mass_BV[:, None, whole:])
     cdf_BN = torch.cat([some.sum(dim=-1, dtype=torch.float64) for some in blocks], dim=1).cumsum(dim=-1)
     target_B1 = uniform_B[:, None] * cdf_BN[:, -1:]
     block_B1 = _first_above(cdf_BN, target_B1)
