@@ -14,16 +14,16 @@ _LONGEST = 600
 
 
 def last_words(text: str) -> str:
-    """Return the exception that ended a process, with its message's first line; its last line where there is none.
+    """Return the exception that ended a process, with its message's first line; empty where there is none.
 
     Args:
         text: of its log.
     """
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = text.splitlines()
     own = [line for line in lines if not _ACTOR.match(line)]
     for candidates in (own, [_ACTOR.sub("", line, count=1) for line in lines]):
         found = [match for line in candidates if (match := _EXCEPTION.fullmatch(line))]
         if found:
             name, message = found[-1].groups()
             return f"{name}: {message}"[:_LONGEST]
-    return _ACTOR.sub("", lines[-1], count=1)[:_LONGEST] if lines else "without a word"
+    return ""

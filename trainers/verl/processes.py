@@ -123,11 +123,25 @@ def free_memory_and_files(job: VerlJob, *, since: float) -> None:
         job: the attempt.
         since: `time.time()` of its start; older segments are not its own.
     """
-    for segment in _orphans(since) & _after_a_second(since):
+    for segment in orphan_segments(since) & _after_a_second(since):
         segment.unlink(missing_ok=True)
     for socket in Path("/tmp").glob(f"rl-colocate-zmq-{job.token}-*"):
         socket.unlink(missing_ok=True)
     shutil.rmtree(job.temporary_folder, ignore_errors=True)
+
+
+def orphan_segments(since: float) -> set[Path]:
+    """Return the named segments made since a moment that no living process maps."""
+    found = {path for pattern in _SEGMENTS for path in Path("/dev/shm").glob(pattern) if _made_at(path) >= since}
+    if not found:
+        return set()
+    mapped = set[str]()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                lines = (folder / "maps").read_text().splitlines()
+                mapped |= {line.split()[-1] for line in lines if "/dev/shm/" in line}
+    return {path for path in found if str(path) not in mapped}
 
 
 def _users_of(folder: Path) -> set[int]:
@@ -142,22 +156,8 @@ def _users_of(folder: Path) -> set[int]:
 
 def _after_a_second(since: float) -> set[Path]:
     """Look again: a sibling's segment may have been between its making and its mapping."""
-    time.sleep(1.0 if _orphans(since) else 0.0)
-    return _orphans(since)
-
-
-def _orphans(since: float) -> set[Path]:
-    """Named segments made since a moment that no living process maps."""
-    found = {path for pattern in _SEGMENTS for path in Path("/dev/shm").glob(pattern) if _made_at(path) >= since}
-    if not found:
-        return set()
-    mapped = set[str]()
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with contextlib.suppress(OSError):
-                lines = (folder / "maps").read_text().splitlines()
-                mapped |= {line.split()[-1] for line in lines if "/dev/shm/" in line}
-    return {path for path in found if str(path) not in mapped}
+    time.sleep(1.0 if orphan_segments(since) else 0.0)
+    return orphan_segments(since)
 
 
 def _made_at(path: Path) -> float:

@@ -3,9 +3,7 @@
 Each takes minutes: `.venv-verl/bin/python -m pytest -m slow tests/trainers/verl/test_faults.py`.
 """
 
-import json
 import os
-import shutil
 import signal
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +18,7 @@ pytestmark = [
     pytest.mark.timeout(1200),
     pytest.mark.skipif(find_spec("verl") is None, reason="needs .venv-verl: make verl"),
 ]
-NUMBERS = ("reward/mean", "loss", "gradient/norm", "entropy/mean", "response/length_mean")
+NUMBERS = ("reward/mean", "response/length_mean", "tokens/entropy", "loss", "gradient/norm")
 """Metrics that depend on every sample and every weight."""
 LEADER = "trainers.verl.main"
 ENGINE = "VLLM::EngineCore"
@@ -48,16 +46,18 @@ def only(processes):
     return process
 
 
-def again(rig: Rig, first: int, second: int) -> dict[int, dict[str, float]]:
-    """Largest relative difference by metric of the steps that two attempts both did."""
+def check_steps_done_again(rig: Rig, first: int, second: int) -> None:
+    """Steps that two attempts both did gave the same numbers, to the rounding of float32 sums in another order."""
     before, after = rig.lines(first), rig.lines(second)
-    return {
-        step: {name: abs(before[step][name] - after[step][name]) / (abs(before[step][name]) or 1.0) for name in NUMBERS}
-        for step in sorted(before.keys() & after.keys())
-    }
+    both = sorted(before.keys() & after.keys())
+    assert both
+    for step in both:
+        for name in NUMBERS:
+            print(f"step {step} {name}: {before[step][name]} and again {after[step][name]}")
+            assert after[step][name] == pytest.approx(before[step][name], rel=1e-4, abs=1e-7)
 
 
-def test_a_run_that_is_killed_stopped_and_damaged_loses_and_doubles_no_step(make_rig):
+def test_a_killed_run_goes_on_from_its_checkpoint_and_a_stopped_one_saves_its_step(make_rig):
     rig = make_rig("recipe.steps=12", "cluster.checkpoint_every=2", "cluster.keep_checkpoints=3")
     driver = rig.start()
     rig.wait_for_step(3, driver)
@@ -65,8 +65,7 @@ def test_a_run_that_is_killed_stopped_and_damaged_loses_and_doubles_no_step(make
     assert rig.finish(driver) == 1
     assert rig.leftovers() == []
     assert "was killed by SIGKILL" in rig.record.failure.message
-    done = max(rig.lines(1))
-    kept = rig.checkpoints()[-1]
+    done, kept = max(rig.lines(1)), rig.checkpoints()[-1]
 
     driver = rig.start()
     rig.wait_for_step(done + 1, driver)
@@ -76,84 +75,70 @@ def test_a_run_that_is_killed_stopped_and_damaged_loses_and_doubles_no_step(make
     assert rig.record.status is Status.STOPPED
     assert min(rig.lines(2)) == kept + 1
     assert rig.checkpoints()[-1] == max(rig.lines(2)), "a stop saves the present step"
+    check_steps_done_again(rig, 1, 2)
 
-    newest, older = rig.checkpoints()[-1], rig.checkpoints()[-2]
-    weights = next((rig.store.checkpoint_folder(rig.trial_id) / f"global_step_{newest}" / "actor").glob("model*.pt"))
-    os.truncate(weights, weights.stat().st_size // 2)
+
+def test_a_damaged_checkpoint_is_passed_over_after_the_driver_was_killed(make_rig):
+    rig = make_rig("recipe.steps=8", "cluster.checkpoint_every=1", "cluster.keep_checkpoints=3")
     driver = rig.start()
-    rig.wait_for_step(newest + 1, driver)
+    rig.wait_for_step(3, driver)
     driver.kill()
     rig.finish(driver)
     assert rig.leftovers() == []
-    assert f"checkpoint of step {newest} is passed over" in rig.store.log_file(rig.trial_id, 3).read_text()
-    assert min(rig.lines(3)) == older + 1
+    newest, older = rig.checkpoints()[-1], rig.checkpoints()[-2]
+    weights = next((rig.store.checkpoint_folder(rig.trial_id) / f"global_step_{newest}" / "actor").glob("model*.pt"))
+    os.truncate(weights, weights.stat().st_size // 2)
 
     assert rig.finish(rig.start()) == 0
     assert rig.leftovers() == []
-    assert rig.record.status is Status.DONE
-    assert [row["step"] for row in rig.store.metrics(rig.trial_id)] == list(range(1, 13))
-    differences = again(rig, 1, 2) | again(rig, 2, 3)
-    print(json.dumps(differences, indent=1))
-    assert differences, "steps were done again"
-    assert max(value for step in differences.values() for value in step.values()) < 1e-4
+    assert f"checkpoint of step {newest} is passed over" in rig.store.log_file(rig.trial_id, 2).read_text()
+    assert min(rig.lines(2)) == older + 1
+    assert [row["step"] for row in rig.store.metrics(rig.trial_id)] == list(range(1, 9))
+    check_steps_done_again(rig, 1, 2)
 
 
-def test_a_dead_trainer_and_a_dead_engine_are_tried_again_from_the_last_checkpoint(make_rig):
-    rig = make_rig("recipe.steps=6", "cluster.checkpoint_every=1")
+def test_a_dead_engine_and_one_that_stands_still_are_tried_again_from_the_last_checkpoint(make_rig):
+    rig = make_rig("recipe.steps=6", "cluster.checkpoint_every=1", "cluster.step_timeout_s=30")
     driver = rig.start(scheduler="inline")
     rig.wait_for_step(1, driver)
-    only(rig.named(driver, "ray::TaskRunner")).kill()
-    rig.wait_for_step(2, driver)
     only(rig.named(driver, ENGINE)).kill()
-    assert rig.finish(driver) == 0
-    assert rig.leftovers() == []
-    assert [attempt.outcome for attempt in rig.attempts] == [Outcome.FAILED, Outcome.FAILED, Outcome.DONE]
-    print([attempt.failure and attempt.failure.message for attempt in rig.attempts])
-    assert [rig.failure_class(number) for number in (1, 2)] == ["node lost", "node lost"]
-    assert [row["step"] for row in rig.store.metrics(rig.trial_id)] == list(range(1, 7))
-
-
-def test_an_engine_that_stands_still_is_a_hang_and_tried_again(make_rig):
-    rig = make_rig("recipe.steps=6", "cluster.checkpoint_every=1", "cluster.step_timeout_s=20")
-    driver = rig.start(scheduler="inline")
-    rig.wait_for_step(2, driver)
+    rig.wait_for_attempt(2, driver)
+    rig.wait_for_step(4, driver)
     only(rig.named(driver, ENGINE)).suspend()
     assert rig.finish(driver) == 0
     assert rig.leftovers() == []
-    assert [attempt.outcome for attempt in rig.attempts] == [Outcome.FAILED, Outcome.DONE]
-    assert rig.failure_class(1) == "hang"
+    assert [attempt.outcome for attempt in rig.attempts] == [Outcome.FAILED, Outcome.FAILED, Outcome.DONE]
+    assert [rig.failure_class(number) for number in (1, 2)] == ["node lost", "hang"]
     assert [row["step"] for row in rig.store.metrics(rig.trial_id)] == list(range(1, 7))
 
 
-def test_weights_that_become_infinite_are_a_divergence(make_rig):
-    rig = make_rig("recipe.steps=3", "recipe.learning_rate=1e30", "recipe.max_grad_norm=null")
-    assert rig.finish(rig.start(scheduler="inline")) == 1
-    assert rig.leftovers() == []
-    assert rig.failure_class(1) == "diverged"
-    assert "is not finite" in rig.record.failure.message
+def test_two_trials_share_a_machine_and_the_death_of_one_leaves_the_other(make_rig):
+    hurt, well = (
+        make_rig("recipe.steps=4", "cluster.checkpoint_every=1", f"seeds=[{seed}]", name=f"sweep{seed}")
+        for seed in (0, 1)
+    )
+    drivers = [rig.start(scheduler="inline") for rig in (hurt, well)]
+    hurt.wait_for_step(2, drivers[0])
+    only(hurt.named(drivers[0], "ray::TaskRunner")).kill()
+    assert [rig.finish(driver) for rig, driver in zip((hurt, well), drivers, strict=True)] == [0, 0]
+    assert [hurt.leftovers(), well.leftovers()] == [[], []]
+    assert [attempt.outcome for attempt in hurt.attempts] == [Outcome.FAILED, Outcome.DONE]
+    assert [attempt.outcome for attempt in well.attempts] == [Outcome.DONE]
+    assert hurt.failure_class(1) == "node lost"
+    assert [row["step"] for row in hurt.store.metrics(hurt.trial_id)] == [1, 2, 3, 4]
+    assert hurt.lines(1)[1]["reward/mean"] != well.lines(1)[1]["reward/mean"]
 
 
-def test_a_reward_function_that_raises_is_named_with_its_error(make_rig):
-    rig = make_rig("recipe.steps=3", "cluster.step_timeout_s=20")
-    assert rig.finish(rig.start(scheduler="inline", ORCH_TEST_REWARD_RAISES="1")) == 1
-    assert rig.leftovers() == []
-    assert "ZeroDivisionError: the reward function divides by zero" in rig.record.failure.message
-    assert len(rig.attempts) == 1
-
-
-def test_two_trials_share_a_machine_and_both_finish(make_rig):
-    rigs = [make_rig("recipe.steps=3", f"seeds=[{seed}]", name=f"sweep{seed}") for seed in (0, 1)]
-    drivers = [rig.start(scheduler="inline") for rig in rigs]
-    codes = [rig.finish(driver) for rig, driver in zip(rigs, drivers, strict=True)]
-    assert codes == [0, 0]
-    assert [rig.leftovers() for rig in rigs] == [[], []]
-    assert [len(rig.store.metrics(rig.trial_id)) for rig in rigs] == [3, 3]
-    assert rigs[0].lines(1)[1]["reward/mean"] != rigs[1].lines(1)[1]["reward/mean"]
-
-
-def test_a_model_without_a_tokenizer_and_too_long_prompts_are_refused_before_anything_starts(make_rig):
-    rig = make_rig("recipe.steps=2", "data.max_prompt_tokens=3")
-    assert rig.finish(rig.start(scheduler="inline")) == 1
-    assert rig.failure_class(1) == "data"
-    assert not (rig.store.attempt_folder(rig.trial_id, 1) / "verl.log").exists()
-    shutil.rmtree(rig.root / "runs")
+def test_what_would_fail_again_is_named_and_not_tried_again(make_rig):
+    diverging = make_rig("recipe.steps=3", "recipe.learning_rate=1e30", "recipe.max_grad_norm=null", name="diverging")
+    raising = make_rig("recipe.steps=3", name="raising")
+    drivers = [
+        diverging.start(scheduler="inline"),
+        raising.start(scheduler="inline", ORCH_TEST_REWARD_RAISES="1"),
+    ]
+    assert [rig.finish(driver) for rig, driver in zip((diverging, raising), drivers, strict=True)] == [1, 1]
+    assert [diverging.leftovers(), raising.leftovers()] == [[], []]
+    assert diverging.failure_class(1) == "diverged"
+    assert "is not finite" in diverging.record.failure.message
+    assert "ZeroDivisionError: the reward function divides by zero" in raising.record.failure.message
+    assert [len(diverging.attempts), len(raising.attempts)] == [1, 1]

@@ -12,7 +12,7 @@ import psutil
 from orchestrator.failures import classify
 from orchestrator.store import Store
 from trainers.verl.job import VerlJob
-from trainers.verl.processes import descendants
+from trainers.verl.processes import descendants, orphan_segments
 
 EXPERIMENT = Path(__file__).parents[4] / "experiments" / "smoke_verl.yaml"
 FAKES = Path(__file__).parent
@@ -26,6 +26,7 @@ class Rig:
         self.root, self.cache = root, cache
         self.overrides = ["algorithm=grpo", "selection=full", "eval.num_samples=1", "eval.limit=4", *overrides]
         self.store = Store(root / "runs")
+        self.began_at = time.time()
         self.seen: dict[int, float] = {}
         """Processes of this rig that were ever looked at: id → time of birth."""
 
@@ -59,6 +60,15 @@ class Rig:
             return bool(self.steps()) and self.steps()[-1] >= step
 
         self._wait(is_there, START_S + STEP_S, f"step {step} is not reached")
+
+    def wait_for_attempt(self, number: int, driver: subprocess.Popen) -> None:
+        """Until an attempt has begun."""
+
+        def is_there() -> bool:
+            self._note(driver.pid)
+            return len(self.store.attempt_numbers(self.trial_id)) >= number
+
+        self._wait(is_there, STEP_S, f"attempt {number} does not begin")
 
     @property
     def trial_id(self) -> str:
@@ -129,7 +139,7 @@ class Rig:
             if file.exists():
                 job = VerlJob.read(file)
                 left += [str(path) for path in Path("/tmp").glob(f"*{job.token}*")]
-        return left + [str(path) for path in Path("/dev/shm").glob("verl_weights_*")]
+        return left + sorted(str(path) for path in orphan_segments(self.began_at))
 
     def words(self) -> str:
         return (self.root / "driver.log").read_text()[-3000:]
