@@ -130,6 +130,8 @@ class _Attempt:
     def __init__(self, job: TrainJob, prepared: VerlJob) -> None:
         self.job, self.prepared = job, prepared
         self.log_file = prepared.attempt_folder / "verl.log"
+        self.done = int(prepared.resume_from.name.rpartition("_")[2]) if prepared.resume_from else 0
+        """Steps that are behind it, those of earlier attempts included."""
         self.last: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
         self.peak_mb = 0.0
@@ -179,34 +181,36 @@ class _Attempt:
             log.info("asked to stop: a checkpoint follows the present step")
             self.prepared.stop_file.touch()
         if self.watchdog.is_late:
+            self._log_end()
             raise TrainingHung(
-                f"no training step for {self.watchdog.waited_s:.0f} s, after {self.last.get('step', 0)} steps",
+                f"no training step for {self.watchdog.waited_s:.0f} s, after {self.done} steps",
                 where=str(self.log_file),
-                mend="run the same command again: it goes on from the last checkpoint; " + self._words(),
+                mend="run the same command again: it goes on from the last checkpoint",
             )
 
     def _take(self, metrics: dict[str, Any]) -> None:
-        self.last = metrics
+        self.last, self.done = metrics, int(metrics["step"])
         for phase in _PHASES:
             self.seconds[phase] = self.seconds.get(phase, 0.0) + float(metrics.get(f"time/{phase}_s") or 0.0)
         self.job.on_step(metrics)
-        self.job.on_phase("sample", int(metrics["step"]))
+        self.job.on_phase("sample", self.done)
 
     def _failure(self) -> OrchError:
-        log.error("the end of %s:\n%s", self.log_file, self._words())
+        self._log_end()
         if self.prepared.error_file.exists():
             parts = json.loads(self.prepared.error_file.read_text())
             return OrchError(parts["what"], where=parts["where"], mend=parts["mend"])
+        words = last_words(self.log_file.read_text(errors="replace"))
         return TrainingDied(
-            f"the training process {_ending(self.process.returncode)} at step {self.last.get('step', 0) + 1}: "
-            + last_words(self.log_file.read_text(errors="replace")),
+            f"the training process {_ending(self.process.returncode)} after {self.done} steps"
+            + (words and f": {words}"),
             where=str(self.log_file),
             mend="read the log; run the same command again to go on from the last checkpoint",
         )
 
-    def _words(self) -> str:
+    def _log_end(self) -> None:
         lines = self.log_file.read_text(errors="replace").splitlines()
-        return "\n".join(lines[-_LOG_LINES:])
+        log.error("the end of %s:\n%s", self.log_file, "\n".join(lines[-_LOG_LINES:]))
 
     def _result(self) -> TrainResult:
         final = self.job.checkpoint_folder / "final"
