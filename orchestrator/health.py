@@ -170,10 +170,11 @@ def check_room(name: str, folder: Path, *, needed_gb: float, mend: str) -> Findi
     if not folder.is_dir():
         return Finding(name=name, state="failure", what=f"{folder} is missing", mend=mend)
     free_gb = shutil.disk_usage(folder).free / 2**30
-    what = f"{free_gb:.1f} GiB free in {folder}"
+    free = f"{free_gb:.1f} GiB" if free_gb >= 1 else f"{free_gb * 2**10:.0f} MiB"
+    what = f"{free} free in {folder}"
     if free_gb >= needed_gb:
         return Finding(name=name, state="ok", what=what)
-    return Finding(name=name, state="failure", what=f"{what}, {needed_gb:g} are needed", mend=mend)
+    return Finding(name=name, state="failure", what=f"{what}, {needed_gb:g} GiB are needed", mend=mend)
 
 
 def check_socket_paths(folder: Path) -> Finding:
