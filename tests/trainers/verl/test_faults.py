@@ -70,7 +70,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_a_stopped_one_saves_its_st
     driver = rig.start()
     rig.wait_for_step(done + 1, driver)
     driver.terminate()
-    assert rig.finish(driver) == 3
+    assert rig.finish(driver) == 130
     assert rig.leftovers() == []
     assert rig.record.status is Status.STOPPED
     assert min(rig.lines(2)) == kept + 1
