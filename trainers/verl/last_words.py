@@ -1,15 +1,19 @@
 """What a training process said last that tells why it ended: the cause within pages of verl's, vLLM's and Ray's output.
 
-The last traceback of the process itself counts; what its actors printed counts where it has none.
+The last traceback of the process itself counts; what its actors printed counts where it has none, or where it only
+says that an actor has printed why.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _ACTOR = re.compile(r"(?:\x1b\[\d+m)?\((?:[\w:.<>]+ )?pid=\d+[^)]*\)(?:\x1b\[0m)? ?")
 """Ray's prefix of an actor's line."""
-_EXCEPTION = re.compile(r"(?:\w+\.)*(\w*(?:Error|Exception|Interrupt|Exit|Died)\w*)(?:\(\w+\))?: (.*\S)")
+_EXCEPTION = re.compile(r"(?:\w+\.)*(\w*(?:Error|Exception|Interrupt|Exit|Died|Failed)\w*)(?:\(\w+\))?: (.*\S)")
+_ELSEWHERE = "ResponseFailed"
+"""See `trainers.verl.rounds`."""
 _LONGEST = 600
 
 
@@ -20,10 +24,13 @@ def last_words(text: str) -> str:
         text: of its log.
     """
     lines = text.splitlines()
-    own = [line for line in lines if not _ACTOR.match(line)]
-    for candidates in (own, [_ACTOR.sub("", line, count=1) for line in lines]):
-        found = [match for line in candidates if (match := _EXCEPTION.fullmatch(line))]
-        if found:
-            name, message = found[-1].groups()
-            return f"{name}: {message}"[:_LONGEST]
-    return ""
+    own = _last_exception(line for line in lines if not _ACTOR.match(line))
+    if own and not own.startswith(_ELSEWHERE):
+        return own
+    theirs = _last_exception(_ACTOR.sub("", line, count=1) for line in lines if _ACTOR.match(line))
+    return ": ".join(part for part in (own, theirs) if part)
+
+
+def _last_exception(lines: Iterable[str]) -> str:
+    found = [match for line in lines if (match := _EXCEPTION.fullmatch(line.rstrip()))]
+    return f"{found[-1][1]}: {found[-1][2]}"[:_LONGEST] if found else ""

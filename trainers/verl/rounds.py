@@ -28,6 +28,10 @@ Group = list[tuple[str, Sample]]
 """The responses to one prompt, each with its key in the queue."""
 
 
+class ResponseFailed(Exception):
+    """A response was not sampled, or not graded; verl's rollout worker has printed why."""
+
+
 class RoundsBuffer(ReplayBuffer):  # type: ignore[misc]  # verl is untyped
     """verl's replay buffer, asked for one training batch at a time."""
 
@@ -60,6 +64,17 @@ class RoundsBuffer(ReplayBuffer):  # type: ignore[misc]  # verl is untyped
         self.kept = self.kept[:batch_size]
         # verl needs a batch even where nothing can be learned; the trainer then makes no update.
         return self._batch_of(self.kept or self.drawn[:1], partition_id), {}
+
+    def _sync_metadata_from_transfer_queue(self) -> None:
+        """Look into the queue; verl would train on what is left of a group whose other responses failed.
+
+        Raises:
+            ResponseFailed: for the first failed prompt that is seen.
+        """
+        super()._sync_metadata_from_transfer_queue()
+        num_failed = sum(len(keys) for keys in self.failure_keys.values())
+        if num_failed:
+            raise ResponseFailed(f"responses to {num_failed} prompts could not be sampled or graded")
 
     def _batch_of(self, groups: list[Group], partition_id: str) -> KVBatchMeta:
         keys = [key for group in groups for key, _ in group]
