@@ -29,6 +29,7 @@ from orchestrator.cli.sync import sync
 from orchestrator.cli.table import table
 from orchestrator.cli.ui import ui
 from orchestrator.cli.verify import verify
+from orchestrator.cli.watch import watch
 from orchestrator.cli.why import why
 from orchestrator.errors import OrchError
 
@@ -41,6 +42,7 @@ app = typer.Typer(
 app.command()(plan)
 app.command()(sweep)
 app.command()(status)
+app.command()(watch)
 app.command()(logs)
 app.command()(table)
 app.command()(why)

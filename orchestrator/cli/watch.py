@@ -1,0 +1,51 @@
+"""`orch watch`: a sweep on one screen, live, from any terminal that sees the runs folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def watch(
+    experiment: Annotated[str | None, typer.Argument(help="Name of an experiment; all of them without it.")] = None,
+    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
+    data_dir: Annotated[Path | None, typer.Option(envvar="ORCH_DATA_DIR", help="Benchmark files.")] = None,
+    interval: Annotated[float, typer.Option(min=0.2, help="Seconds between looks.")] = 1.0,
+) -> None:
+    """Watch a sweep: trials, curves, log; keys to pause, resume, cancel, run again."""
+    from orchestrator.errors import StoreError
+    from orchestrator.store import Store
+
+    runs = Store(store)
+    names = (experiment,) if experiment is not None else runs.list_sweeps()
+    if not names:
+        raise StoreError(
+            "no experiment has been started in this runs folder",
+            where=str(store),
+            mend="start one with `orch sweep FILE`, or name another runs folder with --store",
+        )
+    trials = tuple({one.trial.id: one for name in names for one in runs.read_sweep(name).entries}.values())
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise StoreError(
+            "orch watch needs a terminal",
+            where="standard input and output",
+            mend=f"`orch status {names[0]} --watch` prints lines, `orch status {names[0]} --json` is for scripts",
+        )
+    from orchestrator.cli.watch_app import WatchApp
+    from orchestrator.orders import Orders
+    from orchestrator.provenance import now
+    from orchestrator.view import SweepView
+    from orchestrator.watch import SweepWatch
+
+    view = SweepView(runs, trials, data_folder=data_dir)
+    WatchApp(
+        names,
+        runs,
+        trials,
+        watch=SweepWatch(runs, trials, view),
+        orders=Orders(runs.root, now=now),
+        interval_s=interval,
+    ).run()
