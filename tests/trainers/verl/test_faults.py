@@ -3,8 +3,10 @@
 Each takes minutes: `.venv-verl/bin/python -m pytest -m slow tests/trainers/verl/test_faults.py`.
 """
 
+import contextlib
 import os
 import signal
+import socket
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -112,6 +114,19 @@ def test_a_dead_engine_and_one_that_stands_still_are_tried_again_from_the_last_c
     assert [row["step"] for row in rig.store.metrics(rig.trial_id)] == list(range(1, 7))
 
 
+@pytest.fixture
+def taken_ports():
+    """The default ports of Ray, vLLM and torch belong to somebody else: to this test, or to who has them already."""
+    with contextlib.ExitStack() as stack:
+        for port in (6379, 8000, 8265, 10001, 29500):
+            taken = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                taken.bind(("", port))
+                taken.listen()
+        yield
+
+
+@pytest.mark.usefixtures("taken_ports")
 def test_two_trials_share_a_machine_and_the_death_of_one_leaves_the_other(make_rig):
     hurt, well = (
         make_rig("recipe.steps=4", "cluster.checkpoint_every=1", f"seeds=[{seed}]", name=f"sweep{seed}")
