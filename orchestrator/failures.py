@@ -53,7 +53,12 @@ class Policy:
 
 POLICIES: Mapping[FailureClass, Policy] = {
     FailureClass.DISK: Policy(
-        signs=(r"no space left on device", r"disk quota exceeded", r"\[errno (28|122)\]"),
+        signs=(
+            r"no space left on device",
+            r"disk quota exceeded",
+            r"\[errno (28|122)\]",
+            r"inline_container\.cc:\d+\] \. unexpected pos|pytorchstreamwriter failed writing",  # torch.save
+        ),
         mend="free space in the runs folder or TMPDIR, or keep fewer checkpoints",
     ),
     FailureClass.GPU_MEMORY: Policy(
@@ -73,7 +78,7 @@ POLICIES: Mapping[FailureClass, Policy] = {
             r"killed due to memory pressure",
             r"defaultcpuallocator: can't allocate memory",
             r"cannot allocate memory",
-            r"oom[-_ ]kill",
+            r"(?<!by the )(?<!kernel )oom[-_ ]kill",  # Ray supposes it of every process that dies
             r"insufficient shared memory",
             r"killed by sigkill",
         ),
@@ -91,6 +96,7 @@ POLICIES: Mapping[FailureClass, Policy] = {
             r"node_died|raylet (process )?(died|exited|crashed)",
             r"(lost|failed to) connect\w* to (the )?gcs",
             r"remote process exited or there was a network error",
+            r"training process .*\b(actordied|enginedead)error: ",
             r"xid \(pci|cuda error: (uncorrectable ecc|unspecified launch failure)|fallen off the bus",
         ),
         num_retries=3,

@@ -31,6 +31,8 @@ FORMAT = 1
 FINAL = "final"
 _STEP_FOLDER = re.compile(r"step-(\d{8})")
 _PARTIAL = ".partial-"
+_WRITER_SIGNS = ("PytorchStreamWriter", "inline_container.cc", "write")
+"""How torch.save words a full disk, by its version."""
 
 State = dict[str, Any]
 """What a checkpoint holds: tensors, numbers, strings and containers of them, nothing that runs code when read."""
@@ -147,7 +149,7 @@ def _written_atomically(target: Path) -> Iterator[Path]:
         _sync(target.parent)
     except (OSError, RuntimeError) as error:
         # torch.save reports a full disk as a RuntimeError of its writer.
-        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error) and "write" not in str(error):
+        if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in _WRITER_SIGNS):
             raise
         raise OrchError(
             f"the checkpoint cannot be written: {error}",

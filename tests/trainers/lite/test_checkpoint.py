@@ -125,6 +125,16 @@ def test_a_full_disk_is_told_and_leaves_the_older_checkpoint(tmp_path: Path, mon
     assert loaded["step"] == 1
 
 
+def test_a_full_disk_is_told_as_torch_words_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534")  # torch 2.13.0
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OrchError, match="the checkpoint cannot be written") as told:
+        save(tmp_path, 2)
+    assert "free some disk space" in told.value.mend
+
+
 def test_the_final_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     export_final(tmp_path, lambda folder: (folder / "model").write_text("first") and None)
 
