@@ -2,7 +2,7 @@
 
 The experiment's own folder comes first, the `experiments/` of this repository after it. Hydra takes tens of
 milliseconds a composition, so a combination of group choices is composed once, and where the files chosen are plain
-(they pull in no others) each choice is composed once instead of each combination.
+(they pull in no others) each choice is composed once instead of each combination, choices of different groups together.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,24 @@ class Composer:
         Raises:
             SpecError: what Hydra refuses.
         """
+        chosen = {group: choice for group, choice in chosen.items() if choice != self._default_choices.get(group)}
         key = tuple(sorted(chosen.items()))
         if key not in self._cache:
             is_plain = all(self._is_plain(group, choice) for group, choice in chosen.items())
             self._cache[key] = self._by_section(chosen) if len(chosen) > 1 and is_plain else self._together(chosen)
         return self._cache[key]
+
+    def compose_ahead(self, choices: Mapping[str, Sequence[str]]) -> None:
+        """Compose the plain ones of choices to come: the first of every group in one run of Hydra, then the second, …"""
+        to_come = [
+            [(group, name) for name in names if name != self._default_choices.get(group) and self._is_plain(group, name)]
+            for group, names in choices.items()
+        ]
+        for row in zip_longest(*to_come):
+            together = dict(choice for choice in row if choice is not None)
+            composed = self._together(together)
+            for group, name in together.items():
+                self._cache[((group, name),)] = {**self._cache[()], group: composed[group]}
 
     def _by_section(self, chosen: Mapping[str, str]) -> Config:
         sections = {group: self.compose({group: choice})[group] for group, choice in chosen.items()}

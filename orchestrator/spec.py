@@ -115,6 +115,7 @@ class _Reader:
             read_published(base.get("published"))
             sweep = self._changed(read_sweep(base.get("sweep")))
             self._check_axes(sweep)
+            self.composer.compose_ahead(_group_choices(sweep))
             cells = expand(sweep)
             name = self._name(base)
         points = self._points(cells)
@@ -277,6 +278,16 @@ class _Reader:
     def _chosen(self, cell: Cell) -> dict[str, str]:
         """Group → choice at a point, where it is not the file's default."""
         return {**self.groups, **{axis: value for axis, value in cell.items() if axis in GROUPS}}
+
+
+def _group_choices(sweep: Sweep) -> dict[str, list[str]]:
+    """Group → the choices of its axis, each once."""
+    found: dict[str, dict[str, None]] = {}
+    for block in [*sweep.blocks, *sweep.include]:
+        for axis, values in block.items():
+            if axis in GROUPS:
+                found.setdefault(axis, {}).update(dict.fromkeys(values))
+    return {group: [*names] for group, names in found.items()}
 
 
 def _is_shown(axis: str) -> bool:

@@ -34,6 +34,17 @@ def test_a_group_without_a_default_can_be_chosen(tmp_path: Path) -> None:
     assert composer.compose({"model": "tiny"})["model"]["path"] == "builtin:arithmetic-tiny"
 
 
+def test_choices_that_are_composed_ahead_are_what_each_is_alone(tmp_path: Path) -> None:
+    text = "defaults: [{algorithm: grpo}, {selection: full}]\nalgorithm: {clip_high: 0.3}\n"
+    choices = {"algorithm": ["grpo", "dapo"], "selection": ["ets", "full", "gmts"], "model": ["tiny"]}
+    alone, ahead = Composer(written(tmp_path, text)), Composer(written(tmp_path, text))
+    ahead.compose_ahead(choices)
+    for group, names in choices.items():
+        for name in names:
+            assert ahead.compose({group: name}) == alone.compose({group: name})
+    assert ahead.compose({"algorithm": "dapo"})["algorithm"]["clip_high"] == 0.3
+
+
 def test_an_own_file_wins_over_the_repositorys(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "tiny.yaml").write_text("path: my/tiny\n")
