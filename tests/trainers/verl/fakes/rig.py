@@ -68,7 +68,7 @@ class Rig:
             self._note(driver.pid)
             return len(self.store.attempt_numbers(self.trial_id)) >= number
 
-        self._wait(is_there, STEP_S, f"attempt {number} does not begin")
+        self._wait(is_there, START_S, f"attempt {number} does not begin")
 
     @property
     def trial_id(self) -> str:
