@@ -3,7 +3,8 @@
 SmolLM2-135M on questions of GSM8K and MATH-500, each tool as a process of its own, in turns. Prints total time and CPU
 time, the scores with their errors, and every completion of either tool on which the two graders differ, with why.
 Needs `make vllm`; the peer's environment `.venv-eval-peer` (its packages above those of `.venv-vllm`, so that the
-engine is the same) is made on the first call.
+engine is the same) is made on the first call. Both have 256 sequences at once: the peer in its one engine, `orch` in two
+engines of one core each, as eager kernels of a small model leave a second core idle much of the time.
 
     python benchmarks/bench_eval_peers.py [--questions 64] [--samples 4] [--tokens 256] [--rounds 1]
 """
@@ -43,6 +44,7 @@ ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "HF_HUB_OFFLINE": "1",
 }
+WORKERS = ("--workers", "2", "--batch", "128")
 ENGINE_OPTIONS = {"dtype": "float32", "max_model_len": 2048, "max_num_seqs": 256, "enforce_eager": True}
 
 TASK = """
@@ -136,7 +138,7 @@ def write_tasks(folder: Path, answers: dict, options: argparse.Namespace) -> Non
 
 def run_ours(model: Path, out: Path, tasks: Path, data_folder: Path, options: argparse.Namespace) -> Outcome:
     command = [ENGINE / "bin" / "orch", "eval", model, "--bench", ",".join(SETS), "--engine", "vllm"]
-    command += ["--dtype", "float32", "--batch", "256", "--limit", options.questions, "--k", options.samples]
+    command += ["--dtype", "float32", *WORKERS, "--limit", options.questions, "--k", options.samples]
     command += ["--max-new-tokens", options.tokens, "--store", out, "--data-dir", data_folder, "--no-mlflow", "--json"]
     printed, wall_s, cpu_s = timed(command)
     texts: dict[str, dict[str, list[str]]] = {name: {} for name in SETS}
