@@ -5,12 +5,13 @@ Source: GMTS Figure 3 (accuracy and entropy under a sliding window), ICT Figures
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 
 from dashboards.figures.drawing import DASHES, Drawing, Series
 from dashboards.figures.swept import CURVES, Curve, Swept, label_of
 from orchestrator.shown import shown_scores
+from trainers.api import Recipe
 
 MOST_CURVES = 24
 DRAWN = ("reward/mean", "tokens/entropy", "tokens/renyi2")
@@ -39,10 +40,12 @@ def draw_curve(swept: Swept, metric: str) -> Drawing | None:
         _series(label, curves, window=window, place=place) for place, (label, curves) in enumerate(present.items())
     )
     planned = {label: len(curves) for label, curves in arms.values()}
+    sizes = _distinct(f"{one.prompts_per_step} prompts × {one.group_size}" for one in _recipes(swept))
     return Drawing(
         id=metric.replace("/", "_"),
         title=f"{swept.name}: {CURVES[metric]}",
-        caption=f"Mean over the last {window} steps and over seeds: {_seeds(present, planned)}.",
+        caption=f"Mean over {sizes} responses a step, over the last {window} steps and over seeds: "
+        f"{_seeds(present, planned)}.",
         x_label="training step",
         y_label=metric,
         series=series,
@@ -52,12 +55,16 @@ def draw_curve(swept: Swept, metric: str) -> Drawing | None:
 def draw_accuracy_curve(swept: Swept) -> Drawing | None:
     """Accuracy over the checkpoints that were evaluated; None where only the last one was."""
     curves: dict[str, list[Curve]] = {}
+    sizes: dict[str, None] = {}
     for row in swept.table.rows:
         for planned in swept.seeds_of(row.arm) if row.kind == "train" else ():
             scores = shown_scores(swept.records.get(planned.trial.id), planned.evaluation)
             steps: dict[int, list[float]] = {}
             for (_, step), entry in sorted(scores.items()):
                 steps.setdefault(step, []).append(100 * entry.avg)
+                sizes[f"n = {entry.num_problems} questions × K = {entry.num_samples} samples of {entry.benchmark}"] = (
+                    None
+                )
             whole = {step: fmean(found) for step, found in steps.items() if len(found) == len(swept.table.benchmarks)}
             if len(whole) > 1:
                 curves.setdefault(label_of(row), []).append(tuple(sorted(whole.items())))
@@ -67,7 +74,7 @@ def draw_accuracy_curve(swept: Swept) -> Drawing | None:
     return Drawing(
         id="accuracy",
         title=f"{swept.name}: accuracy during training",
-        caption=f"avg@K of {', '.join(swept.table.benchmarks)}; mean over seeds: {_seeds(curves, {})}.",
+        caption=f"avg@K, {'; '.join(sizes)}; mean over training seeds: {_seeds(curves, {})}.",
         x_label="training step",
         y_label="mean over benchmarks, %",
         series=series,
@@ -104,6 +111,16 @@ def _series(label: str, curves: Sequence[Curve], *, window: int, place: int) -> 
         colour=place,
         dash=place // 8 % len(DASHES),
     )
+
+
+def _recipes(swept: Swept) -> Iterator[Recipe]:
+    for planned in swept.plan.entries:
+        if planned.trial.recipe is not None:
+            yield planned.trial.recipe
+
+
+def _distinct(texts: Iterable[str]) -> str:
+    return " or ".join(dict.fromkeys(texts))
 
 
 def _hover(values: Sequence[float]) -> str:

@@ -54,3 +54,5 @@ class Drawing:
     y_label: str
     series: tuple[Series, ...]
     is_x_logarithmic: bool = False
+    beside: Drawing | None = None
+    """The paper's numbers of the same figure, as a panel of its own."""

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from dashboards.figures.curves_drawn import DRAWN, draw_accuracy_curve, draw_curve
 from dashboards.figures.drawing import Drawing
+from dashboards.figures.printed import draw_printed_ratios, draw_printed_scores
+from dashboards.figures.regimes import draw_high_to_low_of_trials
 from dashboards.figures.scores_drawn import draw_accuracy_against_hours, draw_gains_by_model, draw_ratios, draw_scores
 from dashboards.figures.swept import Swept
 
@@ -19,29 +21,41 @@ COUNTERPARTS = {
     ("gmts_table4", "keep_ratio"): "GMTS Figure 5, left and middle",
     ("ratio_ablation", "keep_ratio"): "GMTS Figure 5, left and middle",
     ("ict_table2", "reward_mean"): "ICT Figure 4, curves",
+    ("ict_table2", "high_to_low"): "ICT Figure 4, right",
     ("ict_figure5", "reward_mean"): "ICT Figure 5",
 }
 """(experiment, drawing) → the figure of a paper that shows the same."""
 
 
 def experiment_drawings(swept: Swept) -> tuple[Drawing, ...]:
-    """Draw what there is, final scores first."""
+    """Draw what there is, final scores first, with the published numbers beside those that have any."""
+    scores, ratios = draw_scores(swept), draw_ratios(swept)
     found = (
-        draw_scores(swept),
-        draw_ratios(swept),
+        scores and replace(scores, beside=draw_printed_scores(swept.plan)),
+        ratios and replace(ratios, beside=draw_printed_ratios(swept.plan)),
         draw_gains_by_model([swept]),
         draw_accuracy_curve(swept),
         *(draw_curve(swept, metric) for metric in DRAWN),
+        draw_high_to_low_of_trials(swept, counterpart=full_size(swept.name)),
         draw_accuracy_against_hours(swept),
     )
     return tuple(_named(drawing, swept.name) for drawing in found if drawing is not None)
 
 
+def full_size(experiment: str) -> str:
+    """The experiment that a twin takes its arms from; of any other its own name."""
+    return experiment.removesuffix(_twin(experiment))
+
+
+def _twin(experiment: str) -> str:
+    return next((ending for ending in TWINS if experiment.endswith(ending)), "")
+
+
 def _named(drawing: Drawing, experiment: str) -> Drawing:
     """Say which figure of a paper a drawing stands beside, and whether at the paper's size."""
-    twin = next((ending for ending in TWINS if experiment.endswith(ending)), "")
-    counterpart = COUNTERPARTS.get((experiment.removesuffix(twin), drawing.id))
+    counterpart = COUNTERPARTS.get((full_size(experiment), drawing.id))
     if counterpart is None:
         return drawing
+    twin = _twin(experiment)
     size = f", {twin.removeprefix('_')} twin: arms compare, numbers do not" if twin else ""
     return replace(drawing, title=f"{drawing.title} (as {counterpart}{size})")

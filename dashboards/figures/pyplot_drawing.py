@@ -14,6 +14,8 @@ FORMATS = ("pdf", "png")
 DPI = 150
 _LABEL_ROOM = 60
 """Letters that fit side by side under the axis; more of them are turned."""
+_PANEL_INCHES, _SIDE_LEGEND_INCHES = 7.0, 9.0
+"""Width of a panel, and of one whose legend stands beside its axes."""
 _LEGEND_ROOM = 6
 """Series whose legend fits inside; that of more stands beside the axes."""
 _TITLE_LETTERS = 72
@@ -25,21 +27,28 @@ def write_drawing(drawing: Drawing, folder: Path) -> list[Path]:
     """Write `<id>.pdf` and `<id>.png` into a folder, which is created if need be."""
     from matplotlib.figure import Figure
 
-    has_side_legend = len(drawing.series) > _LEGEND_ROOM
-    figure = Figure(figsize=(9.0 if has_side_legend else 7.0, 4.8), layout="constrained")
-    axes = figure.subplots()
-    _draw(drawing, axes)
-    if has_side_legend:
-        figure.legend(fontsize="x-small", loc="outside right upper")
-    elif len(drawing.series) > 1:
-        axes.legend(fontsize="small")
-    figure.supxlabel(fill(drawing.caption, _CAPTION_LETTERS), fontsize="x-small", color="dimgrey")
+    panels = [drawing, *([drawing.beside] if drawing.beside else [])]
+    widths = [_SIDE_LEGEND_INCHES if len(one.series) > _LEGEND_ROOM else _PANEL_INCHES for one in panels]
+    figure = Figure(figsize=(sum(widths), 4.8), layout="constrained")
+    parts = figure.subfigures(1, len(panels), width_ratios=widths, squeeze=False)[0]
+    for panel, part in zip(panels, parts, strict=True):
+        _draw_panel(panel, part, is_side_legend=len(panel.series) > _LEGEND_ROOM)
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{drawing.id}.{suffix}" for suffix in FORMATS]
     for file in files:
         # No time in the file: the same numbers give the same bytes.
         figure.savefig(file, dpi=DPI, metadata={"CreationDate": None} if file.suffix == ".pdf" else None)
     return files
+
+
+def _draw_panel(drawing: Drawing, part: Any, *, is_side_legend: bool) -> None:
+    axes = part.subplots()
+    _draw(drawing, axes)
+    if is_side_legend:
+        part.legend(fontsize="x-small", loc="outside right upper")
+    elif len(drawing.series) > 1:
+        axes.legend(fontsize="small")
+    part.supxlabel(fill(drawing.caption, _CAPTION_LETTERS), fontsize="x-small", color="dimgrey")
 
 
 def _draw(drawing: Drawing, axes: Any) -> None:

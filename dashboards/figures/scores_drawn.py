@@ -6,18 +6,17 @@ Each takes the values of the tables, so that a figure and a table cannot disagre
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean
 
 from dashboards.cells import Cell, difference
-from dashboards.figures.drawing import Drawing, Series
+from dashboards.figures.drawing import COLOURS, Drawing, Series
+from dashboards.figures.palette import colour_of, dash_of
 from dashboards.figures.swept import Swept, label_of, seeds_said
 from dashboards.table import Row
 from orchestrator.trial import PlannedTrial
 from trainers.api import Recipe
 
-_METHOD_ORDER = ("full", "random", "ets", "gmts", "ict")
-"""Methods of the papers keep their colour from figure to figure."""
 MOST_BARS = 24
 """Arms in one figure of bars; a larger experiment is a table."""
 
@@ -41,14 +40,14 @@ def draw_scores(swept: Swept) -> Drawing | None:
     rows = [row for row in swept.table.rows if any(cell.avg is not None for cell in row.cells)]
     if len(rows) < 2 or len(rows) > MOST_BARS:
         return None
-    series = (
-        [_bars_over_arms(rows)] if swept.table.is_single else [*_bars_over_benchmarks(rows, swept.table.benchmarks)]
-    )
+    is_average = swept.table.is_single or len(rows) > len(COLOURS)
+    series = [_bars_over_arms(rows)] if is_average else [*_bars_over_benchmarks(rows, swept.table.benchmarks)]
+    what = "mean of avg@K over the benchmarks" if is_average and not swept.table.is_single else "avg@K"
     return Drawing(
         id="scores",
         title=f"{swept.name}: avg@{_samples(rows)} on {', '.join(swept.table.benchmarks)}",
-        caption=f"Bars: avg@K ± standard error. {_basis(rows)}",
-        x_label="" if swept.table.is_single else "benchmark",
+        caption=f"Bars: {what} ± standard error. {_basis(rows)}",
+        x_label="" if is_average else "benchmark",
         y_label=f"avg@{_samples(rows)}, %",
         series=tuple(series),
     )
@@ -66,18 +65,14 @@ def draw_ratios(swept: Swept) -> Drawing | None:
     if not curves:
         return None
     algorithms = list(dict.fromkeys(key[0] for key in curves))
-    series = [
-        _ratio_series(found, name=" · ".join([*key[:2], *(["lowest"] if key[2] == "bottom" else [])]), key=key)
-        for key, found in curves.items()
-    ]
-    series = [_dashed(one, algorithms.index(key[0])) for one, key in zip(series, curves, strict=True)]
+    series = [_ratio_series(found, key=key, dash=dash_of(algorithms, key[0])) for key, found in curves.items()]
     for arm in arms:
         algorithm = arm.recipe.algorithm.name
         if arm.recipe.selection.method == "full" and algorithm in algorithms:
-            dash = algorithms.index(algorithm)
+            dash = dash_of(algorithms, algorithm)
             y = (_percent(arm.row.average.avg),)
             name = f"{algorithm} · all tokens"
-            series.append(Series(name=name, x=(1.0,), y=y, mark="level", colour=_colour("full"), dash=dash))
+            series.append(Series(name=name, x=(1.0,), y=y, mark="level", colour=colour_of("full"), dash=dash))
     rows = [arm.row for arm in arms]
     return Drawing(
         id="keep_ratio",
@@ -143,7 +138,7 @@ def draw_accuracy_against_hours(swept: Swept) -> Drawing | None:
             error=(_percent(arm.row.average.standard_error),),
             hover=(_hover(arm.row.average, arm.row),),
             mark="points",
-            colour=_colour(arm.recipe.selection.method) if len(points) > 8 else number,
+            colour=colour_of(arm.recipe.selection.method) if len(points) > 8 else number,
         )
         for number, (arm, hours) in enumerate(points)
     )
@@ -193,21 +188,18 @@ def _bars_over_benchmarks(rows: Sequence[Row], benchmarks: Sequence[str]) -> Ite
         )
 
 
-def _ratio_series(arms: Sequence[_Arm], *, name: str, key: tuple[str, str, str]) -> Series:
+def _ratio_series(arms: Sequence[_Arm], *, key: tuple[str, str, str], dash: int) -> Series:
     ordered = sorted(arms, key=lambda arm: arm.recipe.selection.ratio or 0.0)
     cells = [arm.row.average for arm in ordered]
     return Series(
-        name=name,
+        name=" · ".join([*key[:2], *(["lowest"] if key[2] == "bottom" else [])]),
         x=tuple(float(arm.recipe.selection.ratio or 0.0) for arm in ordered),
         y=tuple(_percent(cell.avg) for cell in cells),
         error=tuple(_percent(cell.standard_error) for cell in cells),
         hover=tuple(_hover(arm.row.average, arm.row) for arm in ordered),
-        colour=_colour(key[1]) + (3 if key[2] == "bottom" else 0),
+        colour=colour_of(key[1], end=key[2]),
+        dash=dash,
     )
-
-
-def _dashed(one: Series, dash: int) -> Series:
-    return replace(one, dash=dash)
 
 
 def _is_gmts_of(arm: _Arm, ets: _Arm) -> bool:
@@ -239,10 +231,6 @@ def _hours(swept: Swept, arm: _Arm) -> float | None:
             phases = {name: seconds for name, seconds in record.phase_seconds.items() if name != "evaluate"}
             spent.append(sum(phases.values()) / 3600 * max(planned.resources.num_gpus, 1))
     return fmean(spent) if spent else None
-
-
-def _colour(method: str) -> int:
-    return _METHOD_ORDER.index(method) if method in _METHOD_ORDER else len(_METHOD_ORDER) + len(method) % 3
 
 
 def _percent(value: float | None) -> float | None:

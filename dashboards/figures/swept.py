@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
+from dashboards.drift import with_drift
 from dashboards.frame import arm_of, frame
 from dashboards.table import Row, Table, table
 from orchestrator.plan import Plan
@@ -45,6 +47,8 @@ class Swept:
     """Arm → its trials, one a seed, in planned order."""
     curves: Mapping[str, Mapping[str, Curve]]
     """Trial id → metric of `CURVES` → its values."""
+    diagnosed: Mapping[str, Path]
+    """Trial id → the tokens of its final policy that `orch diagnose` kept."""
 
     @property
     def name(self) -> str:
@@ -57,6 +61,16 @@ class Swept:
         scored = self.frame[self.frame["state"] == "scored"]
         keys = zip(scored["trial"], scored["benchmark"], strict=True)
         return dict(zip(keys, zip(scored["avg"], scored["se"], strict=True), strict=True))
+
+    def undiagnosed(self) -> tuple[str, ...]:
+        """One trained trial of every arm that `orch diagnose` has looked at none of."""
+        found = []
+        for trials in self.arms.values():
+            ids = [one.trial.id for one in trials if one.trial.recipe is not None]
+            trained = [one for one in ids if one in self.records and self.records[one].train is not None]
+            if trained and not any(one in self.diagnosed for one in ids):
+                found.append(trained[0])
+        return tuple(found)
 
     def seeds_of(self, arm: str) -> tuple[PlannedTrial, ...]:
         """The planned trials of an arm, one a seed."""
@@ -80,10 +94,11 @@ def read_swept(store: Store, experiment: str) -> Swept:
     return Swept(
         plan=plan,
         frame=data,
-        table=table(data),
+        table=with_drift(table(data), plan),
         records={trial_id: record for trial_id, record in found.items() if record is not None},
         arms=arms,
         curves={trial_id: _curves(store, trial_id) for trial_id in trial_ids},
+        diagnosed={trial_id: file for trial_id in trial_ids if (file := _tokens(store, trial_id)).is_file()},
     )
 
 
@@ -97,6 +112,10 @@ def seeds_said(row: Row) -> str:
     planned = row.num_seeds_planned
     count = row.average.num_seeds
     return f"{count} of {planned} seeds" if count != planned else f"{count} seed{'' if count == 1 else 's'}"
+
+
+def _tokens(store: Store, trial_id: str) -> Path:
+    return store.trial_folder(trial_id) / "diagnosis" / "final" / "tokens.parquet"
 
 
 def _curves(store: Store, trial_id: str) -> dict[str, Curve]:

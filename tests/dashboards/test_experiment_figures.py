@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from made_up import MadeUp
 
@@ -58,7 +59,41 @@ def test_curves_average_seeds_over_a_window(tmp_path: Path) -> None:
     reward = drawn(swept(tmp_path, seeds=(0, 1)))["reward_mean"]
     assert [one.name for one in reward.series] == ["grpo · full", "grpo · ets · 0.2", "grpo · gmts · 0.2"]
     assert reward.series[0].x == tuple(float(step) for step in range(1, 9))
-    assert reward.caption == "Mean over the last 1 steps and over seeds: 2 an arm."
+    assert (
+        reward.caption == "Mean over 16 prompts × 16 responses a step, over the last 1 steps and over seeds: 2 an arm."
+    )
+
+
+def test_accuracy_over_checkpoints_is_the_mean_over_seeds_of_those_evaluated(tmp_path: Path) -> None:
+    made = MadeUp(tmp_path, arms=ARMS[:1], seeds=(0, 1))
+    for number, planned in enumerate(made.trials):
+        record = made.finish(planned, rate=0.4)
+        (last,) = record.scores
+        early = replace(last, step=4, avg=0.1 + 0.2 * number, key=last.key[::-1])
+        made.store.write(replace(record, scores=(early, last)))
+    accuracy = drawn(read_swept(made.store, "made_up"))["accuracy"]
+    last_scores = [100 * made.store.read(planned.trial.id).scores[-1].avg for planned in made.trials]
+    assert [(one.name, one.x) for one in accuracy.series] == [("grpo · full", (4.0, 8.0))]
+    assert accuracy.series[0].y == pytest.approx((20.0, sum(last_scores) / 2))
+    assert "n = 20 questions × K = 4 samples of arithmetic; mean over training seeds: 2 an arm" in accuracy.caption
+
+
+def test_the_ratio_of_regimes_is_drawn_for_diagnosed_trials_beside_the_printed_one(tmp_path: Path) -> None:
+    made = MadeUp(tmp_path, arms=ARMS, experiment="ict_table2_tiny")
+    for planned in made.trials[:2]:
+        made.finish(planned, rate=0.4)
+    folder = made.store.trial_folder(made.trials[1].trial.id) / "diagnosis" / "final"
+    folder.mkdir(parents=True)
+    tokens = {"uid": [1, 1, 1], "probability": [0.9, 0.8, 0.1], "purity": [0.5, 0.5, 0.5]}
+    pd.DataFrame(tokens | {"selected_ict": [True, False, True]}).to_parquet(folder / "tokens.parquet")
+    experiment = read_swept(made.store, "ict_table2_tiny")
+    figure = drawn(experiment)["high_to_low"]
+    assert [(one.name, one.x, one.y) for one in figure.series] == [
+        ("grpo · ets · 0.2 · seed 0", ("all tokens", "ict"), (2.0, 1.0))
+    ]
+    assert figure.beside is not None
+    assert figure.beside.series[0].y == (1.03, 0.99)
+    assert experiment.undiagnosed() == (made.trials[0].trial.id,)  # the third was not trained
 
 
 def test_what_was_not_run_is_not_drawn(tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MadeUp]:
-    made = MadeUp(tmp_path_factory.mktemp("made"), arms=(("grpo", "full"), ("grpo", "ets"), ("dapo", "ets")))
+    published = {"tables": ["gmts_table1"], "stands_for": {"model": "Qwen2.5-Math-1.5B", "training_data": "math12k"}}
+    arms = (("grpo", "full"), ("grpo", "ets"), ("dapo", "ets"))
+    made = MadeUp(tmp_path_factory.mktemp("made"), arms=arms, published=published)
     for number, planned in enumerate((made.base, *made.trials[:-1])):
         made.finish(planned, rate=0.3 + 0.1 * number)
     request = Request(experiments=("made_up",), folder=tmp_path_factory.mktemp("out") / "site", data_folder=None)
@@ -94,6 +96,16 @@ def test_figures_are_drawn_with_one_trace_a_series(site: tuple[Path, MadeUp], br
         "wait();"
     )
     assert traces == ["grpo · full", "grpo · ets · 0.2"]
+
+
+def test_the_published_panel_is_drawn_beside_ours(site: tuple[Path, MadeUp], browser: Any) -> None:
+    open_page(site, browser, "figures.html")
+    panels = browser.execute_async_script(
+        "const done = arguments[0]; const wait = () => { const f = document.getElementById('figure-scores');"
+        "'drawn' in f.dataset ? done([...f.querySelectorAll('.plot')].map((one) => one.data.length))"
+        ": setTimeout(wait, 50); }; wait();"
+    )
+    assert panels == [1, 4]  # ours is one series over the arms; the paper's has the base and three arms
 
 
 def test_the_theme_button_goes_round_and_is_remembered(site: tuple[Path, MadeUp], browser: Any) -> None:

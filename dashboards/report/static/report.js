@@ -115,15 +115,16 @@
   }
 
   function draw(figure) {
-    const { data, layout } = JSON.parse(figure.querySelector("script").textContent);
     const style = getComputedStyle(root);
     const [ink, line] = ["--ink", "--line"].map((name) => style.getPropertyValue(name).trim());
     const axis = { gridcolor: line, linecolor: line, zerolinecolor: line };
-    Object.assign(layout, { paper_bgcolor: "transparent", plot_bgcolor: "transparent", font: { color: ink } });
-    Object.assign(layout.xaxis, axis);
-    Object.assign(layout.yaxis, axis);
-    const plot = figure.querySelector(".plot");
-    Plotly.react(plot, data, layout, { responsive: true, displaylogo: false, displayModeBar: false });
+    for (const plot of figure.querySelectorAll(".plot")) {
+      const { data, layout } = JSON.parse(plot.parentElement.querySelector("script").textContent);
+      Object.assign(layout, { paper_bgcolor: "transparent", plot_bgcolor: "transparent", font: { color: ink } });
+      Object.assign(layout.xaxis, axis);
+      Object.assign(layout.yaxis, axis);
+      Plotly.react(plot, data, layout, { responsive: true, displaylogo: false, displayModeBar: false });
+    }
     figure.dataset.drawn = "";
   }
 
