@@ -45,16 +45,21 @@ class Found:
 
     runs: Arm
     """One table of verdicts a seed that is scored."""
+    graders: tuple[str, ...]
+    """Versions that graded them, each once."""
     num_planned: int
     num_samples: int
     absence: str
     """What to say where there are no runs."""
 
 
-def make_cell(found: Found, *, base: Arm, dense: Arm) -> Cell:
-    """Average an arm and compare it; an empty `base` or `dense` is not compared with."""
+def make_cell(found: Found, *, base: Found | None, dense: Found | None) -> Cell:
+    """Average an arm and compare it with those that the same version graded."""
     if not found.runs:
         return empty_cell(found.absence, num_samples=found.num_samples)
+    if len(found.graders) > 1:
+        note = f"seeds graded by {len(found.graders)} versions: {', '.join(found.graders)}"
+        return empty_cell(note, num_samples=found.num_samples)
     if len({frozenset(run) for run in found.runs}) > 1:
         return empty_cell("its seeds answer different questions", num_samples=found.num_samples)
     average = over_seeds(found.runs)
@@ -66,10 +71,14 @@ def make_cell(found: Found, *, base: Arm, dense: Arm) -> Cell:
         num_problems=average.num_problems,
         num_samples=found.num_samples,
         num_seeds=len(found.runs),
-        delta_base=difference(found.runs, base),
-        delta_dense=difference(found.runs, dense),
+        delta_base=_difference(found, base),
+        delta_dense=_difference(found, dense),
         note="" if is_whole else f"{len(found.runs)} of {found.num_planned} seeds",
     )
+
+
+def _difference(found: Found, other: Found | None) -> Difference | None:
+    return None if other is None or found.graders != other.graders else difference(found.runs, other.runs)
 
 
 def macro_cell(cells: Sequence[Cell]) -> Cell:

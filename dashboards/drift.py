@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from dashboards.table import Table
 from orchestrator.codec import encode
 from orchestrator.errors import OrchError
 from orchestrator.identity import canonical_json
@@ -31,6 +33,12 @@ def drift(plan: Plan) -> str:
     if not any(parts):
         return ""
     return f"{plan.file} changed since this sweep: {', '.join(part for part in parts if part)}. Sweep it again."
+
+
+def with_drift(table: Table, plan: Plan) -> Table:
+    """The table, with a warning where the experiment's file changed since."""
+    changed = drift(plan)
+    return replace(table, warnings=(changed, *table.warnings)) if changed else table
 
 
 def _wanted(spec: SweepSpec) -> frozenset[str]:

@@ -77,7 +77,11 @@ def _grid(table: Table) -> Grid:
         rows=tuple(_grid_row(row, is_single=table.is_single) for row in table.rows),
         num_labels=len(table.label_columns),
         rules_after=frozenset({num_base_rows} - {0}),
-        notes=(*table.facts, *(note for row in table.rows for note in row.notes)),
+        notes=(
+            *(f"Warning: {warning}" for warning in table.warnings),
+            *table.facts,
+            *(note for row in table.rows for note in row.notes),
+        ),
         num_side_columns=_NUM_SIDE_COLUMNS,
     )
 

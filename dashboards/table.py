@@ -65,6 +65,8 @@ class Table:
     rows: tuple[Row, ...]
     facts: tuple[str, ...]
     """What holds for the whole table: n × K, sampling settings, versions, how errors were made."""
+    warnings: tuple[str, ...]
+    """What must not be overlooked: several graders, an experiment that changed since its sweep."""
 
     @property
     def is_single(self) -> bool:
@@ -82,7 +84,7 @@ def table(frame: pd.DataFrame) -> Table:
     for arm, part in parts.items():
         base, dense = _base_of(part, frame), _dense_of(part, frame)
         cells = [
-            make_cell(one, base=found[base][n].runs if base else (), dense=found[dense][n].runs if dense else ())
+            make_cell(one, base=found[base][n] if base else None, dense=found[dense][n] if dense else None)
             for n, one in enumerate(found[arm])
         ]
         rows.append((part, cells, macro_cell(cells) if len(cells) > 1 else cells[0], (base, dense)))
@@ -98,6 +100,7 @@ def table(frame: pd.DataFrame) -> Table:
             for n, (part, cells, average, others) in enumerate(rows)
         ),
         facts=_facts(frame),
+        warnings=_warnings(frame),
     )
 
 
@@ -159,7 +162,7 @@ def _row(
     deltas = (average.delta_base, average.delta_dense)
     for name, other, delta in zip(("base", "dense"), others, deltas, strict=True):
         if other is not None and average.avg is not None and delta is None:
-            notes.append(f"{' · '.join(labels)}: not compared with {name}, which lacks a score or has other questions")
+            notes.append(f"{' · '.join(labels)}: not compared with {name}: no score, other questions or another grader")
     return Row(
         arm=str(part["arm"].iloc[0]),
         kind=str(part["kind"].iloc[0]),
@@ -181,6 +184,7 @@ def _found(part: pd.DataFrame, benchmark: str) -> Found:
     runs: Arm = [run for run in rows["per_problem"] if isinstance(run, dict)]
     return Found(
         runs=runs,
+        graders=tuple(str(version) for version in rows["grader_version"].dropna().unique()),
         num_planned=len(rows),
         num_samples=int(rows["num_samples"].iloc[0]) if len(rows) else 0,
         absence=_absence(rows),
@@ -231,9 +235,17 @@ def _facts(frame: pd.DataFrame) -> tuple[str, ...]:
         f"* p < {SIGNIFICANT} after Holm's correction over the column."
     )
     facts += settings_fact(frame)
-    if frame.loc[frame["state"] == "scored", "grader_version"].nunique() > 1:
-        facts.append("Rows were graded by different versions and are not comparable: `orch sweep` again regrades.")
     return tuple(facts)
+
+
+def _warnings(frame: pd.DataFrame) -> tuple[str, ...]:
+    counts = frame.loc[frame["state"] == "scored", "grader_version"].value_counts(sort=False)
+    if len(counts) < 2:
+        return ()
+    told = ", ".join(f"{version} ({count} score{'' if count == 1 else 's'})" for version, count in counts.items())
+    return (
+        f"Graded by several versions, which are not compared: {told}. `orch regrade` brings all to the present one.",
+    )
 
 
 def _distinct(values: pd.Series) -> str:

@@ -41,11 +41,13 @@ def table(
 
 
 def _own(store: Store, experiment: str, format: Format, width: int) -> str:  # noqa: A002  # the name of the option
+    from dashboards.drift import with_drift
     from dashboards.frame import frame
     from dashboards.render import render
     from dashboards.table import table as make_table
 
-    return render(make_table(frame(store, experiment)), format, width=width)
+    own = with_drift(make_table(frame(store, experiment)), store.read_sweep(experiment))
+    return render(own, format, width=width)
 
 
 def _published(store: Store, experiment: str, format: Format, width: int) -> str:  # noqa: A002  # as above

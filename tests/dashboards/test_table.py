@@ -150,8 +150,14 @@ def test_a_regraded_score_replaces_the_old_one_and_mixed_graders_are_named(tmp_p
     newest = replace(record.scores[-1], grader_version="newer")
     made.store.write(record.with_score(newest, at=record.updated_at))
     shown = table_of(made)
-    assert shown.rows[2].average.avg == 1.0
-    assert any("graded by different versions" in fact for fact in shown.facts)
+    row = shown.rows[2]
+    assert row.average.avg == 1.0
+    assert (row.average.delta_base, row.average.delta_dense) == (None, None)
+    assert "another grader" in row.notes[0]
+    assert shown.warnings == (
+        "Graded by several versions, which are not compared: grader123456 (2 scores), newer (1 score). "
+        "`orch regrade` brings all to the present one.",
+    )
 
 
 def test_nothing_run_yet_is_still_a_table(tmp_path: Path) -> None:
