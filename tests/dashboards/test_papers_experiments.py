@@ -6,6 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from dashboards.figures.printed import (
+    draw_printed_gains,
+    draw_printed_high_to_low,
+    draw_printed_ratios,
+    draw_printed_scores,
+)
 from dashboards.papers.comparison_table import compare_with_paper, published_of
 from dashboards.papers.experiment_runs import is_behind
 from dashboards.papers.load import load_papers
@@ -43,6 +49,9 @@ def test_an_experiment_of_a_paper_plans(experiment: str) -> None:
     assert plan.experiment == experiment
     assert len(plan.entries) >= 2
     assert plan.entries[0].trial.kind == "base"
+    assert len({entry.trial.id for entry in plan.entries}) == len(plan.entries)
+    labels = [(entry.label, *entry.axes.values()) for entry in plan.entries if entry.trial.kind == "train"]
+    assert len(set(labels)) == len(labels)
 
 
 @pytest.mark.parametrize("table", TRAINED, ids=lambda table: table.id)
@@ -154,3 +163,47 @@ def test_the_ratio_ablation_is_the_sweep_of_table_4() -> None:
     """GMTS A.3 states the clips once, for both algorithms."""
     ids = [{entry.trial.id for entry in plan_of(name).entries} for name in ("ratio_ablation", "gmts_table4")]
     assert ids[0] == ids[1]
+
+
+def test_the_panel_beside_a_ratio_curve_has_the_numbers_of_tables_4_and_1() -> None:
+    for experiment in ("gmts_table4", "gmts_table4_tiny"):
+        panel = draw_printed_ratios(plan_of(experiment))
+        assert panel is not None
+        curves = {one.name: dict(zip(one.x, one.y, strict=True)) for one in panel.series}
+        assert curves["dapo · gmts"] == {0.1: 40.89, 0.2: 41.56, 0.5: 41.41, 0.7: 40.83, 0.9: 41.11}
+        assert curves["grpo · ets"] == {0.1: 37.37, 0.2: 39.59, 0.5: 40.85, 0.7: 40.59, 0.9: 40.0}
+        assert (curves["dapo · all tokens"], curves["grpo · all tokens"]) == ({1.0: 41.06}, {1.0: 38.81})
+        assert panel.title == "Published: GMTS Table 4, Table 1"
+
+
+def test_the_panel_beside_bars_has_every_benchmark_while_the_arms_are_few() -> None:
+    few, many = draw_printed_scores(plan_of("gmts_table3")), draw_printed_scores(plan_of("gmts_table4"))
+    assert few is not None
+    assert many is not None
+    assert [one.name for one in few.series] == ["Qwen3-8B", "DAPO", "dapo · ETS Top (20%)", "dapo · GMTS Top (20%)"]
+    assert few.series[3].y == (39.79, 30.0, 79.38, 91.14, 42.42, 53.76, 56.08)
+    assert len(many.series) == 1
+    assert len(many.series[0].x) == 23
+    assert dict(zip(many.series[0].x, many.series[0].y, strict=True))["GRPO"] == 38.81
+
+
+def test_the_panel_beside_gains_is_figure_5_right() -> None:
+    panel = draw_printed_gains([plan_of(f"gmts_table{number}") for number in (1, 2, 3)])
+    assert panel is not None
+    dapo = panel.series[0]
+    assert dapo.name == "dapo · 0.2"
+    assert dapo.x == ("Qwen2.5-Math-1.5B", "Qwen2.5-Math-7B", "Qwen3-8B")
+    assert (dapo.y[0], dapo.y[2]) == (pytest.approx(0.41), pytest.approx(5.21))
+
+
+def test_the_panel_beside_a_ratio_of_regimes_is_ict_figure_4() -> None:
+    panel = draw_printed_high_to_low("ict_table2")
+    assert panel is not None
+    assert [(one.x, one.y) for one in panel.series] == [(("GSM8K", "MATH"), (1.03, 0.99))]
+    assert draw_printed_high_to_low("gmts_table4") is None
+
+
+def test_an_experiment_that_names_no_table_has_no_panel() -> None:
+    assert draw_printed_scores(plan_of("gmts_figure3")) is None
+    assert draw_printed_ratios(plan_of("gmts_figure3")) is None
+    assert draw_printed_scores(plan_of("ets_long")) is None  # one printed number
