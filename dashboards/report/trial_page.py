@@ -63,6 +63,8 @@ class TrialPage:
     drawings: tuple[Drawing, ...]
     transcripts: tuple[Transcript, ...]
     diagnoses: tuple[DiagnosisView, ...]
+    has_policy: bool
+    """Whether it was trained to the end, so that there is something to diagnose."""
     failure: Failure | None
     record: RunRecord | None
 
@@ -107,6 +109,7 @@ class TrialPages:
             drawings=_drawings(self.swept.curves.get(trial.id, {})),
             transcripts=tuple(self._transcripts(trial.id, scores)),
             diagnoses=_diagnoses(self.store.trial_folder(trial.id) / "diagnosis"),
+            has_policy=record is not None and record.train is not None,
             failure=record.failure if record else None,
             record=record,
         )

@@ -30,20 +30,43 @@ def diagnose(
     as_json: Annotated[bool, typer.Option("--json", help="Print the files as JSON.")] = False,
 ) -> None:
     """Draw what each selector picks of a trial's tokens: overlaps, places, signs, gradients, highlights."""
-    from dashboards.figures.diagnosis import write_figures
     from orchestrator.store import Store
-    from trainers.lite.diagnose import diagnose as measure
 
     runs = Store(store)
     trial_id = runs.complete_id(trial)
-    subject = _subject(
-        runs, trial_id, at=at, num_prompts=prompts, data_folder=data_dir, cache_folder=cache_dir or store / "models"
-    )
     _use_threads(threads)
+    files = diagnose_trial(
+        runs,
+        trial_id,
+        at=at,
+        num_prompts=prompts,
+        data_folder=data_dir,
+        cache_folder=cache_dir or store / "models",
+        output=output,
+    )
+    _print(files, as_json=as_json)
+
+
+def diagnose_trial(
+    store: Store,
+    trial_id: str,
+    *,
+    at: Literal["final", "base"] = "final",
+    num_prompts: int = 8,
+    data_folder: Path | None,
+    cache_folder: Path,
+    output: Path | None = None,
+) -> list[Path]:
+    """Measure one policy and write its figures, to the trial's own folder by default; progress goes to stderr."""
+    from dashboards.figures.diagnosis import write_figures
+    from trainers.lite.diagnose import diagnose as measure
+
+    subject = _subject(
+        store, trial_id, at=at, num_prompts=num_prompts, data_folder=data_folder, cache_folder=cache_folder
+    )
     found = measure(subject, on_progress=lambda line: typer.echo(line, err=True))
-    folder = output or runs.trial_folder(trial_id) / "diagnosis" / at
-    title = f"{trial_id} ({found.method}), {at} policy"
-    _print(write_figures(found, folder, title=title), as_json=as_json)
+    folder = output or store.trial_folder(trial_id) / "diagnosis" / at
+    return write_figures(found, folder, title=f"{trial_id} ({found.method}), {at} policy")
 
 
 def _subject(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from orchestrator.store import Store
 
 
 def report(
@@ -15,12 +18,20 @@ def report(
     ] = Path("report"),
     store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
     data_dir: Annotated[Path | None, typer.Option(envvar="ORCH_DATA_DIR", help="Folder of benchmark files.")] = None,
+    diagnose: Annotated[
+        bool, typer.Option("--diagnose", help="First run `orch diagnose` on a trial of every arm that lacks it.")
+    ] = False,
+    cache_dir: Annotated[
+        Path | None, typer.Option(envvar="ORCH_CACHE_DIR", help="Built models; STORE/models without it.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
     """Write tables, figures, trial pages, significance, cost, provenance and audit as static pages."""
     from dashboards.report.site import Request, write_report
     from orchestrator.store import Store
 
+    if diagnose:
+        _diagnose(Store(store), experiments, data_folder=data_dir, cache_folder=cache_dir or store / "models")
     request = Request(experiments=tuple(dict.fromkeys(experiments)), folder=out.absolute(), data_folder=data_dir)
     index = write_report(Store(store), request, on_progress=lambda line: typer.echo(line, err=True))
     if as_json:
@@ -29,3 +40,14 @@ def report(
         typer.echo(json.dumps({"index": str(index), "experiments": list(request.experiments)}))
         return
     typer.echo(f"{out / 'index.html'}\n\nnext: open it in a browser, or copy the folder anywhere", nl=True)
+
+
+def _diagnose(store: Store, experiments: list[str], *, data_folder: Path | None, cache_folder: Path) -> None:
+    """Look at the tokens of one trial an arm; a trial that several experiments share is looked at once."""
+    from dashboards.figures.swept import read_swept
+    from orchestrator.cli.diagnose import diagnose_trial
+
+    for experiment in experiments:
+        for trial_id in read_swept(store, experiment).undiagnosed():
+            typer.echo(f"diagnosing {trial_id}", err=True)
+            diagnose_trial(store, trial_id, data_folder=data_folder, cache_folder=cache_folder)
