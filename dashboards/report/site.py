@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dashboards.figures.experiment import experiment_drawings
 from dashboards.figures.plotly_drawing import plotly_figure
+from dashboards.figures.printed import draw_printed_gains
 from dashboards.figures.pyplot_drawing import write_drawing
 from dashboards.figures.scores_drawn import draw_gains_by_model
 from dashboards.figures.swept import Swept, label_of, read_swept, seeds_said
@@ -139,6 +140,7 @@ class _Site:
         """The page that opens first."""
         drawing = draw_gains_by_model(self.experiments) if len(self.experiments) > 1 else None
         if drawing is not None:
+            drawing = replace(drawing, beside=draw_printed_gains([swept.plan for swept in self.experiments]))
             write_drawing(drawing, self.folder / "figures")
         self._write("index.html", "index.html", {"overviews": self.overviews, "drawing": drawing})
 
