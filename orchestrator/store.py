@@ -287,6 +287,14 @@ class Store:
                 log.warning("a damaged line of %s is left out: %.80r", file, line)
         return rows
 
+    def last_written(self, trial_id: str, number: int) -> float | None:
+        """When an attempt last wrote to its log or metrics, in seconds since the epoch."""
+        times = []
+        for file in (self.log_file(trial_id, number), self.metrics_file(trial_id, number)):
+            with contextlib.suppress(OSError):
+                times.append(file.stat().st_mtime)
+        return max(times, default=None)
+
     def attempt_numbers(self, trial_id: str) -> tuple[int, ...]:
         """Numbers of the attempts that have a folder, in order."""
         try:

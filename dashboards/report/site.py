@@ -114,7 +114,7 @@ class _Site:
         trials = [(planned, *pages.states[planned.trial.id]) for planned in swept.plan.entries]
         self._write(f"{folder}/trials.html", "trials.html", shared | {"trials": trials})
         self._write(f"{folder}/significance.html", "significance.html", shared | {"contrasts": contrasts(swept.table)})
-        self._write(f"{folder}/cost.html", "cost.html", shared | {"costs": costs(swept)})
+        self._write(f"{folder}/cost.html", "cost.html", shared | {"costs": costs(swept, store)})
         self._write(f"{folder}/provenance.html", "provenance.html", shared | {"origins": origins(swept)})
 
     def write_trials(self, swept: Swept, pages: TrialPages) -> None:

@@ -11,6 +11,7 @@ import sys
 import typer
 
 from orchestrator.cli.compare import compare
+from orchestrator.cli.cost import cost
 from orchestrator.cli.data import data
 from orchestrator.cli.diagnose import diagnose
 from orchestrator.cli.doctor import doctor
@@ -45,6 +46,7 @@ app.command()(status)
 app.command()(watch)
 app.command()(logs)
 app.command()(table)
+app.command()(cost)
 app.command()(why)
 app.command()(report)
 app.command()(sync)

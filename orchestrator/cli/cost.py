@@ -1,0 +1,81 @@
+"""`orch cost`: what an experiment has cost so far, by phase, with what was idle and what was lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from orchestrator.accounting import Account, Device
+
+HOURS_OF = {"gpu": "GPU-hours", "core": "CPU core-hours"}
+
+
+def cost(
+    experiment: Annotated[str, typer.Argument(help="Name of an experiment that was swept.")],
+    by: Annotated[Literal["arm", "trial"], typer.Option(help="A line an arm, or a line a trial.")] = "arm",
+    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show device-hours by phase, what was lost, and what a point of accuracy cost."""
+    from orchestrator.accounting import account_of, accounts_by_arm, add_up
+    from orchestrator.store import Store
+
+    runs = Store(store)
+    trials = runs.read_sweep(experiment).entries
+    accounts = accounts_by_arm(trials, runs)
+    if by == "trial":
+        each = [(planned, account_of(planned, runs)) for planned in trials]
+        alone = [add_up(f"{planned.trial.id} {planned.label}", [one]) for planned, one in each if one is not None]
+        accounts = (*alone, accounts[-1])
+    if as_json:
+        _print_json(experiment, accounts)
+        return
+    for device in accounts[-1].hours:
+        typer.secho(f"{experiment}: {HOURS_OF[device]}", bold=True)
+        typer.echo("\n".join(_lines(accounts, device)))
+    if not accounts[-1].hours:
+        typer.echo(f"{experiment}: no trial has begun")
+
+
+def _lines(accounts: tuple[Account, ...], device: Device) -> list[str]:
+    """A heading and a line an account that has used the device, in aligned columns."""
+    phases = [*accounts[-1].hours[device]]
+    decimals = _decimals(accounts[-1].total[device])
+    has_points = any(account.gain is not None for account in accounts)
+    heading = ["arm", "trials", "attempts", *phases, "total", *(["points", "per point"] if has_points else [])]
+    cells = [heading]
+    for account in accounts:
+        if device in account.hours:
+            hours = [account.hours[device].get(phase) for phase in phases]
+            counts = [str(account.num_trials), str(account.num_attempts)]
+            points = [_number(account.gain, 1), _number(account.hours_per_point, decimals + 1)] if has_points else []
+            spent = [_number(value, decimals) for value in (*hours, account.total[device])]
+            cells.append([account.label, *counts, *spent, *points])
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
+        )
+        for line in cells
+    ]
+
+
+def _print_json(experiment: str, accounts: tuple[Account, ...]) -> None:
+    import json
+
+    from orchestrator.codec import encode
+
+    rows = [{**encode(account), "total": account.total} for account in accounts]
+    typer.echo(json.dumps({"experiment": experiment, "accounts": rows}, indent=1, allow_nan=False))
+
+
+def _decimals(total: float) -> int:
+    """Digits after the point at which a total has about three figures."""
+    return next((digits for digits, least in enumerate((100.0, 10.0, 1.0)) if total >= least), 4)
+
+
+def _number(value: float | None, decimals: int) -> str:
+    return "" if value is None else f"{value:.{decimals}f}"
