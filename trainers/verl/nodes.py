@@ -83,6 +83,7 @@ def ray_environment(gang: Gang, inherited: Mapping[str, str], *, num_gpus: int) 
         "RAY_AUTH_TOKEN": gang.secret,
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_raylet_start_wait_time_s": str(round(JOIN_S)),  # a busy machine takes longer than Ray's half a minute
         "RAY_worker_niceness": "0",
     }
 
@@ -149,20 +150,18 @@ def all_nodes(num_nodes: int, on_lost: Callable[[OrchError], None]) -> Iterator[
         yield
         return
     _wait_for(num_nodes)
-    is_over = threading.Event()
-    threading.Thread(target=_watch, args=(num_nodes, on_lost, is_over), name="node-watch", daemon=True).start()
+    watch = _Watch(num_nodes, on_lost)
     try:
         yield
     except OrchError:
         raise
-    except Exception:
-        deadline = time.monotonic() + _LAST_WORD_S
-        while time.monotonic() < deadline:
-            check_whole(num_nodes)
-            time.sleep(1.0)
+    except Exception as error:
+        watch.loss.wait(_LAST_WORD_S)
+        if watch.error is not None:
+            raise watch.error from error
         raise
     finally:
-        is_over.set()
+        watch.is_over.set()
 
 
 def check_whole(num_nodes: int) -> None:
@@ -177,13 +176,23 @@ def check_whole(num_nodes: int) -> None:
         )
 
 
-def _watch(num_nodes: int, on_lost: Callable[[OrchError], None], is_over: threading.Event) -> None:
-    while not is_over.wait(_POLL_S):
-        try:
-            check_whole(num_nodes)
-        except OrchError as error:
-            on_lost(error)
-            return
+class _Watch:
+    """A thread that looks for the loss of a node until told that all is over."""
+
+    def __init__(self, num_nodes: int, on_lost: Callable[[OrchError], None]) -> None:
+        self.error: OrchError | None = None
+        self.loss, self.is_over = threading.Event(), threading.Event()
+        threading.Thread(target=self._look, args=(num_nodes, on_lost), name="node-watch", daemon=True).start()
+
+    def _look(self, num_nodes: int, on_lost: Callable[[OrchError], None]) -> None:
+        while not self.is_over.wait(_POLL_S):
+            try:
+                check_whole(num_nodes)
+            except OrchError as error:
+                self.error = error
+                self.loss.set()
+                on_lost(error)
+                return
 
 
 def _wait_for(num_nodes: int) -> None:
