@@ -24,14 +24,14 @@ def score_key(
     grader_version: str,
 ) -> str:
     """Return 12 hex digits that name one score: any of the arguments changes it."""
-    parts = [trial_id, step, benchmark_digest, _settings_data(settings), limit, grader_version]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+    parts = f"[{json.dumps(trial_id)}, {json.dumps(step)}, {_rest(benchmark_digest, settings, limit, grader_version)}"
+    return hashlib.sha256(parts.encode()).hexdigest()[:12]
 
 
 @cache
-def _settings_data(settings: SamplingSettings) -> dict[str, Any]:
-    """Views ask for the keys of thousands of scores that share their settings."""
-    return asdict(settings)
+def _rest(benchmark_digest: str, settings: SamplingSettings, limit: int | None, grader_version: str) -> str:
+    """The part of a key's JSON that thousands of scores share."""
+    return json.dumps([benchmark_digest, asdict(settings), limit, grader_version], sort_keys=True)[1:]
 
 
 def score_to_dict(score: Score) -> dict[str, Any]:

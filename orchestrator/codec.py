@@ -7,6 +7,7 @@ a fraction of a second. NaN and infinities, which JSON has no word for, are writ
 from __future__ import annotations
 
 import dataclasses
+import marshal
 import math
 from collections.abc import Callable
 from enum import Enum
@@ -77,8 +78,10 @@ def _name_not_finite(value: float) -> str:
 
 _PLAIN: Final = frozenset({str, int, float, bool})
 """Types that are in JSON what they are here."""
-_MAX_KNOWN: Final = 1024
-"""Decoded sections of one kind that are kept for the next record."""
+_MAX_KNOWN: Final = 256
+"""Decoded sections of one kind that are kept for the next record; of a kind that hardly repeats itself, none."""
+_WITHOUT_REFERENCES: Final = 2
+"""Version of marshal whose bytes are equal exactly where values and their types are: 1 is not 1.0."""
 
 
 @cache
@@ -214,19 +217,25 @@ def _dataclass_decoder(kind: type) -> Decoder:
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     }
 
-    known: dict[Any, Any] = {}
+    known: dict[bytes, Any] = {}
+    num_found = num_asked = 0
 
     def decode_dataclass(value: Any) -> Any:
+        nonlocal num_found, num_asked
         if not isinstance(value, dict):
             raise CodecError(f"{kind.__name__}: expected an object, found {value!r}")
-        key = _flat_key(value) if is_frozen else None
-        if key is None:
+        if not is_frozen or num_asked > _MAX_KNOWN > 4 * num_found:
             return decode_fields(value)
-        if key not in known:
-            if len(known) >= _MAX_KNOWN:
-                known.clear()
-            known[key] = decode_fields(value)
-        return known[key]
+        # A sweep's files repeat the same few sections a thousand times: frozen values can be shared.
+        key = marshal.dumps(value, _WITHOUT_REFERENCES)
+        num_asked += 1
+        if key in known:
+            num_found += 1
+            return known[key]
+        if len(known) >= _MAX_KNOWN:
+            known.clear()
+        known[key] = decoded = decode_fields(value)
+        return decoded
 
     def decode_fields(value: dict[str, Any]) -> Any:
         if not value.keys() <= fields.keys():
@@ -245,13 +254,3 @@ def _dataclass_decoder(kind: type) -> Decoder:
         return kind(**arguments)
 
     return decode_dataclass
-
-
-def _flat_key(value: dict[str, Any]) -> Any:
-    """Return what tells an object without lists and objects from others, types included (1 is not 1.0); else None.
-
-    The records of a sweep repeat the same few sections a thousand times: frozen values can be shared.
-    """
-    values = (*value.values(),)
-    types = (*map(type, values),)
-    return None if list in types or dict in types else (tuple(value), values, types)

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from orchestrator.errors import StoreError
 
 REBUILD = (
@@ -105,20 +107,46 @@ def read_json(path: Path) -> Any:
     Raises:
         FileDamaged: it is no JSON, or not what was sealed. StoreError: it cannot be opened.
     """
+    content = read_whole(path)
+    if content is None:
+        return None
+    try:
+        payload = _parsed(content)
+    except ValueError as error:
+        raise FileDamaged(f"a file is truncated or corrupt: {error}", where=str(path), mend=REBUILD) from error
+    if isinstance(payload, dict) and payload.pop("seal", None) is not None and _SEAL.match(content) is None:
+        raise _broken_seal(path)
+    return payload
+
+
+def read_whole(path: Path) -> bytes | None:
+    """Content that is what its seal says, if it has one; None where there is no such file.
+
+    Raises:
+        FileDamaged: it is not what was sealed. StoreError: it cannot be opened.
+    """
     try:
         content = path.read_bytes()
-        payload = json.loads(content)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise explain(error, path) from error
-    except ValueError as error:
-        raise FileDamaged(f"a file is truncated or corrupt: {error}", where=str(path), mend=REBUILD) from error
-    if isinstance(payload, dict) and payload.pop("seal", None) is not None:
-        seal = _SEAL.match(content)
-        if seal is None or _digest(content[seal.end() :]) != seal[1]:
-            raise FileDamaged("a file is corrupt: it is not what its seal says", where=str(path), mend=REBUILD)
-    return payload
+    seal = _SEAL.match(content)
+    if seal is not None and _digest(content[seal.end() :]) != seal[1]:
+        raise _broken_seal(path)
+    return content
+
+
+def _parsed(content: bytes) -> Any:
+    """Parse by msgspec, several times as quick, and by json what has the NaN of a score of one question."""
+    try:
+        return msgspec.json.decode(content)
+    except msgspec.DecodeError:
+        return json.loads(content)
+
+
+def _broken_seal(path: Path) -> FileDamaged:
+    return FileDamaged("a file is truncated or corrupt: it is not what its seal says", where=str(path), mend=REBUILD)
 
 
 def complete_lines(path: Path) -> list[bytes]:

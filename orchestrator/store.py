@@ -13,7 +13,7 @@
     runs/drivers/<experiment>.json          what a driver says of what waits: `waits.DriverReport`
 
 Files are replaced whole (`files`), so a reader or a crash sees the old one or the new one. One process at a time works
-on a trial, under a lock that the operating system frees with it.
+on a trial: under a lock that the operating system frees with it, and a lease (`lease`) where that lock does not reach.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,6 +42,8 @@ from orchestrator.files import (
     write_json,
     write_synced,
 )
+from orchestrator.lease import Beat, Lease, Observer, take, this_process
+from orchestrator.outline import Outline, read_outline
 from orchestrator.plan import Plan
 from orchestrator.progress import Progress, read_progress
 from orchestrator.record import SCHEMA_VERSION, RunRecord, check_version, from_json, to_json
@@ -62,12 +64,19 @@ class TrialLocked(StoreError):
     """Another process is at work on the trial."""
 
 
+class SweepLocked(StoreError):
+    """Another process drives the experiment."""
+
+
 class Store:
     """One runs folder. Cheap to make; holds no open files."""
 
     def __init__(self, root: Path) -> None:
         """Nothing is created before something is written."""
         self.root = root
+        self._leases: dict[str, Lease] = {}
+        """Trial id → the lease that this process works under."""
+        self._observers: dict[Path, Observer] = {}
 
     def trial_folder(self, trial_id: str) -> Path:
         """`runs/<id>`."""
@@ -188,13 +197,21 @@ class Store:
         payload = read_json(path)
         return None if payload is None else from_json(payload, where=str(path))
 
+    def find_outline(self, trial_id: str) -> Outline | RunRecord | None:
+        """What views need of a record, or None where nobody has worked on the trial yet.
+
+        Raises:
+            StoreError: the record does not read, or a newer orch wrote it.
+        """
+        return read_outline(self.trial_folder(trial_id) / "record.json") or self.find(trial_id)
+
     def record_stamp(self, trial_id: str) -> tuple[int, int]:
         """(modification time in ns, size) of a record: changes whenever the record does; (0, 0) without one."""
-        try:
-            status = (self.trial_folder(trial_id) / "record.json").stat()
-        except OSError:
-            return 0, 0
-        return status.st_mtime_ns, status.st_size
+        return _stamp(self.trial_folder(trial_id) / "record.json")
+
+    def sweep_stamp(self, experiment: str) -> tuple[int, int]:
+        """The same of the kept plan of an experiment."""
+        return _stamp(self.sweep_file(experiment))
 
     def read(self, trial_id: str) -> RunRecord:
         """The record of a trial.
@@ -217,45 +234,80 @@ class Store:
         return tuple(record for record in found if record is not None)
 
     def write(self, record: RunRecord) -> None:
-        """Replace a record, durably. The caller holds the trial's lock."""
+        """Replace a record, durably. The caller holds the trial's lock.
+
+        Raises:
+            LeaseLost: another process has taken the trial over. StoreError: the folder cannot be written.
+        """
+        self.check_lease(record.trial.id)
         write_json(self.trial_folder(record.trial.id) / "record.json", to_json(record))
 
     @contextlib.contextmanager
-    def lock(self, trial_id: str, *, timeout_s: float = 0.0) -> Iterator[None]:
-        """Be the only process at work on a trial.
+    def lock(
+        self, trial_id: str, *, timeout_s: float = 0.0, on_lost: Callable[[], None] = lambda: None
+    ) -> Iterator[None]:
+        """Be the only process at work on a trial, here and on every machine that sees the folder.
+
+        Takes longer than `timeout_s` where a process of another machine may hold it: `lease.EXPIRY_S` at most.
+
+        Args:
+            trial_id: the trial.
+            timeout_s: how long to wait for a process that holds it.
+            on_lost: called from a thread when another process took over, because this one was silent for too long.
 
         Raises:
-            TrialLocked: another process still held it after `timeout_s`; the message names that process.
+            TrialLocked: another process still held it; the message names that process.
         """
-        with self._locked(self.trial_folder(trial_id) / ".lock", timeout_s) as is_held:
-            if not is_held:
+        path = self.trial_folder(trial_id) / ".lock"
+        with self._locked(path, timeout_s) as is_held, self._leased(path, timeout_s, on_lost, is_held) as lease:
+            if not isinstance(lease, Lease):
                 raise TrialLocked(
-                    f"trial {trial_id} is being worked on by {self._holder(trial_id)}",
+                    f"trial {trial_id} is being worked on by {lease.holder.text if lease else self._holder(trial_id)}",
                     where=str(self.trial_folder(trial_id)),
                     mend="wait for it, or stop that process",
                 )
             for leftover in self.trial_folder(trial_id).glob(".*.tmp"):  # of a process that was killed while writing
                 leftover.unlink(missing_ok=True)
-            yield
+            self._leases[trial_id] = lease
+            try:
+                yield
+            finally:
+                del self._leases[trial_id]
+
+    def check_lease(self, trial_id: str) -> None:
+        """Call before writing to a trial's folder other than through here, while holding its lock.
+
+        Raises:
+            LeaseLost: another process has taken the trial over.
+        """
+        if (lease := self._leases.get(trial_id)) is not None:
+            lease.check()
 
     @contextlib.contextmanager
     def sweep_lock(self, experiment: str) -> Iterator[None]:
         """Be the only driver of a sweep.
 
         Raises:
-            StoreError: another `orch sweep` drives it.
+            SweepLocked: another `orch sweep` drives it.
         """
-        with self._locked(self.root / "sweeps" / f".{experiment}.lock", 0.0) as is_held:
-            if not is_held:
-                raise StoreError(
-                    f"another `orch sweep` is driving {experiment}",
+        path = self.root / "sweeps" / f".{experiment}.lock"
+        with self._locked(path, 0.0) as is_held, self._leased(path, 0.0, lambda: None, is_held) as lease:
+            if not isinstance(lease, Lease):
+                holder = f", {lease.holder.text}," if lease is not None else ""
+                raise SweepLocked(
+                    f"another `orch sweep`{holder} is driving {experiment}",
                     where=str(self.root),
-                    mend=f"watch it with `orch status {experiment} --watch`, or stop it with Ctrl-C there",
+                    mend=f"watch it with `orch status {experiment} --watch`, run failed trials again with "
+                    "`orch ctl requeue`, or stop it with Ctrl-C there",
                 )
             yield
 
     def is_locked(self, trial_id: str) -> bool:
-        """Whether some process is at work on a trial at this moment."""
+        """Whether some process is at work on a trial at this moment.
+
+        Of a process on another machine this is known when it has been seen to beat, or not to, for long enough: asked
+        once, the answer is yes while its lease stands.
+        """
         path = self.trial_folder(trial_id) / ".lock"
         if not path.exists():
             return False
@@ -263,7 +315,7 @@ class Store:
             progress = self.progress(trial_id)
             return progress is not None and progress.is_alive()
         with self._locked(path, 0.0) as is_held:
-            return not is_held
+            return not is_held or self._observer(path).look()[1] is not None
 
     def progress(self, trial_id: str) -> Progress | None:
         """What a trial is, or was last, doing."""
@@ -407,6 +459,23 @@ class Store:
         return "another process" if progress is None else f"process {progress.pid} on {progress.host}"
 
     @contextlib.contextmanager
+    def _leased(
+        self, path: Path, timeout_s: float, on_lost: Callable[[], None], is_wanted: bool
+    ) -> Iterator[Lease | Beat | None]:
+        """The lease beside a lock file, or the beat of who has it; None where the lock itself was not to be had."""
+        if not is_wanted:
+            yield None
+            return
+        with explained(path):
+            lease = take(self._observer(path), timeout_s=timeout_s)
+        with lease.kept(on_lost=on_lost) if isinstance(lease, Lease) else contextlib.nullcontext(lease) as held:
+            yield held
+
+    def _observer(self, path: Path) -> Observer:
+        folder = path.with_name(path.name.removesuffix(".lock") + ".leases")
+        return self._observers.setdefault(folder, Observer(folder=folder, here=this_process()))
+
+    @contextlib.contextmanager
     def _locked(self, path: Path, timeout_s: float) -> Iterator[bool]:
         with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -422,6 +491,14 @@ class Store:
         finally:
             if is_held:
                 guard.release()
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_mtime_ns, status.st_size
 
 
 def _is_hex(name: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from orchestrator.errors import OrchError
 from orchestrator.orders import NO_ORDER, Hold, Order, Orders
+from orchestrator.outline import Outline
 from orchestrator.progress import Progress, age_s
 from orchestrator.provenance import now
 from orchestrator.record import WORKING, RunRecord, Status
@@ -64,9 +65,25 @@ class TrialRow:
 class SweepView:
     """Reads the rows of some trials again and again; only records that changed are parsed again."""
 
-    def __init__(self, store: Store, trials: Sequence[PlannedTrial], *, data_folder: Path | None) -> None:
-        """Nothing is read yet."""
+    def __init__(
+        self,
+        store: Store,
+        trials: Sequence[PlannedTrial],
+        *,
+        data_folder: Path | None,
+        experiment: str | None = None,
+    ) -> None:
+        """Nothing is read yet.
+
+        Args:
+            store: the runs folder.
+            trials: what to show.
+            data_folder: where benchmark files lie, if anywhere.
+            experiment: show the trials of its kept plan instead as soon as that is replaced.
+        """
         self.trials = tuple(trials)
+        self._experiment = experiment
+        self._plan_stamp = store.sweep_stamp(experiment) if experiment is not None else (0, 0)
         self._store, self._data_folder = store, data_folder
         self._orders = Orders(store.root, now=now)
         self._seen: dict[str, tuple[tuple[int, int], TrialRow]] = {}
@@ -77,17 +94,29 @@ class SweepView:
         Raises:
             StoreError: a record does not read.
         """
+        self._follow_plan()
         orders, waits = self._orders.all(), waits_of(live_drivers(self._store.root))
         return tuple(
-            _asked_row(self._row(planned), orders.get(planned.trial.id, NO_ORDER), waits.get(planned.trial.id))
+            _asked_row(self.row(planned), orders.get(planned.trial.id, NO_ORDER), waits.get(planned.trial.id))
             for planned in self.trials
         )
 
-    def _row(self, planned: PlannedTrial) -> TrialRow:
+    def _follow_plan(self) -> None:
+        if self._experiment is None or self._store.sweep_stamp(self._experiment) == self._plan_stamp:
+            return
+        self._plan_stamp = self._store.sweep_stamp(self._experiment)
+        self.trials = self._store.read_sweep(self._experiment).entries
+
+    def row(self, planned: PlannedTrial) -> TrialRow:
+        """How one trial stands, whatever is asked of it.
+
+        Raises:
+            StoreError: its record does not read.
+        """
         trial_id = planned.trial.id
         stamp = self._store.record_stamp(trial_id)
         if trial_id not in self._seen or self._seen[trial_id][0] != stamp:
-            row = _resting_row(planned, self._store.find(trial_id), self._data_folder)
+            row = _resting_row(planned, self._store.find_outline(trial_id), self._data_folder)
             self._seen[trial_id] = (stamp, row)
         row = self._seen[trial_id][1]
         return _moving_row(row, self._store.progress(trial_id)) if row.state == "running" else row
@@ -103,7 +132,7 @@ REWARD_METRIC = "reward/mean"
 """The training metric that views show."""
 
 
-def _resting_row(planned: PlannedTrial, record: RunRecord | None, data_folder: Path | None) -> TrialRow:
+def _resting_row(planned: PlannedTrial, record: Outline | RunRecord | None, data_folder: Path | None) -> TrialRow:
     """What the record alone tells; `running` where it says so, whether or not the process still lives."""
     row = TrialRow(id=planned.trial.id, label=planned.label, state="waiting", total=final_step(planned), scores={})
     if record is None:
@@ -150,7 +179,9 @@ def _asked_row(row: TrialRow, order: Order, wait: Wait | None) -> TrialRow:
 _ENDING: dict[Hold, str] = {"paused": "pausing: writes its checkpoint", "cancelled": "being cancelled"}
 
 
-def _scores(planned: PlannedTrial, record: RunRecord, data_folder: Path | None) -> tuple[dict[str, float], bool]:
+def _scores(
+    planned: PlannedTrial, record: Outline | RunRecord, data_folder: Path | None
+) -> tuple[dict[str, float], bool]:
     """The final policy's scores that this plan wants, and whether everything it wants is there.
 
     Where a benchmark's file is gone, a view still shows what was scored.
@@ -165,7 +196,7 @@ def _scores(planned: PlannedTrial, record: RunRecord, data_folder: Path | None) 
     return scores, holds_all(record, planned, wanted)
 
 
-def _state(record: RunRecord, has_everything: bool) -> State:
+def _state(record: Outline | RunRecord, has_everything: bool) -> State:
     """Done is what this plan finds done: another plan's benchmark that failed or is missing does not count."""
     if record.status in WORKING:
         return "running"
@@ -182,7 +213,7 @@ _STATE_OF: dict[Status, State] = {
 }
 
 
-def _first_line(record: RunRecord) -> str:
+def _first_line(record: Outline | RunRecord) -> str:
     if record.status is not Status.FAILED or record.failure is None:
         return ""
     lines = record.failure.message.splitlines()

@@ -11,6 +11,7 @@ from eval.api import SamplingSettings
 from eval.benchmarks.registry import digest
 from eval.grading.version import grader_version
 from eval.score_file import score_key
+from orchestrator.outline import Outline
 from orchestrator.record import RunRecord
 from orchestrator.trial import EvalSettings, PlannedTrial
 
@@ -57,19 +58,19 @@ def wanted_scores(planned: PlannedTrial, *, step: int, data_folder: Path | None)
     )
 
 
-def missing_scores(record: RunRecord | None, wanted: Sequence[WantedScore]) -> tuple[WantedScore, ...]:
+def missing_scores(record: Outline | RunRecord | None, wanted: Sequence[WantedScore]) -> tuple[WantedScore, ...]:
     """Those of `wanted` that the record does not hold."""
     present = {entry.key for entry in record.scores} if record is not None else set()
     return tuple(one for one in wanted if one.key not in present)
 
 
-def is_complete(record: RunRecord | None, planned: PlannedTrial, *, data_folder: Path | None) -> bool:
+def is_complete(record: Outline | RunRecord | None, planned: PlannedTrial, *, data_folder: Path | None) -> bool:
     """Whether nothing is left to do: trained where there is training, and every wanted score there."""
     wanted = wanted_scores(planned, step=final_step(planned), data_folder=data_folder)
     return holds_all(record, planned, wanted)
 
 
-def holds_all(record: RunRecord | None, planned: PlannedTrial, wanted: Sequence[WantedScore]) -> bool:
+def holds_all(record: Outline | RunRecord | None, planned: PlannedTrial, wanted: Sequence[WantedScore]) -> bool:
     """`is_complete` for scores that are at hand."""
     if record is None or (planned.trial.kind == "train" and record.train is None):
         return False

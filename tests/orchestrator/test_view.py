@@ -67,8 +67,8 @@ def test_only_records_that_changed_are_read_again(lab: Lab, monkeypatch: pytest.
     reader = view(lab, [0, 1])
     first = reader.rows()
     read: list[str] = []
-    find = Store.find
-    monkeypatch.setattr(Store, "find", lambda self, trial_id: read.append(trial_id) or find(self, trial_id))
+    find = Store.find_outline
+    monkeypatch.setattr(Store, "find_outline", lambda self, trial_id: read.append(trial_id) or find(self, trial_id))
     assert reader.rows() == first
     assert read == []
     record = lab.store.read(lab.planned(1).trial.id)
