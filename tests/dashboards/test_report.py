@@ -30,7 +30,22 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> MadeUp:
     for number, planned in enumerate((sweep.base, *sweep.trials[:-1])):
         sweep.finish(planned, rate=0.3 + 0.1 * number)
     sweep.fail(sweep.trials[-1], "out of memory <at step 3>")
+    diagnose(sweep, sweep.trials[0].trial.id)
     return sweep
+
+
+def diagnose(sweep: MadeUp, trial_id: str) -> None:
+    """Leave what `orch diagnose` does: one response of two tokens, and a picture."""
+    folder = sweep.store.trial_folder(trial_id) / "diagnosis" / "final"
+    folder.mkdir(parents=True)
+    numbers = {"entropy": 0.5, "probability": 0.25, "purity": 0.2, "js": 0.1, "omega": -1.0}
+    tokens = [
+        {"uid": 1, "position": place, "text": text, "advantage": 0.97, "reward": 1.0, **numbers}
+        | {"selected_ets": place == 0, "selected_gmts": True}
+        for place, text in enumerate(("<b", "9"))
+    ]
+    pd.DataFrame(tokens).to_parquet(folder / "tokens.parquet")
+    (folder / "overlap.png").write_bytes(b"a picture")
 
 
 @pytest.fixture(scope="module")
@@ -92,30 +107,26 @@ def test_tables_carry_the_values_that_columns_sort_by(made: MadeUp, site: Path) 
 def test_figures_lie_beside_the_pages(site: Path) -> None:
     assert {file.name for file in (site / "figures/made_up").iterdir()} == {
         f"{name}.{suffix}"
-        for name in ("scores", "reward_mean", "tokens_entropy", "accuracy_hours")
+        for name in ("scores", "reward_mean", "tokens_entropy", "high_to_low", "accuracy_hours")
         for suffix in ("pdf", "png")
     }
 
 
-def test_a_trial_page_marks_the_tokens_of_each_selector(tmp_path: Path) -> None:
-    made = MadeUp(tmp_path)
-    made.finish(made.trials[0], rate=0.5)
-    folder = made.store.trial_folder(made.trials[0].trial.id) / "diagnosis" / "final"
-    folder.mkdir(parents=True)
-    numbers = {"entropy": 0.5, "probability": 0.25, "js": 0.1, "omega": -1.0}
-    tokens = [
-        {"uid": 1, "position": place, "text": text, "advantage": 0.97, "reward": 1.0, **numbers}
-        | {"selected_ets": place == 0, "selected_gmts": True}
-        for place, text in enumerate(("<b", "9"))
-    ]
-    pd.DataFrame(tokens).to_parquet(folder / "tokens.parquet")
-    (folder / "overlap.png").write_bytes(b"a picture")
-    site = written(made, tmp_path / "site").parent / "experiments/made_up/trials"
-    page = (site / f"{made.trials[0].trial.id}.html").read_text()
+def test_a_trial_page_marks_the_tokens_of_each_selector(made: MadeUp, site: Path) -> None:
+    trials = site / "experiments/made_up/trials"
+    page = (trials / f"{made.trials[0].trial.id}.html").read_text()
     title = 'title="H 0.500, p 0.250, JS 0.100, ω -1.000"'
     assert f'<span data-by="ets gmts" {title}>&lt;b</span><span data-by="gmts" {title}>9</span>' in page
     assert "ets <small>1 of 2</small>" in page
-    assert (site / made.trials[0].trial.id / "final" / "overlap.png").read_bytes() == b"a picture"
+    assert (trials / made.trials[0].trial.id / "final" / "overlap.png").read_bytes() == b"a picture"
+    assert "is not measured yet" not in page
+
+
+def test_a_trained_trial_that_nobody_diagnosed_names_the_command(made: MadeUp, site: Path) -> None:
+    trials = site / "experiments/made_up/trials"
+    undiagnosed, untrained = made.trials[1].trial.id, made.base.trial.id
+    assert f"<code>orch diagnose {undiagnosed}</code>" in (trials / f"{undiagnosed}.html").read_text()
+    assert "orch diagnose" not in (trials / f"{untrained}.html").read_text()
 
 
 def test_several_experiments_share_a_report_and_a_figure_across_models(tmp_path: Path) -> None:
@@ -134,25 +145,6 @@ def test_several_experiments_share_a_report_and_a_figure_across_models(tmp_path:
     assert (folder / "experiments/large/index.html").is_file()
     assert '"x":["builtin:arithmetic-tiny","large"]' in (folder / "index.html").read_text()
     assert (folder / "figures/gain_by_model.pdf").is_file()
-
-
-def test_an_experiment_that_names_a_table_stands_beside_it(tmp_path: Path) -> None:
-    made = MadeUp(tmp_path, arms=(("dapo", "full"), ("dapo", "ets"), ("dapo", "gmts")))
-    stands_for = {"model": "Qwen2.5-Math-1.5B", "training_data": "math12k"}
-    published = {"tables": ["gmts_table4", "gmts_table1"], "stands_for": stands_for}
-    made.store.save_sweep(replace(made.plan, config={**made.plan.config, "published": published}))
-    for number, planned in enumerate(made.plan.entries[:-1]):
-        made.finish(planned, rate=0.3 + 0.1 * number)
-    site = written(made, tmp_path / "site").parent
-    page = (site / "experiments/made_up/index.html").read_text()
-    assert "Beside GMTS Table 4 (section 4.4)" in page
-    assert '<small class="printed">printed 24.58</small>' in page
-    assert ", ours only</small>" in page
-    assert '<span class="absent">not run yet</span>' in page
-    assert 'class="verdict not-measured">not measured<' in page
-    audit = (site / "audit.html").read_text()
-    assert "What does not add up in gmts_table1, gmts_table4." in audit
-    assert "24.58" in audit
 
 
 def test_an_experiment_without_any_run_has_a_report(tmp_path: Path) -> None:
@@ -174,7 +166,8 @@ def test_a_report_replaces_a_report_and_nothing_else(tmp_path: Path) -> None:
     assert not (folder / "mine.txt").exists()
 
 
-def test_the_command_prints_the_page_to_open(made: MadeUp, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_the_command_prints_the_page_to_open(tmp_path: Path, monkeypatch, capsys) -> None:
+    made = MadeUp(tmp_path)
     arguments = ["report", "made_up", "--store", str(made.root / "runs"), "--out", str(tmp_path / "site"), "--json"]
     monkeypatch.setattr("sys.argv", ["orch", *arguments])
     with pytest.raises(SystemExit) as ended:

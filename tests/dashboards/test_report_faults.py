@@ -17,6 +17,7 @@ from dashboards.report.site import Request, write_report
 from dashboards.table import table
 
 TINY = {"model": "Qwen2.5-Math-1.5B", "training_data": "math12k"}
+TABLES = ["gmts_table4", "gmts_table1"]
 ARMS = tuple((algorithm, method) for algorithm in ("dapo", "grpo") for method in ("full", "ets", "gmts"))
 
 
@@ -24,7 +25,7 @@ ARMS = tuple((algorithm, method) for algorithm in ("dapo", "grpo") for method in
 def made(tmp_path_factory: pytest.TempPathFactory) -> MadeUp:
     """Of seven arms one is whole, each of the others has a fault of its own; the experiment's file has changed."""
     folder = tmp_path_factory.mktemp("faulty")
-    sweep = MadeUp(folder, arms=ARMS, seeds=(0, 1), published={"tables": ["gmts_table1"], "stands_for": TINY})
+    sweep = MadeUp(folder, arms=ARMS, seeds=(0, 1), published={"tables": TABLES, "stands_for": TINY})
     changed = folder / "changed.yaml"
     changed.write_text((Path(__file__).parents[2] / "experiments" / "smoke.yaml").read_text())
     sweep.store.save_sweep(replace(sweep.plan, file=str(changed)))
@@ -127,6 +128,18 @@ def test_the_page_says_the_same(site: Path) -> None:
     ):
         assert said in page, said
     assert "nan" not in page.lower().replace("provenance", "")
+
+
+def test_the_paper_stands_beside_with_its_doubts_and_claims(site: Path) -> None:
+    page = (site / "index.html").read_text()
+    assert "Beside GMTS Table 4 (section 4.4)" in page
+    assert '<small class="printed">printed 24.58</small>' in page
+    assert ", ours only</small>" in page
+    assert '<span class="absent">not run yet</span>' in page
+    assert 'class="verdict not-measured">not measured<' in page
+    audit = (site.parents[1] / "audit.html").read_text()
+    assert "What does not add up in gmts_table1, gmts_table4." in audit
+    assert "24.58" in audit
 
 
 def test_each_trial_has_its_reason_on_its_own_page(made: MadeUp, site: Path) -> None:
