@@ -188,6 +188,8 @@ class Resources:
     memory_gb: float | None = None
     micro_batch_sequences: int = 64
     """Sequences of one forward-backward pass."""
+    tokens_per_pass: int | None = None
+    """verl: passes of as many whole sequences as hold so many tokens, laid end to end, instead of a fixed number."""
     sample_batch_sequences: int = 1024
     """Sequences decoded at once."""
     checkpoint_every: int = 10

@@ -101,6 +101,8 @@ def check_resources(resources: Resources) -> None:
         resources.keep_every is None or resources.keep_every >= 1, key("keep_every"), resources.keep_every, "1 or more"
     )
     require(resources.keep_best >= 0, key("keep_best"), resources.keep_best, "0 or more")
+    budget = resources.tokens_per_pass
+    require(budget is None or budget >= 1, key("tokens_per_pass"), budget, "1 or more, or null")
     memory = resources.memory_gb
     require(memory is None or memory > 0, key("memory_gb"), memory, "above 0, or null")
 

@@ -20,3 +20,9 @@ def check_support(recipe: Recipe, resources: Resources) -> None:
             where="model.dtype",
             mend="float32 or bfloat16, or choose trainer: verl",
         )
+    if resources.tokens_per_pass is not None:
+        raise OrchError(
+            f"trainer lite cuts its passes by sequences, and cluster.tokens_per_pass is {resources.tokens_per_pass}",
+            where="cluster.tokens_per_pass",
+            mend="leave it out and set cluster.micro_batch_sequences, or choose trainer: verl",
+        )

@@ -69,7 +69,7 @@ class ScoringEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl is unty
     def _scores(self, output: Any, micro_batch: Any) -> dict[str, Tensor]:
         temperature, distance = float(_told(micro_batch, "temperature")), _told(micro_batch, DISTANCE)
         rows = _response_places(micro_batch)
-        logits_NV = torch.cat([output.logits[row, start:end] for row, start, end in rows])
+        logits_NV = _response_logits(output.logits, micro_batch, rows)
         token_N = micro_batch["responses"].values()
         if distance:
             cell_N = _cells(micro_batch, rows)
@@ -106,6 +106,14 @@ def _response_places(micro_batch: Any) -> list[tuple[int, int, int]]:
         (row, length - response - 1, length - 1)
         for row, (length, response) in enumerate(zip(lengths, responses, strict=True))
     ]
+
+
+def _response_logits(logits: Tensor, micro_batch: Any, rows: list[tuple[int, int, int]]) -> Tensor:
+    """The logits that predict response tokens: of padded rows, or of rows that lie end to end."""
+    if not tu.get_non_tensor_data(data=micro_batch, key="use_remove_padding", default=True):
+        return torch.cat([logits[row, start:end] for row, start, end in rows])
+    offsets = micro_batch["input_ids"].offsets().tolist()
+    return torch.cat([logits[0, offsets[row] + start : offsets[row] + end] for row, start, end in rows])
 
 
 def _cells(micro_batch: Any, rows: list[tuple[int, int, int]]) -> Tensor:

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from trainers.api import Recipe
-from trainers.methods import METHODS
 from trainers.verl.job import VerlJob, object_store_bytes, ray_cpus
 from trainers.verl.processes import environment
-from trainers.verl.support import check_support, is_rescored, num_workers
+from trainers.verl.support import check_support, is_rescored, num_workers, sequences_together
 
 AGENT_LOOPS: Final = Path(__file__).with_name("agent_loops.yaml")
 
@@ -46,7 +45,16 @@ def overrides(job: VerlJob) -> tuple[str, ...]:
         OrchError: verl cannot honour the recipe; see `trainers.verl.support`.
     """
     check_support(job.recipe, job.resources)
-    parts = (_algorithm(job), _data(job), _model(job), _actor(job), _rollout(job), _trainer(job), _ray(job))
+    parts = (
+        _algorithm(job),
+        _data(job),
+        _model(job),
+        _actor(job),
+        _rollout(job),
+        _packed(job),
+        _trainer(job),
+        _ray(job),
+    )
     return tuple(f"{key}={_spelled(value)}" for part in parts for key, value in part.items())
 
 
@@ -57,8 +65,7 @@ def micro_batch(job: VerlJob) -> int:
 
 def scoring_batch(job: VerlJob) -> int:
     """As `micro_batch`, but whole groups where the method averages over them."""
-    is_by_group = METHODS[job.recipe.selection.method].name.startswith("ict")
-    group = job.recipe.group_size if is_by_group else 1
+    group = sequences_together(job.recipe)
     return _divisor(_share(job), max(job.resources.micro_batch_sequences, group), multiple_of=group)
 
 
@@ -105,7 +112,7 @@ def _model(job: VerlJob) -> dict[str, Any]:
         "actor_rollout_ref.model.path": job.model_folder,
         "actor_rollout_ref.model.trust_remote_code": job.recipe.model.trust_remote_code,
         "actor_rollout_ref.model.external_lib": "trainers.verl.engine",
-        "actor_rollout_ref.model.use_remove_padding": False,
+        "actor_rollout_ref.model.use_remove_padding": job.resources.tokens_per_pass is not None,
         "actor_rollout_ref.model.enable_gradient_checkpointing": job.resources.num_gpus > 0,
         "+actor_rollout_ref.model.override_config.attn_implementation": "sdpa",
     }
@@ -119,7 +126,7 @@ def _actor(job: VerlJob) -> dict[str, Any]:
         f"{actor}.ppo_mini_batch_size": recipe.mini_batch_prompts,
         f"{actor}.ppo_epochs": 1 if is_rescored(recipe) else recipe.ppo_epochs,  # then each update is a call
         f"{actor}.ppo_micro_batch_size_per_gpu": micro_batch(job),
-        f"{actor}.use_dynamic_bsz": False,
+        f"{actor}.use_dynamic_bsz": job.resources.tokens_per_pass is not None,
         f"{actor}.shuffle": False,
         f"{actor}.use_torch_compile": False,
         f"{optimizer}.lr": recipe.learning_rate,
@@ -155,7 +162,7 @@ def _rollout(job: VerlJob) -> dict[str, Any]:
         f"{rollout}.max_num_seqs": job.resources.sample_batch_sequences,
         f"{rollout}.max_num_batched_tokens": max(2048, context),
         f"{rollout}.log_prob_micro_batch_size_per_gpu": scoring_batch(job),
-        f"{rollout}.log_prob_use_dynamic_bsz": False,
+        f"{rollout}.log_prob_use_dynamic_bsz": job.resources.tokens_per_pass is not None,
         f"{rollout}.agent.num_workers": 1,
         f"{rollout}.agent.agent_loop_config_path": AGENT_LOOPS,
         f"{rollout}.agent.default_agent_loop": "orch",
@@ -171,6 +178,19 @@ def _rollout(job: VerlJob) -> dict[str, Any]:
         f"+{rollout}.enable_sleep_mode": False,
         f"{rollout}.checkpoint_engine.update_weights_bucket_megabytes": 16,
         f"+{rollout}.engine_kwargs.vllm.worker_extension_cls": "trainers.verl.vllm_extension.CpuWorkerExtension",
+    }
+
+
+def _packed(job: VerlJob) -> dict[str, Any]:
+    """Passes by tokens instead of the fixed batch sizes above."""
+    budget = job.resources.tokens_per_pass
+    if budget is None:
+        return {}
+    return {
+        "actor_rollout_ref.actor.ppo_max_token_len_per_gpu": budget,
+        "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu": budget,
+        "actor_rollout_ref.ref.log_prob_max_token_len_per_gpu": budget,
+        "actor_rollout_ref.ref.log_prob_use_dynamic_bsz": True,
     }
 
 

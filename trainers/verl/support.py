@@ -9,6 +9,7 @@ from pathlib import Path
 
 from eval.errors import OrchError
 from trainers.api import Recipe, Resources
+from trainers.methods import METHODS
 from trainers.verl.preflight import check_model
 
 
@@ -29,6 +30,18 @@ def check_support(recipe: Recipe, resources: Resources) -> None:
         )
     if Path(recipe.model.path).is_dir():
         check_model(Path(recipe.model.path), recipe)
+    longest = (recipe.data.max_prompt_tokens + recipe.data.max_response_tokens) * sequences_together(recipe)
+    if resources.tokens_per_pass is not None and resources.tokens_per_pass < longest:
+        raise _refused(
+            "cluster.tokens_per_pass",
+            resources.tokens_per_pass,
+            f"{longest} or more: what must share a pass may be that long",
+        )
+
+
+def sequences_together(recipe: Recipe) -> int:
+    """How many sequences a scoring pass may not separate: a group's, where the method averages over it."""
+    return recipe.group_size if METHODS[recipe.selection.method].name.startswith("ict") else 1
 
 
 def is_rescored(recipe: Recipe) -> bool:

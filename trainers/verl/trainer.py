@@ -44,7 +44,7 @@ from trainers.verl.step import (
     weigh_again,
     with_scores,
 )
-from trainers.verl.support import is_rescored
+from trainers.verl.support import is_rescored, sequences_together
 from trainers.verl.worker import SelectionWorker
 
 log = logging.getLogger(__name__)
@@ -243,7 +243,10 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         """What tells the engine which scores to take."""
         selection = self.recipe.selection
         distance = SELECTORS[selection.method].distance
-        return {SCORES: True, DISTANCE: distance or "", LEAVE_ONE_OUT: bool(selection.leave_one_out)}
+        told: dict[str, Any] = {SCORES: True, DISTANCE: distance or "", LEAVE_ONE_OUT: bool(selection.leave_one_out)}
+        if self.job.resources.tokens_per_pass is not None:
+            told["force_group_size"] = sequences_together(self.recipe)
+        return told
 
     def _put(self, batch: KVBatchMeta, fields: dict[str, Any]) -> None:
         """Give verl values (B, T) of our responses, and 0 for the rows that pad its batch."""

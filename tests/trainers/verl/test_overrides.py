@@ -33,6 +33,7 @@ CHANGES = {
     "cluster.num_cpus": {"resources": {"num_cpus": 32}},
     "cluster.num_nodes": {"resources": {"num_nodes": 2}},
     "cluster.micro_batch_sequences": {"resources": {"micro_batch_sequences": 16}},
+    "cluster.tokens_per_pass": {"resources": {"tokens_per_pass": 640}},
     "cluster.sample_batch_sequences": {"resources": {"sample_batch_sequences": 16}},
     "cluster.checkpoint_every": {"resources": {"checkpoint_every": 3}},
 }
@@ -45,6 +46,10 @@ REFUSED = {
         "selection": {"method": "ets", "ratio": 0.2, "order": "before_filter"},
     },
     "recipe.mini_batch_prompts": {"resources": {"num_gpus": 3}},
+    "cluster.tokens_per_pass": {
+        "selection": {"method": "ict", "ratio": 0.2},
+        "resources": {"tokens_per_pass": 639},
+    },
 }
 ELSEWHERE = {
     "recipe.trainer": "chooses verl",
