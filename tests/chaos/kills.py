@@ -1,0 +1,100 @@
+"""Where and whom to kill: points drawn from a seed, and the kill -9 itself."""
+
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from random import Random
+from typing import Literal
+
+import psutil
+from arena import PATIENCE_S, Arena
+from leftovers import descendants
+
+Victim = Literal["driver", "trial", "supervisor", "raylet"]
+_SHARES: dict[Victim, int] = {"driver": 5, "trial": 3, "supervisor": 1, "raylet": 1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KillPoint:
+    """A moment and a victim."""
+
+    victim: Victim
+    after_steps: int
+    """Training steps, of all trials together, before…"""
+    delay_s: float
+    """…and then so long."""
+
+
+@dataclass(slots=True)
+class Toll:
+    """What was done to one sweep."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    num_drivers: int = 0
+    num_after_the_end: int = 0
+    """Kills of a driver that had nothing left to do but its table and MLflow."""
+
+
+def draw(random: Random, *, max_steps: int) -> KillPoint:
+    """A third of the points lie early, where a driver starts Ray and its trials load; the rest along the training."""
+    victim = random.choices(list(_SHARES), weights=list(_SHARES.values()))[0]
+    if random.random() < 1 / 3:
+        return KillPoint(victim=victim, after_steps=0, delay_s=random.uniform(0.0, 8.0))
+    return KillPoint(victim=victim, after_steps=random.randint(1, max_steps), delay_s=random.uniform(0.0, 0.5))
+
+
+def disturb(arena: Arena, random: Random, *, num_kills: int, max_steps: int) -> Toll:
+    """Drive a sweep and kill at `num_kills` points of it; whatever ended is issued again. Leaves nobody running it."""
+    toll, is_over = Toll(), False
+    driver: subprocess.Popen[bytes] | None = None
+    while toll.kills.total() < num_kills:
+        if driver is None or driver.poll() is not None:
+            driver = arena.start()
+            toll.num_drivers += 1
+        point = draw(random, max_steps=max_steps)
+        if is_over:
+            point = KillPoint(victim="driver", after_steps=0, delay_s=random.uniform(0.0, 1.5))
+        if _wait(arena, driver, point):
+            toll.kills[_kill(point.victim, driver)] += 1
+            toll.num_after_the_end += is_over
+        is_over = is_over or driver.poll() == 0
+    if driver is not None and driver.poll() is None:
+        driver.kill()
+        driver.wait()
+    return toll
+
+
+def _wait(arena: Arena, driver: subprocess.Popen[bytes], point: KillPoint) -> bool:
+    """Wait for the point; False if the driver has ended before it."""
+    wanted, deadline = arena.num_steps() + point.after_steps, time.monotonic() + PATIENCE_S
+    while driver.poll() is None and arena.num_steps() < wanted:
+        assert time.monotonic() < deadline, f"no step for {PATIENCE_S:.0f} s:\n{arena.tail()}"
+        time.sleep(0.02)
+    with suppress(subprocess.TimeoutExpired):
+        driver.wait(point.delay_s)
+    return driver.poll() is None
+
+
+def _kill(victim: Victim, driver: subprocess.Popen[bytes]) -> Victim:
+    """Kill the victim, or the driver where there is none of that kind at this moment; who it was."""
+    for process in descendants(driver.pid):
+        with suppress(psutil.NoSuchProcess):
+            if _kind(process) == victim:
+                os.kill(process.pid, signal.SIGKILL)
+                return victim
+    driver.kill()
+    driver.wait()
+    return "driver"
+
+
+def _kind(process: psutil.Process) -> str:
+    words = process.cmdline()
+    if "orchestrator.worker" in words:
+        return "trial"
+    if words and words[0].startswith("ray::") and "IDLE" not in words[0]:
+        return "supervisor"
+    return str(process.name())
