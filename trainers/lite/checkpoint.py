@@ -50,7 +50,8 @@ def save_checkpoint(folder: Path, step: int, state: State, resources: Resources)
     """
     target = folder / f"step-{step:08d}"
     with _written_atomically(target) as partial:
-        torch.save(state, partial / LITE_STATE)
+        with (partial / LITE_STATE).open("wb") as file:  # given a path, torch forgets what the system said of the disk
+            torch.save(state, file)
         digest = sha256_of(partial / LITE_STATE)
         manifest = {"format": FORMAT, "step": step, "sha256": digest, "bytes": (partial / LITE_STATE).stat().st_size}
         manifest["reward"] = state.get("metrics", {}).get("reward/mean")
@@ -151,8 +152,9 @@ def _written_atomically(target: Path) -> Iterator[Path]:
         # torch.save reports a full disk as a RuntimeError of its writer.
         if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in _WRITER_SIGNS):
             raise
+        said = error.__context__ if isinstance(error.__context__, OSError) else error
         raise OrchError(
-            f"the checkpoint cannot be written: {error}",
+            f"the checkpoint cannot be written: {said}",
             where=str(target),
             mend="free some disk space or mend the permissions, then run the same command again",
         ) from error
