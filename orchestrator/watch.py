@@ -31,7 +31,9 @@ _HELD = ("paused", "cancelled", "failed")
 class Snapshot:
     """A sweep at one moment."""
 
+    trials: tuple[PlannedTrial, ...]
     rows: tuple[TrialRow, ...]
+    """One a trial."""
     steps_done: int
     """Training steps of all trials; evaluations are not counted."""
     steps_total: int
@@ -44,11 +46,11 @@ class Snapshot:
 
 
 class SweepWatch:
-    """Takes snapshots of some trials."""
+    """Takes snapshots of what a view shows."""
 
-    def __init__(self, store: Store, trials: Sequence[PlannedTrial], view: SweepView) -> None:
+    def __init__(self, store: Store, view: SweepView) -> None:
         """Nothing is read yet."""
-        self._store, self._trials, self._view = store, trials, view
+        self._store, self._view = store, view
 
     def snapshot(self) -> Snapshot:
         """Where all stands now.
@@ -57,12 +59,14 @@ class SweepWatch:
             StoreError: a record does not read.
         """
         rows = self._view.rows()
-        pairs = tuple(zip(self._trials, rows, strict=True))
+        trials = self._view.trials  # after the rows: reading them may have found a new plan
+        pairs = tuple(zip(trials, rows, strict=True))
         running = [planned.resources for planned, row in pairs if row.state == "running"]
         return Snapshot(
+            trials=trials,
             rows=rows,
             steps_done=sum(trained_steps(planned, row) for planned, row in pairs),
-            steps_total=sum(final_step(planned) for planned in self._trials),
+            steps_total=sum(final_step(planned) for planned in trials),
             eta_s=_eta_s(pairs),
             num_gpus=sum(resources.num_gpus * resources.num_nodes for resources in running),
             num_cpus=sum(resources.num_cpus * resources.num_nodes for resources in running),

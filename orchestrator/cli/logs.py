@@ -1,8 +1,9 @@
-"""`orch logs`: what a trial printed, from its latest attempt."""
+"""`orch logs`: what a trial printed, from its latest attempt; followed through its attempts with -f."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,16 +13,20 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
 
 POLL_S = 0.5
+SETTLE_S = 5.0
+"""A driver that lives is given so long to say that it starts a trial again, before the trial counts as over."""
 
 
 def logs(
     trial: Annotated[str, typer.Argument(help="Trial id, or the beginning of one.")],
     lines: Annotated[int, typer.Option("-n", "--lines", min=1, help="How many of the last lines.")] = 50,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Print new lines until the trial ends.")] = False,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on printing until the trial is over.")] = False,
     attempt: Annotated[int | None, typer.Option(min=1, help="Attempt number; the latest without it.")] = None,
     store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
 ) -> None:
     """Print the log of a trial."""
+    from contextlib import suppress
+
     from orchestrator.errors import StoreError
     from orchestrator.store import Store
 
@@ -36,32 +41,71 @@ def logs(
             where=str(runs.trial_folder(trial_id)),
             mend=f"attempts there: {have}",
         )
+    if follow:
+        with suppress(KeyboardInterrupt):
+            for text in followed(runs, trial_id, number, lines=lines, is_single=attempt is not None):
+                typer.echo(text, nl=False)
+        typer.echo(f"{trial_id}: {runs.read(trial_id).status}", err=True)
+        return
     for line in runs.log_tail(trial_id, number, lines=lines):
         typer.echo(line)
-    if follow:
-        _follow(runs, trial_id, number)
-    else:
-        typer.echo(f"log: {runs.log_file(trial_id, number)}", err=True)
+    typer.echo(f"log: {runs.log_file(trial_id, number)}", err=True)
 
 
-def _follow(runs: Store, trial_id: str, number: int) -> None:
-    """Print what is added to the log until its attempt has ended, or Ctrl-C."""
-    from contextlib import suppress
+def followed(
+    runs: Store,
+    trial_id: str,
+    number: int,
+    *,
+    lines: int,
+    is_single: bool,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[str]:
+    """Yield the last lines of an attempt and all that comes after, through later attempts, until the trial is over.
 
-    with suppress(KeyboardInterrupt), runs.log_file(trial_id, number).open(errors="replace") as log:
-        log.seek(0, 2)
-        while True:
-            text = log.read()
-            typer.echo(text, nl=False)
-            if not text:
-                if not _is_running(runs, trial_id, number):
-                    return
-                time.sleep(POLL_S)
+    Args:
+        runs: the runs folder.
+        trial_id: whose log.
+        number: of the attempt to begin with.
+        lines: how many of its last lines.
+        is_single: end with that attempt.
+        sleep: waits between looks.
+    """
+    from orchestrator.tail import FileTail
+
+    tail = FileTail(runs.log_file(trial_id, number), last_bytes=0)
+    yield "".join(f"{line}\n" for line in runs.log_tail(trial_id, number, lines=lines))
+    quiet_s = 0.0
+    while True:
+        patience_s = _patience_s(runs, trial_id)  # asked before the last look: nothing printed in between is missed
+        later = [n for n in runs.attempt_numbers(trial_id) if n > number]
+        if text := tail.read():
+            yield text
+        if later and not is_single:
+            number, quiet_s = later[0], 0.0
+            tail = FileTail(runs.log_file(trial_id, number))
+            yield f"-- attempt {number}\n"
+            continue
+        if (patience_s is not None and quiet_s >= patience_s) or (later and is_single):
+            return
+        quiet_s = quiet_s + POLL_S if patience_s is not None else 0.0
+        sleep(POLL_S)
 
 
-def _is_running(runs: Store, trial_id: str, number: int) -> bool:
-    from orchestrator.record import Outcome
+def _patience_s(runs: Store, trial_id: str) -> float | None:
+    """How long to wait for a trial that does not run before it counts as over; None while it runs or is due."""
+    from orchestrator.record import Status
+    from orchestrator.waits import live_drivers, waits_of
 
-    outcomes = {attempt.number: attempt.outcome for attempt in runs.read(trial_id).attempts}
     progress = runs.progress(trial_id)
-    return outcomes.get(number) is Outcome.RUNNING and progress is not None and progress.is_alive()
+    record = runs.find(trial_id)
+    if record is not None and record.status is Status.DONE:
+        return 0.0
+    is_open = record is not None and bool(record.attempts) and record.attempts[-1].ended_at is None
+    if is_open and progress is not None and progress.is_alive():
+        return None
+    drivers = live_drivers(runs.root)
+    wait = waits_of(drivers).get(trial_id)
+    if wait is not None and wait.due_at is not None:
+        return None
+    return SETTLE_S if drivers else 0.0

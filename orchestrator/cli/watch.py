@@ -28,10 +28,10 @@ def watch(
             mend="start one with `orch sweep FILE`, or name another runs folder with --store",
         )
     trials = tuple({one.trial.id: one for name in names for one in runs.read_sweep(name).entries}.values())
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):  # textual draws on standard error
         raise StoreError(
             "orch watch needs a terminal",
-            where="standard input and output",
+            where="standard input and error",
             mend=f"`orch status {names[0]} --watch` prints lines, `orch status {names[0]} --json` is for scripts",
         )
     from orchestrator.cli.watch_app import WatchApp
@@ -44,8 +44,7 @@ def watch(
     WatchApp(
         names,
         runs,
-        trials,
-        watch=SweepWatch(runs, trials, view),
+        watch=SweepWatch(runs, view),
         orders=Orders(runs.root, now=now),
         interval_s=interval,
     ).run()

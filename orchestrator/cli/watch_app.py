@@ -77,7 +77,6 @@ class WatchApp(App[None]):
         self,
         experiments: Sequence[str],
         store: Store,
-        trials: Sequence[PlannedTrial],
         *,
         watch: SweepWatch,
         orders: Orders,
@@ -88,14 +87,13 @@ class WatchApp(App[None]):
         Args:
             experiments: names of what is watched.
             store: the runs folder.
-            trials: the trials of all experiments, each once.
             watch: takes the snapshots.
             orders: takes the orders of the keys.
             interval_s: between snapshots.
         """
         super().__init__()
         self._experiments, self._store, self._watch, self._orders = tuple(experiments), store, watch, orders
-        self._trials = {planned.trial.id: planned for planned in trials}
+        self._trials: dict[str, PlannedTrial] = {}
         self._interval_s = interval_s
         self._rows: dict[str, TrialRow] = {}
         self._cells: dict[str, tuple[str, ...]] = {}
@@ -134,6 +132,7 @@ class WatchApp(App[None]):
         except OrchError as error:
             self.query_one("#summary", Static).update(Text(str(error), style="red"))
         else:
+            self._trials = {planned.trial.id: planned for planned in snapshot.trials}
             self.query_one("#summary", Static).update(self._summary(snapshot))
             self._draw_rows(snapshot.rows)
             await self._read_chosen()
