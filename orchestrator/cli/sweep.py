@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,6 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from orchestrator.cli.display import Display
+    from orchestrator.notify import Deliver, Notify
     from orchestrator.plan import Plan
     from orchestrator.stop import StopSignal
     from orchestrator.store import Store
@@ -59,6 +60,8 @@ def sweep(
     if dry_run:
         _print_missing(plan, runs, data_dir, as_json=as_json)
         return
+    from orchestrator.notify import channels
+
     choice = _Choice(
         scheduler=scheduler or spec.scheduling.scheduler,
         address=ray_address or spec.scheduling.address,
@@ -67,6 +70,8 @@ def sweep(
         data_folder=data_dir,
         tracking_uri=tracking_uri if mlflow else None,
         is_json=as_json,
+        notify=spec.notify,
+        ways_out=channels(spec.notify, os.environ),
     )
     outcome = _run(plan, runs, choice)
     _report(outcome, runs, choice)
@@ -85,6 +90,8 @@ class _Choice:
     tracking_uri: str | None
     """None: no mirror."""
     is_json: bool
+    notify: Notify
+    ways_out: Mapping[str, Deliver]
 
 
 def _run(plan: Plan, runs: Store, choice: _Choice) -> SweepOutcome:
@@ -127,12 +134,15 @@ def _run(plan: Plan, runs: Store, choice: _Choice) -> SweepOutcome:
 
 @contextlib.contextmanager
 def _beside(plan: Plan, runs: Store, choice: _Choice, display: Display, stop: StopSignal) -> Iterator[None]:
-    """What goes on while trials run: the display and the mirror."""
+    """What goes on while trials run: the display, the mirror, and who is told."""
     from orchestrator.cli.display import follow
+    from orchestrator.cli.telling import telling
     from orchestrator.view import SweepView
 
     view = SweepView(runs, plan.entries, data_folder=choice.data_folder)
-    with follow(view, display, stop), _mirrored(runs, plan.experiment, choice, display.say, stop):
+    told = telling(choice.notify, choice.ways_out, plan.experiment, display, view)
+    mirrored = _mirrored(runs, plan.experiment, choice, display.say, stop)
+    with told as display_and_news, follow(view, display_and_news, stop), mirrored:
         yield
 
 
