@@ -148,12 +148,15 @@ class Mirror:
         Returns:
             Whether MLflow now holds everything. If not, the log says how to make up for it.
         """
+        was_warned = self._is_warned
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout_s)
             if self._thread.is_alive():
                 log.warning("MLflow is slow: left it behind after %.0f s; %s", timeout_s, self._later())
                 return False
+        if was_warned and not self._is_complete:  # said long ago, and where trials run in this process into their logs
+            log.warning("MLflow does not hold all of %s; %s", self._experiment, self._later())
         return self._is_complete
 
     def _run(self) -> None:

@@ -24,8 +24,7 @@ def test_mlflow_down_for_the_whole_sweep_is_made_up_for_when_it_is_back(
         port = taken.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     assert arena.sweep("--scheduler", "inline", "--tracking-uri", url) == 0, arena.tail()
-    assert "MLflow does not answer" in arena.log.read_text()
-    assert "orch sync smoke" in arena.log.read_text()
+    assert "MLflow does not hold all of smoke; `orch sync smoke` sends what is missing" in arena.log.read_text()
     with serve(arena.uri, host="127.0.0.1", port=port):
         for _ in range(2):
             done = arena.call("sync", "smoke", "--tracking-uri", url)
