@@ -90,7 +90,7 @@ def explain(error: OSError, path: Path) -> StoreError:
     return StoreError(f"the runs folder does not work: {error}", where=where, mend="give another one with --store")
 
 
-def write_json(path: Path, payload: dict[str, Any]) -> None:
+def write_json(path: Path, payload: dict[str, Any], *, mode: int = 0o666) -> None:
     """Replace a file by a JSON object and a seal over it: a bit that flips on the disk must not become a result.
 
     Raises:
@@ -98,7 +98,7 @@ def write_json(path: Path, payload: dict[str, Any]) -> None:
     """
     text = json.dumps(payload, ensure_ascii=False, allow_nan=False, indent=1).encode() + b"\n"
     body = text.removeprefix(b"{\n")
-    write_atomically(path, b'{\n "seal": "' + _digest(body) + b'",\n' + body)
+    write_atomically(path, b'{\n "seal": "' + _digest(body) + b'",\n' + body, mode=mode)
 
 
 def read_json(path: Path) -> Any:

@@ -50,7 +50,8 @@ class StopSignal:
             self._requested.set()
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text("force\n" if self.is_forced else "stop\n")
+            with open(self.path, "w", opener=_owner_only) as file:
+                file.write("force\n" if self.is_forced else "stop\n")
 
     def wait(self, timeout_s: float) -> bool:
         """Sleep, waking early on a request; whether there is one."""
@@ -65,6 +66,10 @@ class StopSignal:
 def stop_file(runs: Path, experiment: str) -> Path:
     """Where this driver, and no other, asks the supervisors of its trials to stop."""
     return runs / "sweeps" / f".{experiment}.{socket.gethostname()}.{os.getpid()}.stop"
+
+
+def _owner_only(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def read_request(path: Path) -> tuple[bool, bool]:

@@ -382,8 +382,9 @@ class Store:
             raise StoreError(f"a score does not read: {error}", where=str(path), mend=mend) from error
 
     def save_sweep(self, plan: Plan) -> None:
-        """Keep the plan of an experiment, replacing its last one."""
-        write_json(self.sweep_file(plan.experiment), {"schema_version": SCHEMA_VERSION, "plan": encode(plan)})
+        """Keep the plan of an experiment, replacing its last one; no one else may write to it, as drivers follow it."""
+        payload = {"schema_version": SCHEMA_VERSION, "plan": encode(plan)}
+        write_json(self.sweep_file(plan.experiment), payload, mode=0o644)
 
     def read_sweep(self, experiment: str) -> Plan:
         """The kept plan of an experiment.

@@ -64,7 +64,11 @@ def open_vllm_sampler(
             model=str(model_folder),
             dtype=dtype,
             max_num_seqs=batch_sequences,
-            **(cpu_options(model_folder) if device == "cpu" else {"max_model_len": -1}),
+            **(
+                cpu_options(model_folder, trust_remote_code=trust_remote_code)
+                if device == "cpu"
+                else {"max_model_len": -1}
+            ),
             enable_prefix_caching=True,
             disable_log_stats=True,
             trust_remote_code=trust_remote_code,
@@ -86,7 +90,7 @@ def open_vllm_sampler(
     )
 
 
-def cpu_options(model_folder: Path) -> dict[str, Any]:
+def cpu_options(model_folder: Path, *, trust_remote_code: bool = False) -> dict[str, Any]:
     """Settings of the CPU build: prompts are read whole.
 
     vLLM 0.28 rewinds the generator of a seeded request whose prompt is read in pieces, which a CPU generator cannot do
@@ -94,7 +98,8 @@ def cpu_options(model_folder: Path) -> dict[str, Any]:
     """
     from transformers import AutoConfig
 
-    text_config = AutoConfig.from_pretrained(model_folder).get_text_config()
+    config = AutoConfig.from_pretrained(model_folder, trust_remote_code=trust_remote_code)
+    text_config = config.get_text_config()
     context = min(getattr(text_config, "max_position_embeddings", CPU_CONTEXT), CPU_CONTEXT)
     return {
         "max_model_len": context,

@@ -64,6 +64,8 @@ def plan(
     if hidden := len(decisions) - len(decisions[:limit_rows]):
         typer.echo(f"… and {hidden} more: --limit-rows {len(decisions)} shows all, --json too")
     typer.echo(_summary(plans[0], decisions))
+    for line in _trusted(plans[0]):
+        typer.secho(line, fg="yellow")
     if cost is not None:
         typer.echo(cost.text())
     if missing:
@@ -197,6 +199,12 @@ def _summary(made: Plan, decisions: Sequence[Decision]) -> str:
     return f"{made.experiment}: {len(decisions)} trials: {', '.join(parts)}"
 
 
+def _trusted(made: Plan) -> list[str]:
+    """A line for each model whose folder may bring code along and run it."""
+    models = {one.trial.model.path for one in made.entries if one.trial.model.trust_remote_code}
+    return [f"runs code that comes with {path} (model.trust_remote_code)" for path in sorted(models)]
+
+
 def _print_json(made: Plan, decisions: Sequence[Decision], missing: Sequence[str], cost: PlanCost | None) -> None:
     import json
 
@@ -210,6 +218,7 @@ def _print_json(made: Plan, decisions: Sequence[Decision], missing: Sequence[str
             "state": one.state,
             "reason": one.reason,
             "shared_with": one.shared_with,
+            "trust_remote_code": one.planned.trial.model.trust_remote_code,
             **({} if cost is None else {"cost": cost.trial_json(one.planned)}),
         }
         for one in decisions
