@@ -1,4 +1,4 @@
-"""What `orch sweep` tells others while it runs, as its `notify:` block asks: found in the rows that the display shows."""
+"""What `orch sweep` tells others while it runs, as `notify:` asks: found in the rows that the display shows."""
 
 from __future__ import annotations
 
