@@ -34,7 +34,7 @@ def lower_bound_s(
         bounds += _count_bounds(nodes, tasks, amount)
         bounds += _part_bounds(nodes, tasks, amount)
     for label, cap in (caps or {}).items():
-        bounds.append(_machines_bound([task.seconds for task in tasks if task.label == label], cap))
+        bounds.append(_machines_bound([task.seconds for task in tasks if label in task.labels], cap))
     if max_running is not None:
         bounds.append(_machines_bound([task.seconds for task in tasks], max_running))
     return max(bounds)
@@ -72,7 +72,7 @@ def _longest_row(tasks: Sequence[Task], caps: Mapping[str, int]) -> float:
     """For how long at least one of these tasks is running, in any schedule."""
     rows = [task.seconds for task in tasks]
     for label, cap in caps.items():
-        rows.append(sum(task.seconds for task in tasks if task.label == label) / cap)
+        rows.append(sum(task.seconds for task in tasks if label in task.labels) / cap)
     return max(rows, default=0.0)
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from orchestrator.record import Failure, Outcome, RunRecord
+from orchestrator.record import Attempt, Failure, Outcome, RunRecord
 from orchestrator.store import Store
 from orchestrator.trial import PlannedTrial, Trial
+from trainers.api import Resources
 
 _LONGEST_WAIT_S = 1800.0
 
@@ -29,6 +30,7 @@ class FailureClass(StrEnum):
     NODE_LOST = "node lost"
     HANG = "hang"
     DIVERGED = "diverged"
+    NOT_PLACED = "not placed"
     DATA = "data"
     BAD_CONFIG = "bad config"
     EVALUATION = "evaluation"
@@ -45,6 +47,8 @@ class Policy:
     """Regular expressions over the message and the log's last lines; case does not count."""
     num_retries: int = 0
     """Times that one sweep starts the trial again by itself, from its last checkpoint."""
+    halves_batches: bool = False
+    """Whether it is tried again at once with smaller micro-batches, as long as they can be halved."""
     holds_siblings: bool = False
     """Whether trials that differ in their seed only would fail alike and are held back."""
     mend: str
@@ -68,8 +72,10 @@ POLICIES: Mapping[FailureClass, Policy] = {
             r"cublas_status_alloc_failed",
             r"no available memory for the cache blocks",
         ),
+        num_retries=10,
+        halves_batches=True,
         holds_siblings=True,
-        mend="halve cluster.micro_batch_sequences, or cluster.sample_batch_sequences if it happened while sampling",
+        mend="give it more or larger GPUs: one sequence at a time does not fit",
     ),
     FailureClass.HOST_MEMORY: Policy(
         kinds=("MemoryError",),
@@ -113,6 +119,10 @@ POLICIES: Mapping[FailureClass, Policy] = {
         signs=(r"\bis not finite\b", r"\bare not finite\b", r"probability tensor contains either `?inf`?, `?nan`?"),
         mend="lower recipe.learning_rate or raise recipe.lr_warmup_steps: the same seed diverges again",
     ),
+    FailureClass.NOT_PLACED: Policy(
+        kinds=("NotPlaced",),
+        mend="lower its cluster.num_gpus, num_cpus, memory_gb or num_nodes, or join a cluster that has them",
+    ),
     FailureClass.DATA: Policy(
         kinds=("DataError",),
         mend="orch data list says which sets are here and whether they are the declared ones",
@@ -147,35 +157,74 @@ def classify(failure: Failure) -> FailureClass:
     return next(by_text, next(by_kind, FailureClass.UNKNOWN))
 
 
+def class_of(attempt: Attempt) -> FailureClass | None:
+    """Why an attempt came to no end of its own; None where it did, or was asked to stop.
+
+    One whose process vanished without a word counts as lost with its machine.
+    """
+    if attempt.failure is not None:
+        return classify(attempt.failure)
+    return FailureClass.NODE_LOST if attempt.outcome in (Outcome.RUNNING, Outcome.INTERRUPTED) else None
+
+
 def wait_before_retry_s(record: RunRecord, *, since: int, first_wait_s: float) -> float | None:
-    """Seconds to wait before a failed trial is started again; None when it is not.
+    """Seconds to wait before a trial that nobody works on is started again; None when it is not.
 
     Args:
         record: of the trial.
         since: how many attempts it had when the sweep began: older failures use up nothing.
         first_wait_s: before the first retry; doubled before each further one, up to half an hour.
     """
-    if record.failure is None:
+    name = class_of(record.attempts[-1]) if record.attempts else None
+    if name is None:
         return None
-    name = classify(record.failure)
-    recent = [attempt.failure for attempt in record.attempts[since:] if attempt.outcome is Outcome.FAILED]
-    num_alike = sum(failure is not None and classify(failure) is name for failure in recent)
+    num_alike = sum(class_of(attempt) is name for attempt in record.attempts[since:])
     if num_alike > POLICIES[name].num_retries:
         return None
+    if POLICIES[name].halves_batches:
+        used = record.attempts[-1].resources
+        return 0.0 if used is not None and halved(used) != used else None
     return float(min(first_wait_s * 2 ** max(num_alike - 1, 0), _LONGEST_WAIT_S))
+
+
+def halved(resources: Resources) -> Resources:
+    """Half as many sequences at once, in passes of the training and in sampling; one at least.
+
+    Neither changes what is computed, other than by rounding.
+    """
+    return replace(
+        resources,
+        micro_batch_sequences=max(1, resources.micro_batch_sequences // 2),
+        sample_batch_sequences=max(1, resources.sample_batch_sequences // 2),
+    )
+
+
+def resources_that_fit(planned: Resources, record: RunRecord) -> Resources:
+    """What a trial's next attempt uses: the plan's resources, less what has run out of memory on as many GPUs."""
+    fitting = planned
+    for attempt in record.attempts:
+        name, used = class_of(attempt), attempt.resources
+        if name is None or not POLICIES[name].halves_batches or used is None:
+            continue
+        if (used.num_gpus, used.num_nodes) == (planned.num_gpus, planned.num_nodes):
+            less = halved(used)
+            fitting = replace(
+                fitting,
+                micro_batch_sequences=min(fitting.micro_batch_sequences, less.micro_batch_sequences),
+                sample_batch_sequences=min(fitting.sample_batch_sequences, less.sample_batch_sequences),
+            )
+    return fitting
 
 
 class Holds:
     """Which trials wait because one that differs in its seed only has just failed in a way that repeats."""
 
-    def __init__(self, trials: Sequence[PlannedTrial], store: Store) -> None:
-        """Note where each trial stands now: only failures from here on hold anybody."""
-        self._store = store
+    def __init__(self, trials: Sequence[PlannedTrial], store: Store, *, since: Mapping[str, int]) -> None:
+        """Only failures after the first `since[trial id]` attempts hold anybody: older ones were somebody else's."""
+        self._store, self._since = store, since
         self._siblings: dict[tuple[object, ...], list[str]] = {}
-        self._num_attempts: dict[str, int] = {}
         for planned in trials:
             self._siblings.setdefault(_family(planned.trial), []).append(planned.trial.id)
-            self._num_attempts[planned.trial.id] = _num_attempts(store.find(planned.trial.id))
 
     def culprit(self, trial: Trial) -> str | None:
         """The sibling that holds a trial back, if one does."""
@@ -184,17 +233,13 @@ class Holds:
 
     def _is_culprit(self, trial_id: str) -> bool:
         record = self._store.find(trial_id)
-        if record is None or record.failure is None or _num_attempts(record) == self._num_attempts[trial_id]:
+        if record is None or record.failure is None or len(record.attempts) <= self._since[trial_id]:
             return False
         return POLICIES[classify(record.failure)].holds_siblings
 
 
 def _family(trial: Trial) -> tuple[object, ...]:
     return (trial.recipe, trial.model_digest, trial.data_digest)
-
-
-def _num_attempts(record: RunRecord | None) -> int:
-    return len(record.attempts) if record is not None else 0
 
 
 def _is_found(signs: tuple[str, ...], text: str) -> bool:

@@ -6,13 +6,15 @@ Digests of models and data are taken through the two functions handed in, so tha
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from orchestrator.codec import encode
 from orchestrator.errors import OrchError, PlanError
 from orchestrator.identity import base_trial_id, hash_of, trial_id
+from orchestrator.schedule import Schedule
 from orchestrator.trial import EvalSettings, PlannedTrial, Trial
 from trainers.api import Model, Resources
 
@@ -36,7 +38,8 @@ class Plan:
     config: dict[str, Any]
     """The composed base values and the sweep block."""
     digest: str
-    """Changes whenever a trial, its place in the grid, its evaluation or its resources do."""
+    """Changes whenever a trial, its place in the grid, its evaluation or its resources do, or the schedule."""
+    schedule: Schedule = field(default_factory=Schedule)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,18 +80,22 @@ def make_plan(
         _put(bases, trials.base(point), spec)
         _put(trained, trials.trained(point), spec)
     entries = (*bases.values(), *trained.values())
+    _placed(spec, "schedule", lambda: spec.schedule.check(entries))
     return Plan(
         experiment=spec.experiment,
         file=str(spec.file),
         axes=spec.axes,
         entries=entries,
         config=spec.config,
-        digest=plan_digest(spec.experiment, spec.axes, entries),
+        digest=plan_digest(spec.experiment, spec.axes, entries, schedule=spec.schedule),
+        schedule=spec.schedule,
     )
 
 
-def plan_digest(experiment: str, axes: tuple[str, ...], entries: tuple[PlannedTrial, ...]) -> str:
-    """Return what changes whenever a trial, its place in the grid, its evaluation or its resources do."""
+def plan_digest(
+    experiment: str, axes: tuple[str, ...], entries: tuple[PlannedTrial, ...], *, schedule: Schedule
+) -> str:
+    """Return what changes whenever a trial, its place in the grid, its evaluation, resources or schedule does."""
     shapes: dict[tuple[EvalSettings, Resources], str] = {}
     places = []
     for planned in entries:
@@ -96,7 +103,8 @@ def plan_digest(experiment: str, axes: tuple[str, ...], entries: tuple[PlannedTr
         if shape not in shapes:
             shapes[shape] = hash_of(list(shape))
         places.append([planned.trial.id, planned.axes, shapes[shape]])
-    return hash_of({"experiment": experiment, "axes": axes, "places": places})
+    content = {"experiment": experiment, "axes": axes, "places": places}
+    return hash_of(content if schedule == Schedule() else {**content, "schedule": encode(schedule)})
 
 
 def unfetched(spec: SweepSpec, *, data_folder: Path | None) -> tuple[str, ...]:
@@ -217,9 +225,10 @@ class _Trials:
 
 
 def _planned(trial: Trial, axes: dict[str, str | int | float], point: Point) -> PlannedTrial:
-    return PlannedTrial(
-        trial=trial, axes=axes, evaluation=point.evaluation, resources=point.resources, guards=point.guards
-    )
+    resources = point.resources
+    if trial.recipe is None:
+        resources = replace(resources, num_nodes=1)  # only training spans nodes
+    return PlannedTrial(trial=trial, axes=axes, evaluation=point.evaluation, resources=resources, guards=point.guards)
 
 
 def _put(entries: dict[str, PlannedTrial], planned: PlannedTrial, spec: SweepSpec) -> None:

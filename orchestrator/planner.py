@@ -9,6 +9,7 @@ what passes it there must be over by then. The simulator and a live scheduler dr
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ Rule = Literal["longest", "largest", "widest", "given"]
 """Rank within a priority: seconds; seconds × share of a node; share, then seconds; the order in which they come."""
 RULES: tuple[Rule, ...] = ("longest", "largest", "widest")
 _TOLERANCE = 1e-9
+_NAMES = ("GPU", "CPU", "GB memory")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +34,8 @@ class Task:
     """Expected duration; 0 where nothing is known."""
     priority: int = 0
     """Lower starts first."""
-    label: str = ""
-    """What a cap counts."""
+    labels: tuple[str, ...] = ()
+    """What caps count: a task counts for each of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,7 @@ class Planner:
             nodes: what each node has when empty.
             tasks: what is to run.
             rule: rank of tasks of one priority.
-            caps: label → most of its tasks at once.
+            caps: label → most of the tasks that carry it at once.
             max_running: most tasks at once.
         """
         self._free = [[node.num_gpus, node.num_cpus, node.memory_gb] for node in nodes]
@@ -101,7 +103,7 @@ class Planner:
             return None
         heads = sorted((queue[0] for queue in self._queues if queue), key=lambda one: one[0])
         for _, task in heads:
-            if self._is_capped(task.label):
+            if self._cap_reached(task) is not None:
                 continue
             nodes = self._place(task, now_s)
             if nodes is not None:
@@ -111,28 +113,61 @@ class Planner:
     def finish(self, task_id: str) -> None:
         """Free what a running task occupied."""
         placement = self._running.pop(task_id)
-        self._running_of[placement.task.label] -= 1
+        self._running_of.subtract(placement.task.labels)
         for node in placement.nodes:
             _take(self._free[node], placement.task.request, -1)
         self._does_not_fit.clear()
         self._waits_first = self._reservation = None
 
-    def _is_capped(self, label: str) -> bool:
-        return label in self._caps and self._running_of[label] >= self._caps[label]
+    def occupy(self, task: Task) -> None:
+        """Count a task as running that started before this planner was made; nowhere if it fits no more."""
+        fitting = [node for node, free in enumerate(self._free) if _holds(free, task.request)]
+        is_there = len(fitting) >= task.request.num_nodes
+        self._run(Placement(task=task, nodes=self._fullest(fitting, task.request) if is_there else (), start_s=0.0))
+
+    def why_waiting(self, request: Request, labels: tuple[str, ...]) -> str:
+        """What keeps a waiting task of this kind from starting now, in a few words."""
+        if self._max_running is not None and len(self._running) >= self._max_running:
+            return f"at most {self._max_running} at once"
+        for label in labels:
+            if label in self._caps and self._running_of[label] >= self._caps[label]:
+                return f"cap {label}: {self._running_of[label]} of {self._caps[label]}"
+        able = sum(_holds(free, request) for free in self._free)
+        if able >= request.num_nodes:
+            return "its turn"
+        if able:
+            return f"needs {request.num_nodes} nodes: {able} free enough"
+        asked = (request.num_gpus, request.num_cpus, request.memory_gb)
+        nearest = max(
+            self._free, key=lambda free: min(has / want for has, want in zip(free, asked, strict=True) if want)
+        )
+        scarce = [
+            (f"{want:g} {name}", f"{max(0.0, has):g}")
+            for name, want, has in zip(_NAMES, asked, nearest, strict=True)
+            if has + _TOLERANCE < want
+        ]
+        return f"needs {', '.join(want for want, _ in scarce)}: {', '.join(has for _, has in scarce)} free"
+
+    def _cap_reached(self, task: Task) -> str | None:
+        return next((one for one in task.labels if self._running_of[one] >= self._caps.get(one, math.inf)), None)
 
     def _start(self, task: Task, nodes: tuple[int, ...], now_s: float) -> Placement:
         queue = next(one for one in self._queues if one and one[0][1] is task)
         queue.popleft()
         placement = Placement(task=task, nodes=nodes, start_s=now_s)
-        self._running[task.id] = placement
-        self._running_of[task.label] += 1
+        self._run(placement)
         kept = self._reservation
         for node in nodes:
-            _take(self._free[node], task.request, 1)
             if kept is not None and node in kept.spare and now_s + task.seconds > kept.at_s + _TOLERANCE:
                 _take(kept.spare[node], task.request, 1)
         self.num_waiting -= 1
         return placement
+
+    def _run(self, placement: Placement) -> None:
+        self._running[placement.task.id] = placement
+        self._running_of.update(placement.task.labels)
+        for node in placement.nodes:
+            _take(self._free[node], placement.task.request, 1)
 
     def _place(self, task: Task, now_s: float) -> tuple[int, ...] | None:
         """The fullest nodes that hold the task's gang; what waits first reserves nodes and is not passed there."""
@@ -150,6 +185,9 @@ class Planner:
             fitting = [node for node in fitting if self._reservation.allows(node, request, end_s)]
             if len(fitting) < request.num_nodes:
                 return None
+        return self._fullest(fitting, request)
+
+    def _fullest(self, fitting: Sequence[int], request: Request) -> tuple[int, ...]:
         if request.num_nodes == 1:
             return (min(fitting, key=lambda node: (*self._free[node], node)),)
         return tuple(sorted(fitting, key=lambda node: (*self._free[node], node))[: request.num_nodes])
@@ -201,14 +239,14 @@ _Queue = deque[tuple[Rank, Task]]
 
 
 def _queues(tasks: Sequence[Task], node: Node, rule: Rule) -> list[_Queue]:
-    """Tasks by what they ask for and their label: of each queue only the first can be next."""
-    queues: dict[tuple[Request, str], list[tuple[Rank, Task]]] = {}
+    """Tasks by what they ask for and their labels: of each queue only the first can be next."""
+    queues: dict[tuple[Request, tuple[str, ...]], list[tuple[Rank, Task]]] = {}
     shares: dict[Request, float] = {}
     for index, task in enumerate(tasks):
         if task.request not in shares:
             shares[task.request] = share_of(task.request, node)
         rank = (task.priority, *_rank(rule, task.seconds, shares[task.request]), index)
-        queues.setdefault((task.request, task.label), []).append((rank, task))
+        queues.setdefault((task.request, task.labels), []).append((rank, task))
     return [deque(sorted(queue, key=lambda one: one[0])) for queue in queues.values()]
 
 

@@ -55,7 +55,7 @@ class Progress:
 def is_alive(*, host: str, pid: int, updated_at: str) -> bool:
     """Whether a process that last gave a sign of life then still runs, as far as this machine can tell."""
     if host == socket.gethostname():
-        return _process_exists(pid)
+        return process_exists(pid)
     return age_s(updated_at) < STALE_S
 
 
@@ -152,7 +152,8 @@ class ProgressWriter:
             temporary.replace(self._path)
 
 
-def _process_exists(pid: int) -> bool:
+def process_exists(pid: int) -> bool:
+    """Whether a process of this machine runs; a zombie does not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -15,7 +15,7 @@ from orchestrator.errors import StoreError
 from orchestrator.files import REBUILD
 from orchestrator.guards import Alarm
 from orchestrator.trial import Trial
-from trainers.api import TrainResult
+from trainers.api import Resources, TrainResult
 
 SCHEMA_VERSION = 1
 """Raised when older code could misread the file; new optional fields do not raise it."""
@@ -102,6 +102,8 @@ class Attempt:
     data_digest: str | None
     provenance: Provenance
     failure: Failure | None = None
+    resources: Resources | None = None
+    """What it used; less than the plan's where that had run out of GPU memory. None in records of before."""
     phase_seconds: dict[str, float]
     """Wall time by phase; evaluation included."""
     peak_memory_mb: float = 0.0

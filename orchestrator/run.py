@@ -21,6 +21,7 @@ from eval.api import Sampler, Score
 from eval.engines import open_sampler
 from eval.runner import EvalJob, EvalProgress, evaluate_all
 from orchestrator.errors import TrialFailed
+from orchestrator.failures import resources_that_fit
 from orchestrator.guards import Alarm, GuardWatch
 from orchestrator.orders import Orders
 from orchestrator.phase_clock import PhaseClock
@@ -79,6 +80,8 @@ class RunContext:
     should_stop: Callable[[], bool] = lambda: False
     lock_timeout_s: float = 0.0
     """How long to wait for another process that works on the same trial."""
+    on_lost: Callable[[], None] = lambda: None
+    """Called from a thread when another process has taken the trial over, because this one was silent for too long."""
     open_log: Callable[[Path], AbstractContextManager[None]] = log_to_file
     """Sends this trial's log to the file while it works."""
 
@@ -96,7 +99,7 @@ def run_trial(planned: PlannedTrial, store: Store, *, context: RunContext) -> Ru
         StoreError: the trial is locked by another process, or the runs folder cannot be written.
     """
     store.prepare_trial(planned.trial)
-    with store.lock(planned.trial.id, timeout_s=context.lock_timeout_s):
+    with store.lock(planned.trial.id, timeout_s=context.lock_timeout_s, on_lost=context.on_lost):
         record = store.find(planned.trial.id) or new_record(planned.trial, at=now())
         if record.status not in WORKING and is_complete(record, planned, data_folder=context.data_folder):
             return record
@@ -113,8 +116,10 @@ class _AttemptAtTrial:
         self.folder = store.attempt_folder(self.trial.id, number)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.clock = PhaseClock()
+        self.resources = resources_that_fit(planned.resources, record)
         self.attempt = Attempt(
             number=number,
+            resources=self.resources,
             started_at=now(),
             seed=self.trial.seed,
             data_digest=self.trial.data_digest,
@@ -181,7 +186,7 @@ class _AttemptAtTrial:
         return TrainJob(
             recipe=recipe,
             seed=self.trial.seed,
-            resources=self.planned.resources,
+            resources=self.resources,
             model_folder=initial,
             checkpoint_folder=self.store.checkpoint_folder(self.trial.id),
             attempt_folder=self.folder,
@@ -252,7 +257,7 @@ class _AttemptAtTrial:
         )
 
     def _open_sampler(self, folder: Path) -> Sampler:
-        resources = self.planned.resources
+        resources = self.resources
         return open_sampler(
             self.planned.evaluation.engine,
             folder,
@@ -286,10 +291,12 @@ class _AttemptAtTrial:
         log.info("%s attempt %d ends: %s", self.trial.id, self.attempt.number, outcome)
 
     def _enter(self, phase: Phase, step: int) -> None:
+        self.store.check_lease(self.trial.id)
         self.clock.enter(phase)
         self.progress.enter(phase, step=step, total=final_step(self.planned))
 
     def _complete_step(self, metrics: dict[str, Any]) -> None:
+        self.store.check_lease(self.trial.id)
         self.progress.complete_step(
             int(metrics["step"]), total=final_step(self.planned), reward=metrics.get("reward/mean")
         )

@@ -61,7 +61,7 @@ GROUPS: Mapping[str, tuple[type, ...]] = {
 OPTIONAL_GROUPS = ("cluster", "guards", "notify")
 """Groups that an experiment need not choose: every key has a default."""
 SECTIONS_OF_RECIPE = ("algorithm", "selection", "model", "data")
-PLAIN_KEYS = ("name", "trainer", "published", "sweep")
+PLAIN_KEYS = ("name", "trainer", "published", "schedule", "sweep")
 """Top-level keys that are no group."""
 
 

@@ -94,11 +94,16 @@ def best_schedule(
 
 def _capped_first(tasks: Sequence[Task], caps: Mapping[str, int]) -> Sequence[Task]:
     """Labels that a cap makes long go first, since their tasks cannot be caught up on at the end."""
-    seconds_of: dict[str, float] = {}
+    seconds_of = dict.fromkeys(caps, 0.0)
     for task in tasks:
-        if task.label in caps:
-            seconds_of[task.label] = seconds_of.get(task.label, 0.0) + task.seconds / caps[task.label]
-    return sorted(tasks, key=lambda task: (-seconds_of.get(task.label, 0.0), -task.seconds))
+        for label in task.labels:
+            if label in caps:
+                seconds_of[label] += task.seconds / caps[label]
+
+    def longest_s(task: Task) -> float:
+        return max((seconds_of.get(label, 0.0) for label in task.labels), default=0.0)
+
+    return sorted(tasks, key=lambda task: (-longest_s(task), -task.seconds))
 
 
 def _improve(best: Schedule, run: Callable[[Rule, Sequence[Task]], Schedule]) -> Schedule:

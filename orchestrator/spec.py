@@ -23,6 +23,7 @@ from orchestrator.notify import Notify
 from orchestrator.overrides import Change, read_overrides
 from orchestrator.places import Places
 from orchestrator.published import read_published
+from orchestrator.schedule import Schedule, read_schedule
 from orchestrator.schema import (
     GROUPS,
     OPTIONAL_GROUPS,
@@ -70,6 +71,8 @@ class SweepSpec:
     points: tuple[Point, ...]
     """In the order in which trials start."""
     scheduling: Scheduling
+    schedule: Schedule
+    """Priorities, caps and patience."""
     notify: Notify
     """Who is told how it goes."""
     config: dict[str, Any]
@@ -113,6 +116,7 @@ class _Reader:
             for key in base:
                 check_name("key", key, [*GROUPS, *PLAIN_KEYS], where=key)
             read_published(base.get("published"))
+            schedule = read_schedule(base.get("schedule"))
             sweep = self._changed(read_sweep(base.get("sweep")))
             self._check_axes(sweep)
             self.composer.compose_ahead(_group_choices(sweep))
@@ -125,6 +129,7 @@ class _Reader:
             axes=tuple(axis for axis in sweep.axes if _is_shown(axis)),
             points=points,
             scheduling=self._shared(Scheduling, "cluster", cells),
+            schedule=schedule,
             notify=self._shared(Notify, "notify", cells),
             config={**self._set({**self.composer.compose(self.groups)}, self.values), "overrides": self._texts()},
             place_of=lambda key: self.places.place_of(key, self.groups),

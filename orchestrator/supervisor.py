@@ -13,11 +13,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from orchestrator.errors import OrchError
+from orchestrator.orders import Orders
 from orchestrator.provenance import collect, now
 from orchestrator.record import Attempt, Failure, Outcome, RunRecord, Status, new_record
 from orchestrator.stop import GRACE_S, read_request
@@ -52,7 +54,8 @@ def supervise(planned: PlannedTrial, settings: WorkerSettings) -> int:
     Raises:
         StoreError: the death of the worker could not be recorded.
     """
-    if read_request(settings.stop_file)[0]:
+    orders = Orders(settings.store_root, now=now)
+    if read_request(settings.stop_file)[0] or _is_held(orders, planned):
         return -signal.SIGTERM
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
@@ -65,7 +68,7 @@ def supervise(planned: PlannedTrial, settings: WorkerSettings) -> int:
             start_new_session=True,
         )
         try:
-            was_stopped = _wait(process, settings)
+            was_stopped = _wait(process, settings, is_held=lambda: _is_held(orders, planned))
         finally:
             _kill_group(process)
         if process.returncode not in (DONE, FAILED, STOPPED, LOCKED):
@@ -94,19 +97,41 @@ def _environment(planned: PlannedTrial, settings: WorkerSettings) -> dict[str, s
     return environment
 
 
-def _wait(process: subprocess.Popen[bytes], settings: WorkerSettings) -> bool:
-    """Wait for the end, passing on a stop request; whether there was one."""
+def _wait(process: subprocess.Popen[bytes], settings: WorkerSettings, *, is_held: Callable[[], bool]) -> bool:
+    """Wait for the end, passing on a request to stop the sweep or this trial; whether there was one."""
     kill_at: float | None = None
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_POLL_S)
             return kill_at is not None
         is_requested, is_forced = read_request(settings.stop_file)
-        if is_requested and kill_at is None:
+        if kill_at is None and (is_requested or is_held()):
             process.send_signal(signal.SIGTERM)
             kill_at = time.monotonic() + settings.grace_s
         if is_forced or (kill_at is not None and time.monotonic() > kill_at):
             _kill_group(process)
+
+
+def _is_held(orders: Orders, planned: PlannedTrial) -> bool:
+    """Whether somebody paused or cancelled the trial; an order that does not read is none."""
+    with contextlib.suppress(OrchError):
+        return orders.of(planned.trial.id).hold is not None
+    return False
+
+
+def record_unplaced(planned: PlannedTrial, settings: WorkerSettings, why: str) -> None:
+    """Put on record that the cluster never placed a trial.
+
+    Raises:
+        StoreError: the runs folder cannot be written.
+    """
+    store = Store(settings.store_root)
+    store.prepare_trial(planned.trial)
+    with store.lock(planned.trial.id, timeout_s=_POST_MORTEM_LOCK_S):
+        record = store.find(planned.trial.id) or new_record(planned.trial, at=now())
+        record = record.with_attempt(_empty_attempt(planned, record, settings), status=Status.RUNNING, at=now())
+        failure = Failure(kind="NotPlaced", message=f"the trial was not placed: {why}", log_tail=())
+        store.write(record.with_death(outcome=Outcome.FAILED, failure=failure, at=now()))
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -1,35 +1,40 @@
 """Drive a plan to its end: find what is missing, prepare models, run it, say what is left. Safe to repeat.
 
-    plan ─ unfinished ─▶ prepare models ─▶ scheduler ─▶ records ─▶ SweepOutcome
+    plan ─ unfinished ─▶ prepare models ─▶ agenda ⇄ scheduler ─▶ records ─▶ SweepOutcome
 
-One driver at a time drives an experiment. A trial that another experiment's driver is running is left to it and
-waited for; if it comes back unfinished, this driver runs it.
+One driver at a time drives an experiment; a second call hands its plan, if it differs, to the one that runs. A trial
+that another experiment's driver is running is left to it; if it comes back unfinished, this driver runs it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from orchestrator.errors import PlanError
-from orchestrator.failures import wait_before_retry_s
+from orchestrator.agenda import Agenda, AgendaSettings
+from orchestrator.errors import PlanError, StoreError
 from orchestrator.plan import Plan
 from orchestrator.prepare import prepare_models
-from orchestrator.record import RunRecord, Status
 from orchestrator.schedulers.api import Scheduler
+from orchestrator.steward import Steward
 from orchestrator.stop import StopSignal
-from orchestrator.store import Store
-from orchestrator.supervisor import WorkerSettings
+from orchestrator.store import Store, SweepLocked
+from orchestrator.supervisor import WorkerSettings, record_unplaced
 from orchestrator.trial import PlannedTrial
 from orchestrator.view import SweepView, TrialRow, count_states
+from orchestrator.waits import read_report, report_file
 
 log = logging.getLogger(__name__)
 
-_POLL_HELD_S = 1.0
+_POLL_S = 0.5
+HAND_OVER_S = 120.0
+"""How long the driver of a sweep may take to see a new plan, or to end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +50,8 @@ class SweepSettings:
     """PYTHONPATH for the trials' processes."""
     first_retry_wait_s: float = 30.0
     """Before a trial that failed for a passing reason is started again; doubled each time."""
+    max_running: int | None = None
+    """Most trials at once; None lets the resources decide."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +64,9 @@ class SweepOutcome:
     num_started: int
     """Trials that had something missing when the sweep began; 0 means that there was nothing to do."""
     was_stopped: bool
+    """Asked to stop, or drained."""
+    handed_to: str | None = None
+    """The driver that runs the experiment and took this plan, where another one does."""
 
     @property
     def failed(self) -> tuple[TrialRow, ...]:
@@ -70,7 +80,9 @@ class SweepOutcome:
 
     @property
     def exit_code(self) -> int:
-        """0 all done, 130 stopped, 1 some failed, 3 some unfinished."""
+        """0 all done or handed over, 130 stopped or drained, 1 some failed, 3 some unfinished, paused or cancelled."""
+        if self.handed_to is not None:
+            return 0
         if self.was_stopped and (self.failed or self.unfinished):
             return 130
         if self.failed:
@@ -114,34 +126,63 @@ def run_sweep(
     """
     check_supported(plan.entries)
     view = SweepView(store, plan.entries, data_folder=settings.data_folder)
-    missing = unfinished_trials(view)
+    missing, was_drained = unfinished_trials(view), False
     if missing or store.sweep_digest(plan.experiment) != plan.digest:
         store.check_writable()
-        with store.sweep_lock(plan.experiment):
+        with contextlib.ExitStack() as stack:
+            handed_to = _lock_or_hand_over(plan, store, stack, stop)
+            if handed_to is not None:
+                rows = view.rows()
+                return SweepOutcome(
+                    experiment=plan.experiment, rows=rows, num_started=0, was_stopped=False, handed_to=handed_to
+                )
             store.save_sweep(plan)
             missing = unfinished_trials(view)
             if missing:
                 with around or nullcontext():
-                    _run_missing(plan, missing, store, settings, open_scheduler, stop, on_event)
+                    plan, was_drained = _drive(plan, store, settings, open_scheduler, stop, on_event)
     return SweepOutcome(
-        experiment=plan.experiment, rows=view.rows(), num_started=len(missing), was_stopped=stop.is_requested
+        experiment=plan.experiment,
+        rows=SweepView(store, plan.entries, data_folder=settings.data_folder).rows(),
+        num_started=len(missing),
+        was_stopped=stop.is_requested or was_drained,
     )
 
 
+def _lock_or_hand_over(plan: Plan, store: Store, stack: contextlib.ExitStack, stop: StopSignal) -> str | None:
+    """Become the driver of the experiment, or give the plan to the one that it has, and say who that is."""
+    deadline_s = time.monotonic() + HAND_OVER_S
+    is_saved = False
+    while True:
+        try:
+            stack.enter_context(store.sweep_lock(plan.experiment))
+        except SweepLocked:
+            if not is_saved and store.sweep_digest(plan.experiment) == plan.digest:
+                raise
+        else:
+            return None
+        if not is_saved:
+            store.save_sweep(plan)
+            is_saved = True
+        report = read_report(report_file(store.root, plan.experiment))
+        if report is not None and report.is_alive() and report.plan_digest == plan.digest:
+            return f"process {report.pid} on {report.host}"
+        if stop.wait(_POLL_S) or time.monotonic() > deadline_s:
+            raise StoreError(
+                f"the driver of {plan.experiment} has not taken the new plan yet",
+                where=str(store.sweep_file(plan.experiment)),
+                mend="the plan is kept: run the same command again when that driver has ended",
+            )
+
+
 def check_supported(trials: Sequence[PlannedTrial]) -> None:
-    """Refuse what cannot end well here, before hours of training: gangs over nodes, engines that cannot be opened.
+    """Refuse what cannot end well here, before hours of training: engines that cannot be opened.
 
     Raises:
         PlanError: the trial, the key and what to put there instead.
     """
     for planned in trials:
         what = f"trial {planned.trial.id} ({planned.label})"
-        if planned.resources.num_nodes != 1:
-            raise PlanError(
-                f"{what} asks for {planned.resources.num_nodes} nodes",
-                where="cluster.num_nodes",
-                mend="set it to 1: a trial runs on one node; several trials use several nodes side by side",
-            )
         if planned.evaluation.engine == "openai":
             raise PlanError(
                 f"{what} would be evaluated through an endpoint, which serves no checkpoints",
@@ -156,18 +197,15 @@ def check_supported(trials: Sequence[PlannedTrial]) -> None:
             )
 
 
-def _run_missing(
+def _drive(
     plan: Plan,
-    missing: tuple[PlannedTrial, ...],
     store: Store,
     settings: SweepSettings,
     open_scheduler: Callable[[], Scheduler],
     stop: StopSignal,
     on_event: Callable[[str], None],
-) -> None:
-    models = tuple(dict.fromkeys(planned.trial.model for planned in missing))
-    on_event(f"preparing {', '.join(dict.fromkeys(model.path for model in models))}")
-    prepare_models(models, cache_folder=settings.cache_folder, stop=stop, on_event=on_event)
+) -> tuple[Plan, bool]:
+    """Run what is missing of a plan and of those that replace it; the last of them, and whether it was drained."""
     workers = WorkerSettings(
         store_root=store.root.resolve(),
         experiment=plan.experiment,
@@ -178,47 +216,31 @@ def _run_missing(
         working_folder=Path.cwd(),
         python_path=settings.python_path,
     )
-    left = missing
-    attempts_before = {planned.trial.id: len(record.attempts) for planned, record in _records(missing, store)}
-    while left and not stop.is_requested:
-        on_event(f"starting {len(left)} trials")
-        open_scheduler().run(left, workers, stop)
-        held = tuple(planned for planned in left if store.is_locked(planned.trial.id))
-        if held:
-            on_event(f"waiting for {len(held)} trials that other processes are running")
-            _wait_until_free(held, store, stop)
-        again, wait_s = _to_retry(left, store, attempts_before, settings.first_retry_wait_s)
-        if again:
-            on_event(f"{len(again)} trials failed for a passing reason: again in {wait_s:.0f} s")
-            stop.wait(wait_s)
-        left = (*unfinished_trials(SweepView(store, held, data_folder=settings.data_folder)), *again)
+    agenda = Agenda(
+        plan,
+        store,
+        AgendaSettings(
+            data_folder=settings.data_folder,
+            max_running=settings.max_running,
+            first_retry_wait_s=settings.first_retry_wait_s,
+            give_up=lambda planned, why: record_unplaced(planned, workers, why),
+            on_event=on_event,
+        ),
+    )
 
+    def prepare(trials: Sequence[PlannedTrial]) -> None:
+        models = tuple(dict.fromkeys(planned.trial.model for planned in trials))
+        on_event(f"preparing {', '.join(dict.fromkeys(model.path for model in models))}")
+        prepare_models(models, cache_folder=settings.cache_folder, stop=stop, on_event=on_event)
 
-def _records(trials: Sequence[PlannedTrial], store: Store) -> Iterator[tuple[PlannedTrial, RunRecord]]:
-    for planned in trials:
-        if (record := store.find(planned.trial.id)) is not None:
-            yield planned, record
-
-
-def _to_retry(
-    trials: Sequence[PlannedTrial], store: Store, attempts_before: Mapping[str, int], first_wait_s: float
-) -> tuple[tuple[PlannedTrial, ...], float]:
-    """Trials that failed for a reason that passes, and how long to wait for the last of them to be due."""
-    waits = {
-        planned.trial.id: wait_before_retry_s(
-            record, since=attempts_before.get(planned.trial.id, 0), first_wait_s=first_wait_s
-        )
-        for planned, record in _records(trials, store)
-        if record.status is Status.FAILED
-    }
-    again = tuple(planned for planned in trials if waits.get(planned.trial.id) is not None)
-    return again, max((wait for wait in waits.values() if wait is not None), default=0.0)
-
-
-def _wait_until_free(held: Sequence[PlannedTrial], store: Store, stop: StopSignal) -> None:
-    while any(store.is_locked(planned.trial.id) for planned in held):
-        if stop.wait(_POLL_HELD_S):
-            return
+    with Steward(agenda, store, prepare=prepare, check=check_supported, on_event=on_event).at_work():
+        prepare(agenda.to_start)
+        if agenda.to_start and not stop.is_requested:
+            on_event(f"starting {len(agenda.to_start)} trials")
+        while not (agenda.is_over or stop.is_requested):
+            open_scheduler().run(agenda, workers, stop)
+            agenda.finish_all()
+    return agenda.plan, agenda.is_draining
 
 
 def summary_line(rows: Sequence[TrialRow]) -> str:

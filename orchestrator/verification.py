@@ -113,7 +113,7 @@ class RederivedStore(Store):
 
 
 def _verify_plan(plan: Plan, store: Store, found: Verification) -> None:
-    digest = plan_digest(plan.experiment, plan.axes, plan.entries)
+    digest = plan_digest(plan.experiment, plan.axes, plan.entries, schedule=plan.schedule)
     if digest != plan.digest:
         where = store.sweep_file(plan.experiment)
         found.note("difference", where, f"the plan's digest is {plan.digest}, its trials give {digest}")

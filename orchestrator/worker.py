@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from orchestrator.errors import OrchError
+from orchestrator.lease import LeaseLost
 from orchestrator.stop import GRACE_S, exit_with_parent
 from orchestrator.store import Store, TrialLocked
 
@@ -27,7 +28,7 @@ FAILED = 10
 STOPPED = 11
 """On request; resumable."""
 LOCKED = 12
-"""Another process is at work on the trial."""
+"""Another process is at work on the trial, or has taken it over."""
 REFUSED = 13
 """Did not start, or could not write its record; standard error says why."""
 _LOCK_TIMEOUT_S = 5.0
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         exit_with_parent(stop, parent=options.parent, grace_s=GRACE_S)
     try:
         return _run(options, stop)
-    except TrialLocked as error:
+    except (TrialLocked, LeaseLost) as error:
         print(error, file=sys.stderr)
         return LOCKED
     except OrchError as error:
@@ -64,6 +65,7 @@ def _run(options: argparse.Namespace, stop: threading.Event) -> int:
         argv=tuple(options.argv) or tuple(sys.argv),
         should_stop=stop.is_set,
         lock_timeout_s=_LOCK_TIMEOUT_S,
+        on_lost=lambda: os._exit(LOCKED),  # at once: the supervisor ends the rest of the process group
         open_log=_everything_to,
     )
     record = run_trial(planned, store, context=context)

@@ -12,6 +12,7 @@ import typer
 
 from orchestrator.cli.compare import compare
 from orchestrator.cli.cost import cost
+from orchestrator.cli.ctl import ctl
 from orchestrator.cli.data import data
 from orchestrator.cli.diagnose import diagnose
 from orchestrator.cli.doctor import doctor
@@ -61,6 +62,7 @@ app.command()(verify)
 app.command()(export)
 app.command("import")(import_)
 app.command()(gc)
+app.add_typer(ctl, name="ctl")
 app.add_typer(data, name="data")
 app.add_typer(paper, name="paper")
 

@@ -103,7 +103,7 @@ def _run(plan: Plan, runs: Store, choice: _Choice) -> SweepOutcome:
     from orchestrator.sweep import SweepSettings, run_sweep
 
     def scheduler() -> Scheduler:
-        return open_scheduler(choice.scheduler, address=choice.address, max_concurrent=choice.max_concurrent)
+        return open_scheduler(choice.scheduler, address=choice.address)
 
     stop = StopSignal(stop_file(runs.root, plan.experiment))
     # Trials in this process may print; with --json, standard output is for the outcome alone.
@@ -119,6 +119,7 @@ def _run(plan: Plan, runs: Store, choice: _Choice) -> SweepOutcome:
                     data_folder=choice.data_folder,
                     argv=masked(sys.argv),
                     python_path=os.environ.get("PYTHONPATH", ""),
+                    max_running=choice.max_concurrent,
                 ),
                 open_scheduler=scheduler,
                 stop=stop,
@@ -139,7 +140,7 @@ def _beside(plan: Plan, runs: Store, choice: _Choice, display: Display, stop: St
     from orchestrator.cli.telling import telling
     from orchestrator.view import SweepView
 
-    view = SweepView(runs, plan.entries, data_folder=choice.data_folder)
+    view = SweepView(runs, plan.entries, data_folder=choice.data_folder, experiment=plan.experiment)
     told = telling(choice.notify, choice.ways_out, plan.experiment, display, view)
     mirrored = _mirrored(runs, plan.experiment, choice, display.say, stop)
     with told as display_and_news, follow(view, display_and_news, stop), mirrored:
@@ -167,7 +168,11 @@ def _mirrored(
 
 def _report(outcome: SweepOutcome, runs: Store, choice: _Choice) -> None:
     """Print how it ended: the failures, the table, and the commands that are useful next."""
-    if outcome.num_started == 0:
+    if outcome.handed_to is not None and not choice.is_json:
+        typer.echo(f"{outcome.experiment}: the plan was handed to the driver that runs it, {outcome.handed_to}")
+        typer.echo(f"  orch status {outcome.experiment} --watch")
+        return
+    if outcome.num_started == 0 and outcome.handed_to is None:
         _catch_up(outcome.experiment, runs, choice)
     if choice.is_json:
         _print_json(outcome)
@@ -236,6 +241,7 @@ def _print_json(outcome: SweepOutcome) -> None:
         "exit_code": outcome.exit_code,
         "num_started": outcome.num_started,
         "was_stopped": outcome.was_stopped,
+        "handed_to": outcome.handed_to,
         "counts": count_states(outcome.rows),
         "trials": encode(outcome.rows),
     }

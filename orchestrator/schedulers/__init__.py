@@ -9,13 +9,12 @@ from orchestrator.schedulers.api import Scheduler
 SchedulerName = Literal["ray_tune", "inline"]
 
 
-def open_scheduler(name: SchedulerName, *, address: str | None, max_concurrent: int | None) -> Scheduler:
+def open_scheduler(name: SchedulerName, *, address: str | None) -> Scheduler:
     """The scheduler of that name; Ray is loaded only when it is asked for.
 
     Args:
         name: `ray_tune`, or `inline` for this process, one trial after another.
         address: Ray cluster to join (`auto`, `ray://host:port`); None starts a local one.
-        max_concurrent: most trials at once; None lets the resources decide.
     """
     if name == "inline":
         from orchestrator.schedulers.inline import InlineScheduler
@@ -23,4 +22,4 @@ def open_scheduler(name: SchedulerName, *, address: str | None, max_concurrent: 
         return InlineScheduler()
     from orchestrator.schedulers.ray_tune import RayTuneScheduler
 
-    return RayTuneScheduler(address=address, max_concurrent=max_concurrent)
+    return RayTuneScheduler(address=address)

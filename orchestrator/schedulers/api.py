@@ -1,20 +1,21 @@
-"""What a scheduler is: it brings trials to their end, in order as far as resources allow."""
+"""What a scheduler is: it brings the trials of an agenda to their end, as far as resources allow."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
+from orchestrator.agenda import Agenda
 from orchestrator.stop import StopSignal
 from orchestrator.supervisor import WorkerSettings
-from orchestrator.trial import PlannedTrial
 
 
 class Scheduler(Protocol):
-    """Runs unfinished trials. Their results are in the store, so nothing is returned."""
+    """Runs what an agenda hands out. Results are in the store, so nothing is returned."""
 
-    def run(self, trials: Sequence[PlannedTrial], settings: WorkerSettings, stop: StopSignal) -> None:
-        """Run every trial once; a failed one does not stop its siblings. Returns early after a stop request.
+    def run(self, agenda: Agenda, settings: WorkerSettings, stop: StopSignal) -> None:
+        """Run trials until the agenda is over; a failed one does not stop its siblings.
+
+        Tells the agenda of every trial that ended. Returns early after a stop request.
 
         Raises:
             PlanError: a trial asks for more than any machine here has.

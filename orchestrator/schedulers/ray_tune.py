@@ -1,8 +1,9 @@
 """Trials through Ray Tune: it reserves each trial's gang and starts its supervisor; nothing else of Tune is used.
 
-A custom searcher hands Tune the trial that the planner says may start, so the plan decides the order. Tune's own files
-lie in a temporary folder and are deleted: the store is the truth. The trainable is a thin supervisor of a process
-group, because Tune runs functions in a daemon thread and kills their children without grace.
+A custom searcher hands Tune the trial that the agenda says may start, so the plan decides the order, and what is handed
+out changes as the plan does. Tune's own files lie in a temporary folder and are deleted: the store is the truth. The
+trainable is a thin supervisor of a process group, because Tune runs functions in a daemon thread and kills their
+children without grace.
 """
 
 from __future__ import annotations
@@ -10,9 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,17 +20,19 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from orchestrator.agenda import Agenda
 from orchestrator.cluster import Node, check_fits, request_of
 from orchestrator.errors import PlanError
-from orchestrator.failures import Holds
-from orchestrator.schedulers.order import StartOrder
+from orchestrator.schedulers.ray_gang import bundle, gang_factory, other_nodes
+from orchestrator.scratch import scratch_folder
 from orchestrator.stop import StopSignal, read_request
 from orchestrator.store import Store
 from orchestrator.supervisor import WorkerSettings, supervise
 from orchestrator.trial import PlannedTrial
-from trainers.api import Resources
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ ENVIRONMENT = {
 """Keeps Ray silent, off the network, out of the working folder and away from our signals."""
 _OBJECT_STORE_BYTES = 80 * 2**20
 """Near Ray's minimum: only configs of a few hundred bytes pass through it."""
+_LOOK_S = 5.0
+"""Between looks at what nodes there are."""
 _EXTRA_GRACE_S = 30.0
 """After the supervisors' own grace, before Tune is told to drop what still runs."""
 
@@ -54,12 +57,12 @@ _EXTRA_GRACE_S = 30.0
 class RayTuneScheduler:
     """Runs trials side by side as far as their gangs fit the Ray cluster."""
 
-    def __init__(self, *, address: str | None, max_concurrent: int | None) -> None:
+    def __init__(self, *, address: str | None) -> None:
         """See `open_scheduler`."""
-        self._address, self._max_concurrent = address, max_concurrent
+        self._address = address
 
-    def run(self, trials: Sequence[PlannedTrial], settings: WorkerSettings, stop: StopSignal) -> None:
-        """Run every trial once; returns when all have ended, or some time after a stop request.
+    def run(self, agenda: Agenda, settings: WorkerSettings, stop: StopSignal) -> None:
+        """Run trials until the agenda is over, or until some time after a stop request.
 
         Raises:
             PlanError: no Ray at the address, or a trial asks for more than any node has.
@@ -67,15 +70,18 @@ class RayTuneScheduler:
         os.environ.update(ENVIRONMENT)
         with _quiet(), _cluster(self._address) as storage:
             nodes = _nodes()
-            _check_fit(trials, nodes)
-            holds = Holds(trials, Store(settings.store_root))
-            order = StartOrder(trials, nodes, holds, max_running=self._max_concurrent)
-            trainable = tune.with_resources(_trainable(settings), lambda config: _gang(config["resources"]))
+            _check_fit(agenda.to_start, nodes)
+            agenda.see_nodes(nodes)
+            searcher = _Planned(agenda, settings.stop_file)
+            trainable = tune.with_resources(
+                _trainable(settings), lambda config: gang_factory(config["bundle"], config["num_nodes"])
+            )
             results = tune.Tuner(
                 trainable,
                 tune_config=tune.TuneConfig(
-                    search_alg=_PlannedOrder(order, settings.stop_file),
-                    num_samples=len(trials),
+                    search_alg=searcher,
+                    scheduler=_Placement(searcher),
+                    num_samples=-1,
                     reuse_actors=True,
                     trial_dirname_creator=lambda trial: trial.trial_id,
                 ),
@@ -90,35 +96,71 @@ class RayTuneScheduler:
             log.error("a supervisor failed: %s", str(error).strip().splitlines()[-1])
 
 
-class _PlannedOrder(Searcher):
-    """Not a search: hands out the trials that the planner says may start now."""
+class _Planned(Searcher):
+    """Not a search: hands out the trials that the agenda says may start now."""
 
-    def __init__(self, order: StartOrder, stop_file: Path) -> None:
+    def __init__(self, agenda: Agenda, stop_file: Path) -> None:
         super().__init__()
-        self._order, self._stop_file = order, stop_file
-        self._running: dict[str, str] = {}
-        """Tune's trial id → ours."""
+        self._agenda, self._stop_file = agenda, stop_file
+        self._handed: dict[str, tuple[str, float]] = {}
+        """Tune's trial id → ours, and when it was handed out."""
+        self._looked_at_s = time.monotonic()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing to keep in Tune's files: the next launch plans from the store."""
+        return {}
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial's config; None while nothing more fits, FINISHED when no more are to start."""
-        if self._order.is_empty or read_request(self._stop_file)[0]:
+        """The next trial's config; None while nothing may start, FINISHED when nothing will."""
+        if read_request(self._stop_file)[0] or self._agenda.is_over:
             return Searcher.FINISHED
-        planned = self._order.next()
+        self.look_at_nodes()
+        planned = self._agenda.next()
         if planned is None:
-            return Searcher.FINISHED if self._order.is_empty else None
-        self._running[trial_id] = planned.trial.id
-        return {"trial": planned.trial.id, "resources": _request(planned.resources)}
+            return None
+        self._handed[trial_id] = (planned.trial.id, time.monotonic())
+        resources = planned.resources
+        return {"trial": planned.trial.id, "bundle": bundle(resources), "num_nodes": resources.num_nodes}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Free the trial's place."""
-        if trial_id in self._running:
-            self._order.finish(self._running.pop(trial_id))
+        if trial_id in self._handed:
+            self._agenda.finish(self._handed.pop(trial_id)[0])
+
+    def is_unplaceable(self, trial_id: str) -> bool:
+        """Whether Tune waits in vain for the place of a trial that it has not started."""
+        if trial_id not in self._handed:
+            return False
+        ours, handed_at_s = self._handed[trial_id]
+        return self._agenda.is_unplaceable(ours, waited_s=time.monotonic() - handed_at_s)
+
+    def look_at_nodes(self) -> None:
+        """Tell the agenda, now and then, what the cluster has."""
+        if time.monotonic() - self._looked_at_s >= _LOOK_S:
+            self._looked_at_s = time.monotonic()
+            self._agenda.see_nodes(_nodes())
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to keep: the next launch plans from the store."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Never called: Tune's state is not restored."""
+
+
+class _Placement(FIFOScheduler):
+    """Takes back from Tune what the cluster will not place, since nothing else could start before it."""
+
+    def __init__(self, searcher: _Planned) -> None:
+        super().__init__()
+        self._searcher = searcher
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Called in every turn of Tune's loop."""
+        self._searcher.look_at_nodes()
+        for trial in list(tune_controller.get_live_trials()):
+            if trial.status == Trial.PENDING and self._searcher.is_unplaceable(trial.trial_id):
+                tune_controller.stop_trial(trial)
+        return super().choose_trial_to_run(tune_controller)
 
 
 class _Deadline(tune.Stopper):
@@ -146,22 +188,10 @@ class _Deadline(tune.Stopper):
 def _trainable(settings: WorkerSettings) -> Callable[[dict[str, Any]], dict[str, Any]]:
     def supervise_trial(config: dict[str, Any]) -> dict[str, Any]:
         planned = Store(settings.store_root).read_planned(settings.experiment, config["trial"])
-        return {"exit_status": supervise(planned, settings)}
+        with other_nodes(planned.resources, settings):
+            return {"exit_status": supervise(planned, settings)}
 
     return supervise_trial
-
-
-def _request(resources: Resources) -> dict[str, float]:
-    request: dict[str, float] = {"CPU": resources.num_cpus}
-    if resources.num_gpus:
-        request["GPU"] = resources.num_gpus
-    if resources.memory_gb is not None:
-        request["memory"] = resources.memory_gb * 2**30
-    return request
-
-
-def _gang(request: dict[str, float]) -> tune.PlacementGroupFactory:
-    return tune.PlacementGroupFactory([dict(request)])
 
 
 def _nodes() -> list[Node]:
@@ -182,18 +212,16 @@ def _check_fit(trials: Sequence[PlannedTrial], nodes: Sequence[Node]) -> None:
 @contextlib.contextmanager
 def _cluster(address: str | None) -> Iterator[Path]:
     """Join the cluster, or start a local one for the block; yields a folder for Tune's own files."""
-    if ray.is_initialized():
-        with tempfile.TemporaryDirectory(prefix="orch-tune-") as storage:
-            yield Path(storage)
-        return
-    folder = Path(tempfile.mkdtemp(prefix="orch-"))  # short: Ray's socket paths are limited to 107 bytes
-    try:
-        with _own_signal_handlers():
-            _start(address, folder)
-        yield folder / "tune"
-    finally:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
+    with scratch_folder() as folder:
+        if ray.is_initialized():
+            yield folder
+            return
+        try:
+            with _own_signal_handlers():
+                _start(address, folder)
+            yield folder / "tune"
+        finally:
+            ray.shutdown()
 
 
 def _start(address: str | None, folder: Path) -> None:

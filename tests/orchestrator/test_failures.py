@@ -5,9 +5,18 @@ from pathlib import Path
 import pytest
 from lab import Lab
 
-from orchestrator.failures import POLICIES, FailureClass, Holds, classify, wait_before_retry_s
+from orchestrator.failures import (
+    POLICIES,
+    FailureClass,
+    Holds,
+    classify,
+    resources_that_fit,
+    wait_before_retry_s,
+)
 from orchestrator.provenance import collect
 from orchestrator.record import Attempt, Failure, Outcome, RunRecord, Status, new_record
+from orchestrator.trial import PlannedTrial
+from trainers.api import Resources
 
 LOGS = sorted((Path(__file__).parent / "logs").glob("*.txt"))
 DOCUMENT = Path(__file__).parents[2] / "docs" / "operations.md"
@@ -57,6 +66,16 @@ def test_the_wait_doubles_until_the_budget_is_used_up(lab: Lab) -> None:
     assert waits == [30, 60, 120, 240, 480, None]
 
 
+def test_a_process_that_vanished_counts_as_lost_with_its_machine(lab: Lab) -> None:
+    record = failed(lab, "anything")
+    for outcome in (Outcome.RUNNING, Outcome.INTERRUPTED):
+        last = replace(record.attempts[0], outcome=outcome, failure=None)
+        vanished = record.with_attempt(last, status=Status.RUNNING, at=NOW)
+        assert wait_before_retry_s(vanished, since=0, first_wait_s=30) == 30
+    stopped = record.with_attempt(replace(last, outcome=Outcome.STOPPED), status=Status.STOPPED, at=NOW)
+    assert wait_before_retry_s(stopped, since=0, first_wait_s=30) is None
+
+
 def test_older_failures_and_other_classes_use_up_nothing(lab: Lab) -> None:
     record = failed(lab, *[PREEMPTED] * 7)
     assert wait_before_retry_s(record, since=6, first_wait_s=30) == 30
@@ -64,27 +83,68 @@ def test_older_failures_and_other_classes_use_up_nothing(lab: Lab) -> None:
     assert wait_before_retry_s(mixed, since=0, first_wait_s=30) == 60
 
 
-@pytest.mark.parametrize("message", ["CUDA out of memory", "asked to fail", "No space left on device"])
+@pytest.mark.parametrize("message", ["asked to fail", "No space left on device"])
 def test_what_would_fail_again_is_left_to_somebody(lab: Lab, message: str) -> None:
     assert wait_before_retry_s(failed(lab, message), since=0, first_wait_s=30) is None
     assert wait_before_retry_s(new_record(lab.planned(0).trial, at=NOW), since=0, first_wait_s=30) is None
 
 
+def fresh(*trials: PlannedTrial) -> dict[str, int]:
+    return {one.trial.id: 0 for one in trials}
+
+
+OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 2.00 GiB"
+
+
+def out_of_memory(lab: Lab, *used: Resources) -> RunRecord:
+    record = failed(lab, *[OUT_OF_MEMORY] * len(used))
+    attempts = [replace(one, resources=resources) for one, resources in zip(record.attempts, used, strict=True)]
+    return replace(record, attempts=tuple(attempts))
+
+
+def test_what_ran_out_of_gpu_memory_is_tried_at_once_with_half_the_sequences(lab: Lab) -> None:
+    planned = Resources(num_gpus=1, micro_batch_sequences=6, sample_batch_sequences=2)
+    used, sizes = [planned], []
+    while wait_before_retry_s(out_of_memory(lab, *used), since=0, first_wait_s=30) == 0:
+        used.append(resources_that_fit(planned, out_of_memory(lab, *used)))
+        sizes.append((used[-1].micro_batch_sequences, used[-1].sample_batch_sequences))
+    assert sizes == [(3, 1), (1, 1)]
+    assert wait_before_retry_s(out_of_memory(lab, *used), since=0, first_wait_s=30) is None
+
+
+def test_what_did_not_fit_is_not_tried_again_unless_there_are_more_gpus(lab: Lab) -> None:
+    once = out_of_memory(lab, Resources(num_gpus=1, micro_batch_sequences=8))
+    assert resources_that_fit(Resources(num_gpus=1, micro_batch_sequences=64), once).micro_batch_sequences == 4
+    assert resources_that_fit(Resources(num_gpus=1, micro_batch_sequences=2), once).micro_batch_sequences == 2
+    assert resources_that_fit(Resources(num_gpus=2, micro_batch_sequences=64), once).micro_batch_sequences == 64
+    assert resources_that_fit(Resources(num_gpus=1), failed(lab, OUT_OF_MEMORY)) == Resources(num_gpus=1)
+
+
+def test_a_sweep_halves_the_micro_batch_and_records_it(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_FAIL", "0@3")
+    monkeypatch.setenv("FAKE_FAIL_MESSAGE", OUT_OF_MEMORY)
+    monkeypatch.setenv("FAKE_FAIL_ONCE", str(lab.root / "failed-once"))
+    assert lab.sweep(lab.plan([0])).exit_code == 0
+    used = [attempt.resources for attempt in lab.store.read(lab.planned(0).trial.id).attempts]
+    assert [one and (one.micro_batch_sequences, one.sample_batch_sequences) for one in used] == [(64, 1024), (32, 512)]
+
+
 def test_a_bad_config_holds_those_that_differ_in_their_seed_only(lab: Lab) -> None:
     first, second, base = lab.planned(0), lab.planned(1), lab.planned(None)
-    holds = Holds([first, second, base], lab.store)
+    holds = Holds([first, second, base], lab.store, since=fresh(first, second, base))
     assert holds.culprit(second.trial) is None
     lab.store.prepare_trial(first.trial)
     lab.store.write(replace(failed(lab, "hydra.errors.X"), trial=first.trial))
     assert holds.culprit(second.trial) == first.trial.id
     assert holds.culprit(base.trial) is None
     assert holds.culprit(first.trial) is None
-    assert Holds([first, second], lab.store).culprit(second.trial) is None, "it failed before this sweep"
+    before = Holds([first, second], lab.store, since={first.trial.id: 1, second.trial.id: 0})
+    assert before.culprit(second.trial) is None, "it failed before this sweep"
 
 
 def test_a_cause_that_passes_holds_nobody(lab: Lab) -> None:
     first, second = lab.planned(0), lab.planned(1)
-    holds = Holds([first, second], lab.store)
+    holds = Holds([first, second], lab.store, since=fresh(first, second))
     lab.store.prepare_trial(first.trial)
     lab.store.write(replace(failed(lab, PREEMPTED), trial=first.trial))
     assert holds.culprit(second.trial) is None

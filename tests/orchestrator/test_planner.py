@@ -16,7 +16,7 @@ NODE = Node(num_gpus=8, num_cpus=64, memory_gb=100)
 
 def task(name: str, gpus: int, seconds: float, *, priority: int = 0, label: str = "", num_nodes: int = 1) -> Task:
     request = Request(num_gpus=gpus, num_cpus=1, num_nodes=num_nodes)
-    return Task(id=name, request=request, seconds=seconds, priority=priority, label=label)
+    return Task(id=name, request=request, seconds=seconds, priority=priority, labels=(label,) if label else ())
 
 
 def starts(placements: Sequence[Placement]) -> dict[str, float]:
@@ -119,7 +119,7 @@ def sweeps(draw: st.DrawFn) -> list[Task]:
             request=draw(REQUESTS),
             seconds=draw(st.integers(0, 50)),
             priority=draw(st.integers(0, 2)),
-            label=draw(st.sampled_from("ab")),
+            labels=draw(st.sampled_from([("a",), ("b",), ("a", "b"), ()])),
         )
         for index in range(number)
     ]
@@ -137,7 +137,7 @@ def test_every_schedule_is_possible_complete_and_no_shorter_than_the_bound(
     assert makespan_s + 1e-6 >= lower_bound_s(nodes, tasks, caps={"a": cap})
     for moment in {one.start_s for one in placements}:
         running = [one for one in placements if one.start_s <= moment < one.start_s + one.task.seconds]
-        assert sum(one.task.label == "a" for one in running) <= cap
+        assert sum("a" in one.task.labels for one in running) <= cap
         for index in range(num_nodes):
             here = [one.task.request for one in running if index in one.nodes]
             assert sum(request.num_gpus for request in here) <= NODE.num_gpus
@@ -149,7 +149,7 @@ def test_every_schedule_is_possible_complete_and_no_shorter_than_the_bound(
 def test_no_task_waits_while_one_of_its_kind_and_lower_priority_starts(tasks: list[Task]) -> None:
     placements, _ = simulate([NODE] * 2, tasks, rule="longest")
     for earlier, later in itertools.pairwise(placements):
-        if (earlier.task.request, earlier.task.label) == (later.task.request, later.task.label):
+        if (earlier.task.request, earlier.task.labels) == (later.task.request, later.task.labels):
             assert earlier.task.priority <= later.task.priority
 
 
@@ -168,3 +168,30 @@ def test_the_recorded_suite_ends_within_a_tenth_of_the_bound() -> None:
     found = ratios(range(240))
     assert sum(ratio > 1.10 for ratio in found) <= 2
     assert max(found) <= 1.12
+
+
+def test_a_planner_says_what_keeps_a_task_waiting() -> None:
+    tasks = [task("now", 4, 10, label="a"), task("wide", 8, 10), task("capped", 1, 10, label="a")]
+    planner = Planner([NODE], tasks, rule="given", caps={"a": 1})
+    assert planner.start_next(0.0) is not None
+    assert planner.why_waiting(tasks[1].request, ()) == "needs 8 GPU: 4 free"
+    assert planner.why_waiting(tasks[2].request, ("a",)) == "cap a: 1 of 1"
+    assert planner.why_waiting(tasks[0].request, ()) == "its turn"
+    crowded = Planner([NODE], [task("busy", 1, 10)], max_running=1)
+    assert crowded.start_next(0.0) is not None
+    assert crowded.why_waiting(tasks[0].request, ()) == "at most 1 at once"
+    full = Planner([NODE], [])
+    full.occupy(Task(id="busy", request=Request(num_gpus=1, num_cpus=60), seconds=0))
+    assert full.why_waiting(Request(num_gpus=8, num_cpus=16), ()) == "needs 8 GPU, 16 CPU: 7, 4 free"
+    assert full.why_waiting(Request(num_gpus=1, num_cpus=1, num_nodes=2), ()) == "needs 2 nodes: 1 free enough"
+
+
+def test_what_ran_before_the_planner_was_made_occupies_its_place() -> None:
+    planner = Planner([NODE], [task("wide", 8, 1), task("small", 4, 1)], caps={"a": 1})
+    planner.occupy(task("old", 4, 10, label="a"))
+    planner.occupy(task("of a node that is gone", 8, 10))
+    assert [one.task.id for one in [planner.start_next(0.0)] if one] == ["small"]
+    planner.finish("of a node that is gone")
+    planner.finish("old")
+    planner.finish("small")
+    assert [one.task.id for one in [planner.start_next(0.0)] if one] == ["wide"]

@@ -3,13 +3,11 @@ from dataclasses import replace
 from lab import Lab
 
 from orchestrator.cluster import Node
-from orchestrator.failures import Holds
-from orchestrator.record import Failure, Outcome, Status
-from orchestrator.schedulers.order import StartOrder
+from orchestrator.schedule import Cap, Priority, Schedule
+from orchestrator.start_order import Rules, StartOrder
 from orchestrator.trial import PlannedTrial
 from trainers.api import Resources
 
-NOW = "2026-01-01T00:00:00Z"
 NODE = Node(num_gpus=8, num_cpus=64, memory_gb=100)
 
 
@@ -17,39 +15,53 @@ def trial(lab: Lab, seed: int, gpus: int) -> PlannedTrial:
     return replace(lab.planned(seed), resources=Resources(num_gpus=gpus))
 
 
-def order_of(lab: Lab, *trials: PlannedTrial, max_running: int | None = None) -> StartOrder:
-    return StartOrder(trials, [NODE], Holds(trials, lab.store), max_running=max_running)
+def order_of(*trials: PlannedTrial, **rules: object) -> StartOrder:
+    return StartOrder(trials, [NODE], rules=Rules(**rules))  # type: ignore[arg-type]
 
 
 def test_trials_start_in_the_plans_order_and_small_ones_pass_what_does_not_fit(lab: Lab) -> None:
     first, wide, small = trial(lab, 0, 4), trial(lab, 1, 8), trial(lab, 2, 4)
-    order = order_of(lab, first, wide, small)
+    order = order_of(first, wide, small)
     assert [order.next(), order.next(), order.next()] == [first, small, None]
+    assert order.reasons() == {"needs 8 GPU: 0 free": (wide.trial.id,)}
     order.finish(first.trial.id)
     assert order.next() is None
     order.finish(small.trial.id)
-    assert not order.is_empty
     assert order.next() == wide
-    assert order.is_empty
+    assert order.reasons() == {}
 
 
 def test_no_more_run_at_once_than_allowed(lab: Lab) -> None:
     first, second = trial(lab, 0, 1), trial(lab, 1, 1)
-    order = order_of(lab, first, second, max_running=1)
+    order = order_of(first, second, max_running=1)
     assert [order.next(), order.next()] == [first, None]
     order.finish(first.trial.id)
     assert order.next() == second
 
 
-def test_a_held_trial_is_passed_over_for_good(lab: Lab) -> None:
-    first, second = trial(lab, 0, 8), trial(lab, 1, 8)
-    order = order_of(lab, first, second)
-    assert order.next() == first
-    failure = Failure(kind="SpecError", message="unknown key", log_tail=())
-    lab.sweep(lab.plan([0]))
-    record = lab.store.read(first.trial.id)
-    attempt = replace(record.attempts[-1], outcome=Outcome.FAILED, failure=failure)
-    lab.store.write(record.with_attempt(attempt, status=Status.FAILED, at=NOW))
-    order.finish(first.trial.id)
-    assert order.next() is None
-    assert order.is_empty
+def test_a_word_on_a_trial_counts_more_than_the_schedule(lab: Lab) -> None:
+    first, second, third = (trial(lab, seed, 8) for seed in range(3))
+    schedule = Schedule(priority=(Priority(where={"seed": ("1", "2")}, value=5),))
+    order = order_of(first, second, third, schedule=schedule, priorities={third.trial.id: 9, first.trial.id: 5})
+    started = []
+    while (planned := order.next()) is not None:
+        started.append(planned)
+        order.finish(planned.trial.id)
+    assert started == [third, first, second]
+
+
+def test_caps_count_what_ran_before(lab: Lab) -> None:
+    ran, first, second = (trial(lab, seed, 1) for seed in range(3))
+    schedule = Schedule(at_most=(Cap(where={"selection": ("full",)}, running=2),))
+    order = StartOrder([first, second], [NODE], rules=Rules(schedule=schedule), running=[ran])
+    assert [order.next(), order.next()] == [first, None]
+    assert order.reasons() == {"cap selection=full: 2 of 2": (second.trial.id,)}
+    order.finish(ran.trial.id)
+    assert order.next() == second
+
+
+def test_what_no_node_can_hold_is_told_apart(lab: Lab) -> None:
+    huge, small = trial(lab, 0, 16), trial(lab, 1, 1)
+    order = order_of(huge, small)
+    assert order.unplaceable == (huge,)
+    assert [order.next(), order.next()] == [small, None]

@@ -1,5 +1,6 @@
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,10 +12,13 @@ import pytest
 from lab import Lab
 
 from orchestrator.errors import PlanError, StoreError
+from orchestrator.orders import Orders
+from orchestrator.provenance import now
 from orchestrator.record import Outcome, Status
 from orchestrator.schedulers import SchedulerName
 from orchestrator.stop import StopSignal, stop_file
 from orchestrator.sweep import summary_line
+from orchestrator.view import SweepView
 
 
 def wait_until(is_so: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
@@ -77,9 +81,58 @@ def test_a_sweep_waits_for_a_trial_that_another_process_runs(lab: Lab) -> None:
     assert [row.state for row in outcome.rows] == ["done", "done"]
 
 
-def test_a_second_driver_of_a_sweep_is_refused(lab: Lab) -> None:
+def test_a_second_driver_of_the_same_plan_is_refused(lab: Lab) -> None:
+    plan = lab.plan([0])
+    lab.store.save_sweep(plan)
     with lab.store.sweep_lock("test"), pytest.raises(StoreError, match="another `orch sweep` is driving test"):
-        lab.sweep(lab.plan([0]))
+        lab.sweep(plan)
+
+
+def test_a_changed_plan_is_handed_to_the_driver_that_runs(lab: Lab) -> None:
+    lab.steps = 60
+    driver = start_driver(lab, [0, 1], "inline", FAKE_STEP_S="0.05")
+    wait_until(lambda: num_metrics(lab) >= 5)
+    outcome = lab.sweep(lab.plan([0, 2]))
+    assert (outcome.exit_code, outcome.handed_to) == (0, f"process {driver.pid} on {socket.gethostname()}")
+    assert driver.wait(60) == 0, (lab.root / "driver.log").read_text()
+    assert "event: the plan has changed: 1 trials more, 1 fewer\n" in (lab.root / "driver.log").read_text()
+    assert {record.trial.seed: record.status for record in lab.store.list()} == {0: Status.DONE, 2: Status.DONE}
+    assert lab.sweep(lab.plan([0, 2])).num_started == 0
+
+
+def test_orders_are_followed_while_a_sweep_runs(lab: Lab) -> None:
+    lab.steps, lab.checkpoint_every = 100, 1000
+    orders = Orders(lab.store.root, now=now)
+    paused, cancelled, kept = (lab.planned(seed).trial.id for seed in (0, 1, 2))
+    driver = start_driver(lab, [0, 1, 2], "ray_tune", FAKE_STEP_S="0.05")
+    wait_until(lambda: num_metrics(lab) >= 10)
+    orders.cancel(cancelled)
+    orders.pause(paused)
+    wait_until(lambda: lab.store.find(paused) is not None and lab.store.read(paused).status is Status.STOPPED)
+    (row,) = SweepView(lab.store, [lab.planned(0)], data_folder=None).rows()
+    assert (row.state, row.reason.partition(" by ")[0]) == ("paused", "paused")
+    wait_until(lambda: len(lab.store.metrics(kept)) >= 5)
+    orders.resume(paused)
+    assert driver.wait(120) == 3, (lab.root / "driver.log").read_text()
+    rows = SweepView(lab.store, lab.plan([0, 1, 2]).entries, data_folder=None).rows()
+    assert [row.state for row in rows] == ["done", "cancelled", "done"]
+    orders.requeue(cancelled, num_attempts=1)
+    assert lab.sweep(lab.plan([0, 1, 2])).exit_code == 0
+    assert lab.results() == undisturbed_results(lab, [0, 1, 2])
+
+
+def test_a_drained_sweep_finishes_what_runs_and_goes_on_when_that_is_undone(lab: Lab) -> None:
+    lab.steps = 40
+    orders = Orders(lab.store.root, now=now)
+    driver = start_driver(lab, [0, 1], "inline", FAKE_STEP_S="0.03")
+    wait_until(lambda: num_metrics(lab) >= 5)
+    orders.drain("test")
+    assert driver.wait(60) == 130, (lab.root / "driver.log").read_text()
+    assert [record.status for record in lab.store.list()] == [Status.DONE]
+    again = lab.sweep(lab.plan([0, 1]))
+    assert (again.exit_code, [row.state for row in again.rows]) == (130, ["done", "waiting"])
+    orders.undo_drain("test")
+    assert lab.sweep(lab.plan([0, 1])).exit_code == 0
 
 
 def test_a_stop_request_ends_the_sweep_with_130_and_it_resumes(lab: Lab) -> None:
@@ -107,7 +160,6 @@ def test_nothing_to_do_needs_no_permission_to_write(lab: Lab, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("section", "key", "value", "message"),
     [
-        ("resources", "num_nodes", 2, "asks for 2 nodes"),
         ("evaluation", "engine", "openai", "through an endpoint, which serves no checkpoints"),
         ("evaluation", "engine", "vllm", "by vllm, which is not installed"),
     ],

@@ -22,7 +22,7 @@ if __name__ == "__main__":
                 argv=("orch", "sweep", "test.yaml"),
                 python_path=os.environ["PYTHONPATH"],
             ),
-            open_scheduler=lambda: open_scheduler(scheduler, address=None, max_concurrent=None),  # type: ignore[arg-type]
+            open_scheduler=lambda: open_scheduler(scheduler, address=None),  # type: ignore[arg-type]
             stop=stop,
             on_event=lambda line: print("event:", line, flush=True),
         )

@@ -11,6 +11,7 @@ from orchestrator.identity import base_trial_id, trial_id
 from orchestrator.plan import Plan, plan_digest
 from orchestrator.record import Status
 from orchestrator.run import run_trial
+from orchestrator.schedule import Schedule
 from orchestrator.store import Store
 from orchestrator.trial import PlannedTrial
 from trainers.manifest import sha256_of, write_hidden_manifest
@@ -40,7 +41,9 @@ def sweep_and_keep(lab: Lab) -> Kept:
     """Base and two seeds, trained by the fake trainer and evaluated by the fake engine; policies get manifests."""
     entries = tuple(truly_named(lab.planned(seed)) for seed in (None, 0, 1))
     plan = replace(
-        lab.plan([], experiment=EXPERIMENT), entries=entries, digest=plan_digest(EXPERIMENT, ("selection",), entries)
+        lab.plan([], experiment=EXPERIMENT),
+        entries=entries,
+        digest=plan_digest(EXPERIMENT, ("selection",), entries, schedule=Schedule()),
     )
     lab.store.save_sweep(plan)
     for entry in entries:

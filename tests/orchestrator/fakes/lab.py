@@ -107,7 +107,7 @@ class Lab:
                 python_path=self.environment()["PYTHONPATH"],
                 first_retry_wait_s=0.0,
             ),
-            open_scheduler=lambda: open_scheduler(scheduler, address=None, max_concurrent=None),
+            open_scheduler=lambda: open_scheduler(scheduler, address=None),
             stop=stop or StopSignal(stop_file(self.store.root, plan.experiment)),
             on_event=lambda line: print("event:", line),
         )

@@ -40,7 +40,7 @@ def draw_sweep(seed: int) -> SyntheticSweep:
                         id=f"{model}.{arm}.{repeat}",
                         request=Request(num_gpus=width, num_cpus=4 * width, memory_gb=16 * width, num_nodes=num_nodes),
                         seconds=arm_s,
-                        label=f"model {model}",
+                        labels=(f"model {model}",),
                     )
                 )
     caps = {"model 0": random.randint(2, 6)} if random.random() < 0.15 else {}

@@ -1,0 +1,272 @@
+from dataclasses import dataclass, field, replace
+
+import pytest
+from lab import Lab
+
+from orchestrator.agenda import Agenda, AgendaSettings
+from orchestrator.cluster import Node
+from orchestrator.orders import Orders
+from orchestrator.provenance import collect, now
+from orchestrator.record import Attempt, Failure, Outcome, Status, new_record
+from orchestrator.run import run_trial
+from orchestrator.schedule import Schedule
+from orchestrator.trial import PlannedTrial
+from trainers.api import Resources
+
+NODE = Node(num_gpus=8, num_cpus=64, memory_gb=100)
+PREEMPTED = Failure(kind="ProcessDied", message="the trial's process was killed by SIGTERM", log_tail=())
+BAD = Failure(kind="SpecError", message="unknown key", log_tail=())
+
+
+@dataclass
+class Desk:
+    """An agenda with a clock that a test moves."""
+
+    lab: Lab
+    moment_s: float = 1000.0
+    given_up: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.orders = Orders(self.lab.store.root, now=now)
+
+    def agenda(self, seeds: list[int | None]) -> Agenda:
+        settings = AgendaSettings(
+            give_up=lambda planned, why: self.given_up.append((planned.trial.id, why)), clock=lambda: self.moment_s
+        )
+        return Agenda(self.lab.plan(seeds), self.lab.store, settings)
+
+    def id(self, seed: int | None) -> str:
+        return self.lab.planned(seed).trial.id
+
+    def end(self, planned: PlannedTrial, outcome: Outcome, failure: Failure | None = None) -> None:
+        """Leave the record of an attempt that ended so."""
+        store = self.lab.store
+        store.prepare_trial(planned.trial)
+        record = store.find(planned.trial.id) or new_record(planned.trial, at=now())
+        attempt = Attempt(
+            number=len(record.attempts) + 1, started_at=now(), seed=0, data_digest=None, provenance=collect(()),
+            phase_seconds={}, outcome=outcome, failure=failure,
+        )  # fmt: skip
+        status = {Outcome.FAILED: Status.FAILED, Outcome.STOPPED: Status.STOPPED}.get(outcome, Status.RUNNING)
+        store.write(record.with_attempt(attempt, status=status, at=now()))
+
+
+@pytest.fixture
+def desk(lab: Lab) -> Desk:
+    return Desk(lab)
+
+
+def started(agenda: Agenda) -> PlannedTrial:
+    planned = agenda.next()
+    assert planned is not None
+    return planned
+
+
+def reasons(agenda: Agenda) -> dict[str, int]:
+    return {one.wait.reason: len(one.trials) for one in agenda.waiting()}
+
+
+def test_an_agenda_is_over_when_all_is_done(desk: Desk) -> None:
+    agenda = desk.agenda([0, 1])
+    assert reasons(agenda) == {"its turn": 2}
+    for _ in range(2):
+        planned = started(agenda)
+        run_trial(planned, desk.lab.store, context=desk.lab.context())
+        assert not agenda.is_over
+        agenda.finish(planned.trial.id)
+    assert (agenda.is_over, agenda.next(), agenda.waiting()) == (True, None, ())
+    assert desk.agenda([0, 1]).is_over, "what is done is not handed out again"
+
+
+def test_what_failed_for_a_passing_reason_is_due_again_while_others_run(desk: Desk) -> None:
+    agenda = desk.agenda([0, 1])
+    first, second = started(agenda), started(agenda)
+    desk.end(first, Outcome.FAILED, PREEMPTED)
+    agenda.finish(first.trial.id)
+    assert agenda.next() is None
+    (waiting,) = agenda.waiting()
+    assert (waiting.wait.reason, waiting.trials) == ("preempted: again", (first.trial.id,))
+    assert waiting.wait.due_at is not None
+    desk.moment_s += 30
+    agenda.refresh()
+    assert agenda.next() == first
+    assert second.trial.id not in [one for waiting in agenda.waiting() for one in waiting.trials]
+
+
+def test_what_failed_for_good_is_over_until_somebody_asks_for_it(desk: Desk) -> None:
+    agenda = desk.agenda([0])
+    planned = started(agenda)
+    desk.end(planned, Outcome.FAILED, Failure(kind="RuntimeError", message="asked to", log_tail=()))
+    agenda.finish(planned.trial.id)
+    assert agenda.is_over
+    desk.orders.requeue(planned.trial.id, num_attempts=1)
+    agenda.refresh()
+    assert (agenda.is_over, agenda.next()) == (False, planned)
+
+
+def test_asking_again_forgets_the_retries_that_are_used_up(desk: Desk) -> None:
+    agenda = desk.agenda([0])
+    for number in range(1, 7):
+        planned = started(agenda)
+        desk.end(planned, Outcome.FAILED, PREEMPTED)
+        agenda.finish(planned.trial.id)
+        assert agenda.is_over == (number == 6)
+        desk.moment_s += 10_000
+        agenda.refresh()
+    desk.orders.requeue(desk.id(0), num_attempts=6)
+    agenda.refresh()
+    desk.end(started(agenda), Outcome.FAILED, PREEMPTED)
+    agenda.finish(desk.id(0))
+    assert reasons(agenda) == {"preempted: again": 1}
+
+
+def test_a_paused_trial_waits_and_a_resumed_one_goes_on(desk: Desk) -> None:
+    agenda = desk.agenda([0, 1])
+    desk.orders.pause(desk.id(0))
+    agenda.refresh()
+    planned = started(agenda)
+    assert (planned.trial.id, agenda.next()) == (desk.id(1), None)
+    desk.orders.pause(desk.id(1))
+    agenda.refresh()
+    assert agenda.is_asked_to_stop(desk.id(1))
+    desk.end(planned, Outcome.STOPPED)
+    agenda.finish(desk.id(1))
+    assert agenda.is_over, "only what somebody holds is left"
+    (waiting,) = agenda.waiting()
+    assert (waiting.wait.reason.partition(" by ")[0], len(waiting.trials)) == ("paused", 2)
+    desk.orders.resume(desk.id(1))
+    agenda.refresh()
+    assert agenda.next() == planned
+
+
+def test_a_pause_taken_back_before_the_trial_has_stopped_starts_it_again(desk: Desk) -> None:
+    agenda = desk.agenda([0])
+    planned = started(agenda)
+    desk.orders.pause(desk.id(0))
+    desk.orders.resume(desk.id(0))
+    desk.end(planned, Outcome.STOPPED)
+    agenda.finish(desk.id(0))
+    assert agenda.next() == planned
+
+
+def test_a_cancelled_trial_is_started_by_requeue_alone(desk: Desk) -> None:
+    desk.orders.cancel(desk.id(0))
+    agenda = desk.agenda([0])
+    assert agenda.is_over
+    desk.orders.resume(desk.id(0))
+    agenda.refresh()
+    assert agenda.is_over
+    desk.orders.requeue(desk.id(0), num_attempts=0)
+    agenda.refresh()
+    assert started(agenda).trial.id == desk.id(0)
+
+
+def test_priorities_given_while_it_runs_count(desk: Desk) -> None:
+    agenda = desk.agenda([0, 1, 2])
+    desk.orders.set_priority(desk.id(2), 5)
+    agenda.refresh()
+    assert [started(agenda).trial.seed for _ in range(3)] == [2, 0, 1]
+
+
+def test_a_draining_agenda_starts_nothing_and_ends_with_what_runs(desk: Desk) -> None:
+    agenda = desk.agenda([0, 1])
+    planned = started(agenda)
+    desk.orders.drain("test")
+    agenda.refresh()
+    assert (agenda.next(), agenda.is_over, agenda.is_draining) == (None, False, True)
+    assert reasons(agenda) == {"draining, see orch ctl drain --undo": 1}
+    run_trial(planned, desk.lab.store, context=desk.lab.context())
+    agenda.finish(planned.trial.id)
+    assert agenda.is_over
+    desk.orders.undo_drain("test")
+    agenda.refresh()
+    assert started(agenda).trial.seed == 1
+
+
+def test_a_sibling_of_a_bad_config_is_blocked_until_that_one_runs_again(desk: Desk) -> None:
+    agenda = desk.agenda([0, 1, None])
+    agenda.see_nodes([replace(NODE, num_cpus=1)])
+    first = started(agenda)
+    desk.end(first, Outcome.FAILED, BAD)
+    agenda.finish(first.trial.id)
+    base = started(agenda)
+    assert base.trial.seed is None
+    assert reasons(agenda) == {f"held: {first.trial.id}, of another seed, failed": 1}
+    desk.orders.requeue(first.trial.id, num_attempts=1)
+    agenda.refresh()
+    agenda.finish(base.trial.id)
+    assert started(agenda) == first
+
+
+def test_a_new_plan_adds_trials_and_drops_those_that_have_not_started(desk: Desk) -> None:
+    agenda = desk.agenda([0, 1])
+    agenda.see_nodes([replace(NODE, num_cpus=1)])
+    running = started(agenda)
+    assert agenda.adopt(desk.lab.plan([2, 3])) == (2, 2)
+    assert agenda.next() is None, "what runs still occupies its place"
+    agenda.finish(running.trial.id)
+    assert started(agenda).trial.seed == 2
+    assert agenda.plan.entries[1].trial.seed == 3
+
+
+def test_what_no_node_can_hold_any_more_is_given_up_after_the_deadline(desk: Desk, lab: Lab) -> None:
+    agenda = desk.agenda([0])
+    wide = replace(lab.planned(0), resources=Resources(num_gpus=8))
+    plan = replace(lab.plan([0]), entries=(wide,), schedule=Schedule(deadline_s=60))
+    agenda.adopt(plan)
+    agenda.see_nodes([NODE])
+    assert agenda.next() == wide
+    agenda.see_nodes([replace(NODE, num_gpus=4)])
+    assert agenda.is_unplaceable(wide.trial.id, waited_s=1)
+    agenda.finish(wide.trial.id)
+    desk.moment_s += 3
+    agenda.refresh()
+    (waiting,) = agenda.waiting()
+    assert waiting.wait.text.startswith("no node has 8 GPU 1 CPU; given up in ")
+    desk.moment_s += 59
+    agenda.refresh()
+    assert (agenda.is_over, desk.given_up) == (False, [])
+    desk.moment_s += 1
+    agenda.refresh()
+    assert agenda.is_over
+    assert desk.given_up == [(wide.trial.id, "no node has 8 GPU 1 CPU for 60 s")]
+
+
+def test_what_the_cluster_has_and_does_not_place_is_given_up_too(desk: Desk) -> None:
+    agenda = desk.agenda([0])
+    agenda.see_nodes([NODE])
+    trial_id = started(agenda).trial.id
+    assert not agenda.is_unplaceable(trial_id, waited_s=3599)
+    assert agenda.is_unplaceable(trial_id, waited_s=3600)
+    assert desk.given_up == [(trial_id, "the cluster has what it asks for, and did not place it for 3600 s")]
+
+
+def test_a_trial_whose_process_vanished_with_its_machine_is_tried_again(desk: Desk) -> None:
+    agenda = desk.agenda([0])
+    planned = started(agenda)
+    desk.end(planned, Outcome.RUNNING)
+    agenda.finish(planned.trial.id)
+    assert reasons(agenda) == {"node lost: again": 1}
+
+
+def test_what_another_process_has_is_waited_for(desk: Desk, lab: Lab) -> None:
+    agenda = desk.agenda([0])
+    planned = started(agenda)
+    with lab.store.lock(planned.trial.id):
+        agenda.finish(planned.trial.id)
+        agenda.refresh()
+        assert (reasons(agenda), agenda.is_over) == ({"another process works on it": 1}, False)
+    agenda.refresh()
+    desk.moment_s += 10
+    agenda.refresh()
+    assert agenda.next() == planned
+
+
+def test_a_trial_that_never_began_is_handed_out_again(desk: Desk) -> None:
+    agenda = desk.agenda([0])
+    planned = started(agenda)
+    agenda.finish_all()
+    assert (agenda.next(), agenda.is_over) == (None, False)
+    desk.moment_s += 2
+    agenda.refresh()
+    assert agenda.next() == planned
