@@ -133,7 +133,7 @@ def _seeds(present: Mapping[str, Sequence[Curve]], planned: Mapping[str, int]) -
     counts = sorted({len(curves) for curves in present.values()})
     span = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     partial = [
-        f"{label} {len(found)} of {planned[label]}"
+        f"{label}: {len(found)} of {planned[label]}"
         for label, found in present.items()
         if planned.get(label, len(found)) != len(found)
     ]

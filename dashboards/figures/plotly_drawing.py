@@ -23,7 +23,7 @@ def plotly_figure(drawing: Drawing) -> dict[str, Any]:
             "barmode": "group",
             "hovermode": "closest",
             "showlegend": len(drawing.series) > 1,
-            "legend": {"orientation": "h", "y": -0.25},
+            "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
             "margin": {"t": 10, "r": 10},
         },
     }
