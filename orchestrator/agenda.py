@@ -65,6 +65,7 @@ class Agenda:
         self._store, self._settings = store, settings
         self._orders_of: Orders = Orders(store.root, now=now)
         self._orders: Mapping[str, Order] = {}
+        self._holds = Holds(store)
         self._lock = threading.RLock()
         self._nodes: tuple[Node, ...] = HERE
         self._trials: dict[str, PlannedTrial] = {}
@@ -127,7 +128,6 @@ class Agenda:
             for trial_id in gone:
                 del self._stages[trial_id]
             self._stages |= {trial_id: "running" for trial_id in self._handed if trial_id in self._trials}
-            self._holds = Holds(plan.entries, self._store, since=self._since)
             return len(self._trials.keys() - old.keys()), len(gone)
 
     def see_nodes(self, nodes: Sequence[Node]) -> None:
@@ -238,6 +238,7 @@ class Agenda:
             self._try_again(trial_id, record)
 
     def _try_again(self, trial_id: str, record: RunRecord) -> None:
+        self._holds.note(record.trial)
         since = max(self._since[trial_id], self._order_of(trial_id).requeued_after or 0)
         wait_s = wait_before_retry_s(record, since=since, first_wait_s=self._settings.first_retry_wait_s)
         if wait_s is None:

@@ -8,13 +8,13 @@ run by the next `orch sweep`, when somebody has looked.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from orchestrator.record import Attempt, Failure, Outcome, RunRecord
 from orchestrator.store import Store
-from orchestrator.trial import PlannedTrial, Trial
+from orchestrator.trial import Trial
 from trainers.api import Resources
 
 _LONGEST_WAIT_S = 1800.0
@@ -219,21 +219,24 @@ def resources_that_fit(planned: Resources, record: RunRecord) -> Resources:
 class Holds:
     """Which trials wait because one that differs in its seed only has just failed in a way that repeats."""
 
-    def __init__(self, trials: Sequence[PlannedTrial], store: Store, *, since: Mapping[str, int]) -> None:
-        """Only failures after the first `since[trial id]` attempts hold anybody: older ones were somebody else's."""
-        self._store, self._since = store, since
-        self._siblings: dict[tuple[object, ...], list[str]] = {}
-        for planned in trials:
-            self._siblings.setdefault(_family(planned.trial), []).append(planned.trial.id)
+    def __init__(self, store: Store) -> None:
+        """Nobody holds anybody yet: failures of before were somebody else's."""
+        self._store = store
+        self._failed: dict[tuple[object, ...], dict[str, None]] = {}
+
+    def note(self, trial: Trial) -> None:
+        """A trial has failed here."""
+        self._failed.setdefault(_family(trial), {})[trial.id] = None
 
     def culprit(self, trial: Trial) -> str | None:
         """The sibling that holds a trial back, if one does."""
-        siblings = (name for name in self._siblings.get(_family(trial), ()) if name != trial.id)
+        siblings = (name for name in self._failed.get(_family(trial), ()) if name != trial.id)
         return next((name for name in siblings if self._is_culprit(name)), None)
 
     def _is_culprit(self, trial_id: str) -> bool:
+        """Whether its last attempt still is one that holds others: it may have been tried again."""
         record = self._store.find(trial_id)
-        if record is None or record.failure is None or len(record.attempts) <= self._since[trial_id]:
+        if record is None or record.failure is None:
             return False
         return POLICIES[classify(record.failure)].holds_siblings
 

@@ -15,7 +15,6 @@ from orchestrator.failures import (
 )
 from orchestrator.provenance import collect
 from orchestrator.record import Attempt, Failure, Outcome, RunRecord, Status, new_record
-from orchestrator.trial import PlannedTrial
 from trainers.api import Resources
 
 LOGS = sorted((Path(__file__).parent / "logs").glob("*.txt"))
@@ -89,10 +88,6 @@ def test_what_would_fail_again_is_left_to_somebody(lab: Lab, message: str) -> No
     assert wait_before_retry_s(new_record(lab.planned(0).trial, at=NOW), since=0, first_wait_s=30) is None
 
 
-def fresh(*trials: PlannedTrial) -> dict[str, int]:
-    return {one.trial.id: 0 for one in trials}
-
-
 OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 2.00 GiB"
 
 
@@ -131,20 +126,20 @@ def test_a_sweep_halves_the_micro_batch_and_records_it(lab: Lab, monkeypatch: py
 
 def test_a_bad_config_holds_those_that_differ_in_their_seed_only(lab: Lab) -> None:
     first, second, base = lab.planned(0), lab.planned(1), lab.planned(None)
-    holds = Holds([first, second, base], lab.store, since=fresh(first, second, base))
-    assert holds.culprit(second.trial) is None
     lab.store.prepare_trial(first.trial)
     lab.store.write(replace(failed(lab, "hydra.errors.X"), trial=first.trial))
+    holds = Holds(lab.store)
+    assert holds.culprit(second.trial) is None, "it failed before this sweep"
+    holds.note(first.trial)
     assert holds.culprit(second.trial) == first.trial.id
     assert holds.culprit(base.trial) is None
     assert holds.culprit(first.trial) is None
-    before = Holds([first, second], lab.store, since={first.trial.id: 1, second.trial.id: 0})
-    assert before.culprit(second.trial) is None, "it failed before this sweep"
 
 
 def test_a_cause_that_passes_holds_nobody(lab: Lab) -> None:
     first, second = lab.planned(0), lab.planned(1)
-    holds = Holds([first, second], lab.store, since=fresh(first, second))
+    holds = Holds(lab.store)
+    holds.note(first.trial)
     lab.store.prepare_trial(first.trial)
     lab.store.write(replace(failed(lab, PREEMPTED), trial=first.trial))
     assert holds.culprit(second.trial) is None
