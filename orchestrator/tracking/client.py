@@ -29,10 +29,11 @@ _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 """Set where the user has not: mlflow's own defaults keep asking a dead server for many minutes."""
+_NO_RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+"""Set always: mlflow repeats a `create_run` that was done and answered 500, and the run is there twice."""
 
 _NUM_PARAMS_PER_BATCH = 100
 _NUM_METRICS_PER_BATCH = 1000
@@ -67,6 +68,7 @@ class Tracker:
         with self._explained():
             for name, value in _ENVIRONMENT.items():
                 os.environ.setdefault(name, value)
+            os.environ.update(_NO_RETRIES)
             from mlflow import MlflowClient
 
             logging.getLogger("mlflow").setLevel(logging.WARNING)

@@ -6,6 +6,7 @@ import socket
 import sqlite3
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -274,7 +275,6 @@ def test_another_database_is_made_and_filled(lab: Lab, uri: str) -> None:
 def test_a_dead_server_neither_raises_nor_holds_up_a_sweep(
     lab: Lab, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     store = swept(lab, (None,))
     with socket.socket() as silent:  # accepts connections and never answers
         silent.bind(("127.0.0.1", 0))
@@ -290,7 +290,6 @@ def test_a_dead_server_neither_raises_nor_holds_up_a_sweep(
 def test_a_refusing_server_is_named_once_with_the_mend(
     lab: Lab, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     store = swept(lab, (None,))
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -305,6 +304,34 @@ def test_a_refusing_server_is_named_once_with_the_mend(
     assert "hunter2" not in caplog.text
     with pytest.raises(TrackingError, match="orch sync test"):
         Mirror(store, "test", address).sync()
+
+
+def test_a_run_is_asked_for_once_though_the_answer_is_500(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
+    asked: list[str] = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.answer(200, b'{"experiment": {"experiment_id": "1", "name": "test", "lifecycle_stage": "active"}}')
+
+        def do_POST(self) -> None:
+            asked.append(self.path.rpartition("/")[2])
+            self.answer(500, b"{}")
+
+        def answer(self, status: int, body: bytes) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response_only(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        tracker = Tracker(f"http://127.0.0.1:{server.server_address[1]}", "test")
+        with pytest.raises(TrackingError):
+            tracker.create_run(name="full", tags={}, started_ms=None)
+        server.shutdown()
+    assert asked == ["create"]
 
 
 def test_a_live_mirror_follows_the_sweep_and_is_complete_when_stopped(lab: Lab, uri: str) -> None:
