@@ -45,3 +45,9 @@ class EngineError(OrchError):
     """A sampling engine cannot start or stopped answering."""
 
     exit_code = 1
+
+
+class EndpointError(EngineError):
+    """An endpoint cannot be used as it was named: unreachable from the start, no permission, or another model there."""
+
+    exit_code = 2

@@ -8,6 +8,7 @@ OrchError                   exit 2   eval/errors.py
 ├── DataError               eval     a benchmark or training set missing, malformed, or not the declared one
 ├── ModelError              eval     a model folder missing, incomplete, or unfit
 ├── EngineError     exit 1  eval     a sampling engine that does not start or stopped answering
+│   └── EndpointError       eval     exit 2: an endpoint that does not answer from the start, or lacks the model
 ├── TrialFailed     exit 1           a trial ended without a result; its log says why
 └── SweepIncomplete exit 3           stopped or failed trials are left; run the same command again
 """

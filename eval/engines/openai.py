@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 
 from eval.api import Completion, Draw, SampleRequest, SamplingSettings
-from eval.errors import EngineError
+from eval.errors import EndpointError, EngineError
 
 MAX_CONCURRENT = 64
 MAX_TRIES = 6
@@ -44,7 +44,7 @@ def open_openai_sampler(
         max_concurrent: requests under way at once.
 
     Raises:
-        EngineError: unreachable, no permission, or the model is not served.
+        EndpointError: unreachable, no permission, or the model is not served.
     """
     headers = {"Authorization": f"Bearer {api_key or os.environ.get('OPENAI_API_KEY', 'none')}"}
     try:
@@ -52,13 +52,13 @@ def open_openai_sampler(
         answer.raise_for_status()
         served = [entry["id"] for entry in answer.json()["data"]]
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
-        raise EngineError(
+        raise EndpointError(
             f"the endpoint does not answer: {error or type(error).__name__}",
             where=base_url,
             mend="check --base-url (up to /v1), OPENAI_API_KEY, and that the server is up",
         ) from error
     if model not in served:
-        raise EngineError(
+        raise EndpointError(
             f"the endpoint does not serve {model!r}",
             where=base_url,
             mend=f"it serves: {', '.join(served) or 'nothing'}",

@@ -53,24 +53,11 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Evaluate a model; samples already drawn are never drawn again."""
-    from eval.api import SamplingSettings
-    from eval.benchmarks.registry import declared
     from orchestrator.store import Store
 
-    def settings_of(name: str) -> SamplingSettings:
-        declaration = None if name.endswith(".jsonl") else declared(name)
-        return SamplingSettings(
-            num_samples=k,
-            temperature=temperature,
-            top_p=top_p,
-            max_new_tokens=max_new_tokens or (declaration.max_new_tokens if declaration else 4096),
-            template=template or (declaration.template if declaration else "qwen-math"),
-            stop=declaration.stop if declaration else (),
-            seed=seed,
-        )
-
-    # Every name is checked before a model is opened.
-    wanted = {name: settings_of(name) for name in dict.fromkeys(bench.split(",")) if name}
+    wanted = _settings(
+        bench, k=k, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, template=template, seed=seed
+    )
     runs = Store(store)
     target = _target(model, engine, runs, base_url=base_url, cache_folder=cache_dir or store / "models")
     jobs = _jobs(wanted, target, data_dir=data_dir, limit=limit)
@@ -85,6 +72,35 @@ def evaluate(
     else:
         _print_table(target, list(keyed.values()))
         typer.echo(f"samples: {target.eval_folder}\nnext: orch compare {model} OTHER --bench {bench}")
+
+
+def _settings(
+    bench: str,
+    *,
+    k: int,
+    temperature: float,
+    top_p: float,
+    max_new_tokens: int | None,
+    template: str | None,
+    seed: int,
+) -> dict[str, SamplingSettings]:
+    """Return name → how it is sampled; every name is checked before a model is opened."""
+    from eval.api import SamplingSettings
+    from eval.benchmarks.registry import declared
+
+    found = {}
+    for name in dict.fromkeys(one for one in bench.split(",") if one):
+        declaration = None if name.endswith(".jsonl") else declared(name)
+        found[name] = SamplingSettings(
+            num_samples=k,
+            temperature=temperature,
+            top_p=top_p,
+            max_new_tokens=max_new_tokens or (declaration.max_new_tokens if declaration else 4096),
+            template=template or (declaration.template if declaration else "qwen-math"),
+            stop=declaration.stop if declaration else (),
+            seed=seed,
+        )
+    return found
 
 
 def _target(model: str, engine: str, runs: Store, *, base_url: str | None, cache_folder: Path) -> Target:

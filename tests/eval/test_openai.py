@@ -153,10 +153,16 @@ def test_leaving_early_stops_the_requests(endpoint):
     assert len(endpoint.requests) < 500
 
 
-def test_an_unreachable_endpoint_and_an_unknown_model_are_clear_messages(endpoint):
-    with pytest.raises(EngineError, match="it serves: small"):
-        open_endpoint("large", base_url=endpoint.url)
-    with pytest.raises(EngineError, match="does not answer"):
-        open_endpoint("small", base_url="http://127.0.0.1:9/v1")
-    with pytest.raises(EngineError, match="does not answer"):
-        open_endpoint("small", base_url="nonsense")
+@pytest.mark.parametrize(
+    ("model", "url", "message"),
+    [
+        ("large", None, "it serves: small"),
+        ("small", "http://127.0.0.1:9/v1", "does not answer"),
+        ("small", "nonsense", "does not answer"),
+    ],
+)
+def test_an_endpoint_that_cannot_be_used_is_the_users_to_mend(endpoint, model, url, message):
+    with pytest.raises(EngineError, match=message) as raised:
+        open_endpoint(model, base_url=url or endpoint.url)
+    assert raised.value.exit_code == 2
+    assert raised.value.mend
