@@ -40,6 +40,7 @@ COLUMNS = (
     "step",
     "state",
     "reason",
+    "alarms",
     "avg",
     "se",
     "generation_se",
@@ -61,6 +62,7 @@ COLUMNS = (
 `arm`: equal for trials that differ in their seed only. `family`: equal for arms that differ in selection only, so
 that the one among them with method `full` is the others' dense baseline; None for base models.
 `state`: scored, failed, stopped, running, missing. `reason`: why it is not scored. `avg` and the errors are fractions.
+`alarms`: what guards said of the trial, a text each.
 `per_problem`: problem id → 0/1 for each sample, None where there is no score.
 """
 
@@ -98,6 +100,7 @@ def _rows(planned: PlannedTrial, store: Store, plan: Plan) -> Iterator[dict[str,
             "step": step,
             "state": state,
             "reason": reason,
+            "alarms": tuple(alarm.text for alarm in record.alarms) if record is not None else (),
             **_score_columns(entry, score, planned),
         }
 
@@ -166,6 +169,9 @@ def _unscored(record: RunRecord | None, planned: PlannedTrial, store: Store) -> 
         first_line = (record.failure.message.strip() or record.failure.kind).splitlines()[0]
         return "failed", f"failed: {first_line}"
     if record.status is Status.STOPPED:
+        actions = [alarm.action for attempt in record.attempts[-1:] for alarm in attempt.alarms]
+        if "stop" in actions or "pause" in actions:
+            return "stopped", f"by a guard; `orch ctl {'requeue' if 'stop' in actions else 'resume'}` goes on"
         return "stopped", "stopped, resumes with the same `orch sweep`"
     progress = store.progress(planned.trial.id)
     if record.status in (Status.RUNNING, Status.TRAINED) and progress is not None and progress.is_alive():

@@ -159,6 +159,8 @@ def _row(
 ) -> Row:
     unscored = part[part["state"] != "scored"]
     notes = [f"{label}: {reason}" for label, reason in zip(unscored["label"], unscored["reason"], strict=True)]
+    spoken = zip(part["label"], part["alarms"], strict=True)
+    notes += [f"{label}: guard {text}" for label, texts in spoken for text in texts]
     deltas = (average.delta_base, average.delta_dense)
     for name, other, delta in zip(("base", "dense"), others, deltas, strict=True):
         if other is not None and average.avg is not None and delta is None:

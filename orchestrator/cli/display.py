@@ -172,7 +172,8 @@ def _cells(row: TrialRow, benchmarks: Sequence[str]) -> list[str]:
 
 
 def _remark(row: TrialRow) -> str:
-    return "; ".join(part for part in (row.phase, row.failure, row.reason) if part)
+    guards = (f"guard {alarm}" for alarm in row.alarms)
+    return "; ".join(part for part in (row.phase, row.failure, row.reason, *guards) if part)
 
 
 def doing(row: TrialRow) -> str:
