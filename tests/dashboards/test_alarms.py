@@ -1,0 +1,42 @@
+from dataclasses import replace
+from pathlib import Path
+
+from made_up import MadeUp
+
+from dashboards.frame import frame
+from dashboards.render import render
+from dashboards.report.site import Request, write_report
+from dashboards.table import table
+from orchestrator.guards import Alarm, GuardAction
+from orchestrator.record import Outcome, Status
+from orchestrator.trial import PlannedTrial
+
+
+def speak(made: MadeUp, planned: PlannedTrial, action: GuardAction) -> str:
+    """Put an alarm on record; one that acts has stopped the trial."""
+    record = made.store.read(planned.trial.id)
+    alarm = Alarm(guard="entropy", action=action, step=40, value=0.08, limit=0.1, at="2026-01-01T00:00:00+00:00")
+    last = replace(record.attempts[-1], alarms=(alarm,))
+    if action == "warn":
+        made.store.write(replace(record, attempts=(last,)))
+    else:
+        stopped = replace(last, outcome=Outcome.STOPPED)
+        made.store.write(replace(record, attempts=(stopped,), status=Status.STOPPED, scores=(), train=None))
+    return alarm.text
+
+
+def test_tables_and_reports_say_what_guards_said(tmp_path: Path) -> None:
+    made = MadeUp(tmp_path, arms=(("grpo", "full"), ("grpo", "ets")), seeds=(0,))
+    for number, planned in enumerate((made.base, *made.trials)):
+        made.finish(planned, rate=0.3 + 0.1 * number)
+    dense, sparse = made.trials
+    warned, paused = speak(made, dense, "warn"), speak(made, sparse, "pause")
+    printed = render(table(frame(made.store, "made_up")), "md", width=200)
+    assert f"{dense.label}: guard {warned}" in printed
+    assert f"{sparse.label}: guard {paused}" in printed
+    assert f"{sparse.label}: by a guard; `orch ctl resume` goes on" in printed
+    request = Request(experiments=("made_up",), folder=tmp_path / "site", data_folder=None)
+    site = write_report(made.store, request, on_progress=lambda line: None).parent
+    page = (site / "experiments" / "made_up" / "trials" / f"{dense.trial.id}.html").read_text()
+    assert "What guards said" in page
+    assert warned in page
