@@ -9,7 +9,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install vllm verl smoke smoke-verl test test-all chaos check format bench clean
+.PHONY: install vllm verl smoke smoke-verl test test-all chaos chaos-short check format bench clean
 
 install: $(INSTALLED)  ## the environment alone
 
@@ -59,6 +59,9 @@ test-all: $(INSTALLED)  ## with the slow ones
 
 chaos: $(INSTALLED)  ## kills, full disks, lost nodes: 50 kill points and every fault of docs/reliability.md
 	ORCH_CHAOS_KILLS=$${ORCH_CHAOS_KILLS:-50} $(BIN)/python -m pytest tests/chaos
+
+chaos-short: $(INSTALLED)  ## six kill points and one of each cheap fault: what CI runs
+	ORCH_CHAOS_KILLS=$${ORCH_CHAOS_KILLS:-6} $(BIN)/python -m pytest tests/chaos -m 'not slow'
 
 check: $(INSTALLED)  ## format, lint, types, import rule
 	$(BIN)/ruff format --check .
