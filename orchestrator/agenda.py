@@ -191,7 +191,7 @@ class Agenda:
                 if stage == "later" and self._due_s[trial_id] <= moment_s:
                     self._move(trial_id, "ready")
                 elif stage == "elsewhere" and not self._store.is_locked(trial_id):
-                    self._settle(trial_id, has_tried=False)
+                    self._settle(trial_id, has_tried=self._num_attempts(trial_id) > self._since[trial_id])
                 elif stage == "blocked" and self._culprit(trial_id) is None:
                     self._move(trial_id, "ready")
             self._give_up_overdue(moment_s)

@@ -262,6 +262,16 @@ def test_what_another_process_has_is_waited_for(desk: Desk, lab: Lab) -> None:
     assert agenda.next() == planned
 
 
+def test_what_another_process_left_unfinished_is_tried_again_within_its_budget(desk: Desk, lab: Lab) -> None:
+    agenda = desk.agenda([0])
+    planned = started(agenda)
+    with lab.store.lock(planned.trial.id):
+        agenda.finish(planned.trial.id)
+    desk.end(planned, Outcome.RUNNING)
+    agenda.refresh()
+    assert reasons(agenda) == {"node lost: again": 1}
+
+
 def test_a_trial_that_never_began_is_handed_out_again(desk: Desk) -> None:
     agenda = desk.agenda([0])
     planned = started(agenda)
