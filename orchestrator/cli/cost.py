@@ -31,7 +31,7 @@ def cost(
         alone = [add_up(f"{planned.trial.id} {planned.label}", [one]) for planned, one in each if one is not None]
         accounts = (*alone, accounts[-1])
     if as_json:
-        _print_json(experiment, accounts)
+        typer.echo(cost_json(experiment, accounts))
         return
     for device in accounts[-1].hours:
         typer.secho(f"{experiment}: {HOURS_OF[device]}", bold=True)
@@ -63,13 +63,14 @@ def _lines(accounts: tuple[Account, ...], device: Device) -> list[str]:
     ]
 
 
-def _print_json(experiment: str, accounts: tuple[Account, ...]) -> None:
+def cost_json(experiment: str, accounts: tuple[Account, ...]) -> str:
+    """The accounts as scripts and MLflow get them."""
     import json
 
     from orchestrator.codec import encode
 
     rows = [{**encode(account), "total": account.total} for account in accounts]
-    typer.echo(json.dumps({"experiment": experiment, "accounts": rows}, indent=1, allow_nan=False))
+    return json.dumps({"experiment": experiment, "accounts": rows}, indent=1, allow_nan=False)
 
 
 def _decimals(total: float) -> int:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ from made_up import MadeUp
 from dashboards.figures.swept import read_swept
 from dashboards.report.costs import costs
 from orchestrator.accounting import accounts_by_arm
+from orchestrator.cli.mirror import sweep_files
 
 ARMS = (("grpo", "full"), ("grpo", "ets"))
 
@@ -25,3 +27,5 @@ def test_the_page_shows_what_the_command_prints(tmp_path: Path) -> None:
     # Two trials of nine seconds stand behind one score.
     assert ets.hours_per_point == pytest.approx(18 / 3600 / ets.gain)
     assert [cost.peak_memory_mb for cost in found] == [512.0] * 4
+    kept = json.loads(sweep_files(made.store, "made_up")["cost.json"])
+    assert [one["total"] for one in kept["accounts"]] == [account.total for account in printed]
