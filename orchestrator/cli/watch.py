@@ -40,7 +40,7 @@ def watch(
     from orchestrator.view import SweepView
     from orchestrator.watch import SweepWatch
 
-    view = SweepView(runs, trials, data_folder=data_dir)
+    view = SweepView(runs, trials, data_folder=data_dir, experiment=names[0] if len(names) == 1 else None)
     WatchApp(
         names,
         runs,

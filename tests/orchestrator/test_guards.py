@@ -7,6 +7,8 @@ from lab import Lab
 
 from orchestrator.errors import OrchError
 from orchestrator.guards import Alarm, Guards, GuardWatch, alarms
+from orchestrator.orders import Orders
+from orchestrator.provenance import now
 from orchestrator.record import Outcome, Status
 from orchestrator.run import run_trial
 from orchestrator.spec import load_sweep
@@ -125,6 +127,19 @@ def test_a_guard_that_stops_leaves_a_checkpoint_and_a_reason_and_the_next_call_g
     other = Lab(lab.root / "undisturbed")
     run_trial(other.planned(0), other.store, context=other.context())
     assert lab.store.metrics(planned.trial.id) == other.store.metrics(other.planned(0).trial.id)
+
+
+def test_a_sweep_leaves_a_trial_that_a_guard_paused_until_it_is_resumed(lab: Lab) -> None:
+    plan = lab.plan([0, 1])
+    guarded = replace(plan.entries[0], guards=Guards(window=3, reward=1.0, pause=("reward",)))
+    plan = replace(plan, entries=(guarded, plan.entries[1]))
+    outcome = lab.sweep(plan)
+    assert ([row.state for row in outcome.rows], outcome.exit_code) == (["paused", "done"], 3)
+    assert lab.store.read(guarded.trial.id).alarms[0].text == outcome.rows[0].alarms[0]
+    assert [row.state for row in lab.sweep(plan).rows] == ["paused", "done"]
+    Orders(lab.store.root, now=now).resume(guarded.trial.id)
+    assert [row.state for row in lab.sweep(plan).rows] == ["done", "done"]
+    assert [attempt.outcome for attempt in lab.store.read(guarded.trial.id).attempts] == [Outcome.STOPPED, Outcome.DONE]
 
 
 def test_an_experiment_sets_guards_and_the_command_line_changes_them(tmp_path: Path) -> None:
