@@ -159,7 +159,8 @@ class WatchApp(App[None]):
 
     def action_requeue(self) -> None:
         """Run the chosen trial again."""
-        attempts = max((row.attempts for row in [self._chosen_row()] if row is not None), default=0)
+        row = self._chosen_row()
+        attempts = row.attempts if row is not None else 0
         self._order("run again", lambda trial_id: self._orders.requeue(trial_id, num_attempts=attempts))
 
     def action_priority(self, change: int) -> None:
@@ -195,7 +196,11 @@ class WatchApp(App[None]):
         return self.query_one("#trials", DataTable)
 
     def _chosen_row(self) -> TrialRow | None:
-        return self._rows.get(self._chosen.trial_id) if self._chosen is not None else None
+        """The row under the cursor: not the one whose log is shown, which may be a moment behind."""
+        table = self._table
+        if not table.is_valid_coordinate(table.cursor_coordinate):
+            return None
+        return self._rows.get(str(table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value))
 
     def _order(self, verb: str, give: Callable[[str], None], trial_id: str | None = None) -> None:
         row = self._chosen_row() if trial_id is None else self._rows[trial_id]
