@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 from lab import Lab
 
+from orchestrator.failures import FailureClass, classify
+from orchestrator.orders import Orders
+from orchestrator.provenance import now
 from orchestrator.record import Outcome, Status
 from orchestrator.stop import StopSignal, read_request
-from orchestrator.supervisor import WorkerSettings, supervise
+from orchestrator.supervisor import WorkerSettings, record_unplaced, supervise
 from orchestrator.worker import DONE, FAILED, LOCKED, REFUSED, STOPPED
 
 
@@ -122,6 +125,32 @@ def test_a_worker_that_does_not_listen_is_killed(
     assert time.monotonic() - started < 20.0
     record = lab.store.read(lab.planned(0).trial.id)
     assert (record.status, record.attempts[-1].outcome) == (Status.STOPPED, Outcome.INTERRUPTED)
+
+
+def test_a_paused_trial_writes_its_checkpoint_and_does_not_start_before_it_is_resumed(
+    lab: Lab, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.steps, lab.checkpoint_every = 100_000, 1_000_000
+    lab.store.save_sweep(lab.plan([0]))
+    monkeypatch.setenv("FAKE_STEP_S", "0.01")
+    planned, orders = lab.planned(0), Orders(lab.store.root, now=now)
+    pause = threading.Timer(3.0, lambda: orders.pause(planned.trial.id))
+    pause.start()
+    assert supervise(planned, settings) == STOPPED
+    record = lab.store.read(planned.trial.id)
+    assert (record.status, len(record.attempts)) == (Status.STOPPED, 1)
+    assert (lab.store.checkpoint_folder(planned.trial.id) / "latest.json").exists()
+    assert supervise(planned, settings) == -signal.SIGTERM
+    assert len(lab.store.read(planned.trial.id).attempts) == 1
+
+
+def test_what_was_never_placed_is_on_record_with_its_class(lab: Lab, settings: WorkerSettings) -> None:
+    planned = lab.planned(0)
+    record_unplaced(planned, settings, "no node has 16 GPU 1 CPU for 60 s")
+    record = lab.store.read(planned.trial.id)
+    assert record.failure is not None
+    assert (record.status, classify(record.failure)) == (Status.FAILED, FailureClass.NOT_PLACED)
+    assert record.failure.message == "the trial was not placed: no node has 16 GPU 1 CPU for 60 s"
 
 
 def test_nothing_starts_after_a_stop_request(lab: Lab, settings: WorkerSettings) -> None:

@@ -100,6 +100,7 @@ def test_a_changed_plan_is_handed_to_the_driver_that_runs(lab: Lab) -> None:
     assert lab.sweep(lab.plan([0, 2])).num_started == 0
 
 
+@pytest.mark.slow
 def test_orders_are_followed_while_a_sweep_runs(lab: Lab) -> None:
     lab.steps, lab.checkpoint_every = 100, 1000
     orders = Orders(lab.store.root, now=now)
