@@ -58,7 +58,7 @@ def _lines(accounts: tuple[Account, ...], device: Device) -> list[str]:
     return [
         "  ".join(
             [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
-        )
+        ).rstrip()
         for line in cells
     ]
 
