@@ -138,7 +138,8 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         )
         fields: dict[str, Any] = {}
         if len(self.batch):
-            weighed = weigh(self._scored(batch), self.recipe, step=self.global_steps, seed=self.job.seed)
+            self.scored = self._scored(batch)
+            weighed = weigh(self.scored, self.recipe, step=self.global_steps, seed=self.job.seed)
             self.ours |= weighed.metrics
             fields = {POLICY_WEIGHT: weighed.policy_BT, REGULARISER_WEIGHT: weighed.regulariser_BT}
         advantage_BT = self.batch.advantage_B[:, None] * self.batch.response_mask_BT
@@ -202,7 +203,7 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         scores = PolicyScores(
             logp_BT=now.old_logp_BT, entropy_BT=now.entropy_BT, purity_BT=now.purity_BT, deviation_BT=now.deviation_BT
         )
-        weights = weigh_again(self.batch, self.recipe, scores, label=label, step=self.global_steps, seed=self.job.seed)
+        weights = weigh_again(self.scored, self.recipe, scores, label=label, step=self.global_steps, seed=self.job.seed)
         self._put(part, {POLICY_WEIGHT: weights.policy_BT, REGULARISER_WEIGHT: weights.regulariser_BT})
 
     def _save_checkpoint(self) -> None:
