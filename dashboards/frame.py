@@ -18,7 +18,9 @@ import pandas as pd
 from eval.api import Score
 from orchestrator.codec import encode
 from orchestrator.errors import StoreError
+from orchestrator.orders import Orders
 from orchestrator.plan import Plan
+from orchestrator.provenance import now
 from orchestrator.record import RunRecord, ScoreEntry, Status
 from orchestrator.shown import benchmark_name, shown_scores
 from orchestrator.store import Store
@@ -163,6 +165,11 @@ def _score_columns(entry: ScoreEntry | None, score: Score | None, planned: Plann
 
 def _unscored(record: RunRecord | None, planned: PlannedTrial, store: Store) -> tuple[str, str]:
     """State and reason of a row without a score."""
+    order = Orders(store.root, now=now).of(planned.trial.id)
+    has_alarms = record is not None and bool(record.attempts) and bool(record.attempts[-1].alarms)
+    if order.hold is not None and not has_alarms:
+        verb = "resume" if order.hold == "paused" else "requeue"
+        return "stopped", f"{order.hold} by {order.by}; `orch ctl {verb}` runs it again"
     if record is None or record.status is Status.PENDING:
         return "missing", "not run yet"
     if record.failure is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from lab import Lab
 
+from dashboards.frame import frame
 from orchestrator.control import ask, choose, read_where
 from orchestrator.errors import OrchError
 from orchestrator.orders import Orders
@@ -109,3 +110,13 @@ def test_the_command_line_asks_and_status_shows_it(lab: Lab, orders: Orders) -> 
     assert (unknown.returncode, unknown.stdout) == (2, "")
     assert "did you mean full?" in unknown.stderr
     assert Path(lab.store.root / "orders" / "trials").stat().st_uid == os.getuid()
+
+
+def test_a_table_shows_what_was_cancelled_as_that(lab: Lab, orders: Orders) -> None:
+    ask("cancel", [lab.planned(0)], lab.store, orders)
+    ask("pause", [lab.planned(1)], lab.store, orders)
+    rows = frame(lab.store, "test")
+    shown = {
+        seed: (state, reason.partition(" by ")[0]) for seed, state, reason in rows[["seed", "state", "reason"]].values
+    }
+    assert (shown[0], shown[1]) == (("stopped", "cancelled"), ("stopped", "paused"))

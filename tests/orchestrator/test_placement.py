@@ -79,3 +79,28 @@ def test_a_trial_whose_node_left_says_so_and_is_given_up_while_others_finish(lab
     assert classify(failure) is FailureClass.NOT_PLACED
     assert failure.message == "the trial was not placed: no node has 1 GPU 1 CPU for 4 s"
     assert lab.store.read(first.trial.id).status is Status.DONE
+
+
+@pytest.mark.slow
+def test_a_trial_that_the_cluster_does_not_place_is_given_up(lab: Lab, cluster: Any) -> None:
+    import ray
+
+    class Tenant:
+        """Another program on the cluster."""
+
+        def come_to_life(self) -> bool:
+            return True
+
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        other = ray.remote(num_cpus=4)(Tenant).remote()
+        assert ray.get(other.come_to_life.remote())
+        planned = replace(lab.planned(0), resources=Resources(num_cpus=2))
+        plan = replace(lab.plan([0]), entries=(planned,), schedule=Schedule(deadline_s=3))
+        outcome = lab.sweep(plan, scheduler="ray_tune")
+        assert [row.state for row in outcome.rows] == ["failed"]
+        failure = lab.store.read(planned.trial.id).failure
+        assert failure is not None
+        assert "the cluster has what it asks for, and did not place it for 3 s" in failure.message
+    finally:
+        ray.shutdown()
