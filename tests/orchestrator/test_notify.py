@@ -15,6 +15,7 @@ from orchestrator.cli import app
 from orchestrator.cli.telling import telling
 from orchestrator.errors import OrchError
 from orchestrator.notify import Event, Notify, Outbox, RowWatch, channels
+from orchestrator.spec import load_sweep
 from orchestrator.view import SweepView, TrialRow
 
 EVENT = Event(event="failed", experiment="e", text="e: failed", trial="0123456789ab", label="x", at="now")
@@ -161,6 +162,18 @@ def test_a_sweep_tells_of_its_failure_and_of_its_end(lab: Lab, monkeypatch: pyte
         ("failed", f"failed: full · seed 0 ({lab.planned(0).trial.id}): RuntimeError: asked to fail at step 3"),
         ("finished", "2 trials: 1 done, 1 failed"),
     ]
+
+
+def test_a_file_of_ones_own_goes_with_any_experiment(tmp_path: Path) -> None:
+    (tmp_path / "notify").mkdir()
+    (tmp_path / "notify" / "me.yaml").write_text("{command: [tell], events: [failed]}\n")
+    file = tmp_path / "any.yaml"
+    file.write_text(
+        "defaults: [{algorithm: grpo}, {selection: full}, {model: tiny}, {data: arithmetic}, {recipe: tiny},"
+        " {eval: arithmetic}, _self_]\n"
+    )
+    assert load_sweep(file).notify == Notify()
+    assert load_sweep(file, ["notify=me"]).notify == Notify(command=("tell",), events=("failed",))
 
 
 def test_the_sweep_command_refuses_a_hook_that_is_not_set_before_anything_runs(tmp_path: Path) -> None:
