@@ -5,6 +5,7 @@ The environment is not recorded at all, and arguments that look like credentials
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import re
@@ -28,6 +29,8 @@ PACKAGES = (
 
 _SECRET_NAME = re.compile(r"(?i)((?<![a-z])token(?!s|izer)|secret|passw|api[-_]?key|credential)")
 _URL_PASSWORD = re.compile(r"(://[^/\s:@]+:)[^@\s]+(@)")
+_SHORTEST_SECRET = 8
+"""Characters; what is shorter may be a word or a number of any text."""
 _COMMAND_TIMEOUT_S = 10.0
 
 
@@ -65,6 +68,22 @@ def masked(argv: Sequence[str]) -> tuple[str, ...]:
             shown.append(_URL_PASSWORD.sub(r"\1***\2", argument))
         hide_next = argument.startswith("-") and not equals and bool(_SECRET_NAME.search(argument))
     return tuple(shown)
+
+
+def without_secrets(text: str) -> str:
+    """The text with the values of environment variables named like credentials starred out, as libraries quote them."""
+    for name, value in os.environ.items():
+        if len(value) >= _SHORTEST_SECRET and _SECRET_NAME.search(name) and value in text:
+            text = text.replace(value, "***")
+    return text
+
+
+class SecretlessFormatter(logging.Formatter):
+    """Formats log records, tracebacks included, `without_secrets`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record."""
+        return without_secrets(super().format(record))
 
 
 @cache

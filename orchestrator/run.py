@@ -26,7 +26,7 @@ from orchestrator.guards import Alarm, GuardWatch
 from orchestrator.orders import Orders
 from orchestrator.phase_clock import PhaseClock
 from orchestrator.progress import ProgressWriter
-from orchestrator.provenance import collect, now
+from orchestrator.provenance import SecretlessFormatter, collect, now, without_secrets
 from orchestrator.record import (
     WORKING,
     Attempt,
@@ -54,7 +54,7 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 def log_to_file(path: Path) -> Iterator[None]:
     """Copy the log records of this process to a file while the block runs; our own packages' from level INFO."""
     handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    handler.setFormatter(SecretlessFormatter(LOG_FORMAT))
     ours = [logging.getLogger(name) for name in ("orchestrator", "trainers", "eval")]
     levels = [logger.level for logger in ours]
     for logger in ours:
@@ -151,7 +151,7 @@ class _AttemptAtTrial:
             log.exception("%s attempt %d failed", self.trial.id, self.attempt.number)
             return Outcome.FAILED, Failure(
                 kind=type(error).__name__,
-                message=str(error),
+                message=without_secrets(str(error)),
                 log_tail=self.store.log_tail(self.trial.id, self.attempt.number),
             )
         return Outcome.DONE, None

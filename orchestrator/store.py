@@ -46,6 +46,7 @@ from orchestrator.lease import Beat, Lease, Observer, take, this_process
 from orchestrator.outline import Outline, read_outline
 from orchestrator.plan import Plan
 from orchestrator.progress import Progress, read_progress
+from orchestrator.provenance import without_secrets
 from orchestrator.record import SCHEMA_VERSION, RunRecord, check_version, from_json, to_json
 from orchestrator.trial import PlannedTrial, Trial
 
@@ -356,14 +357,14 @@ class Store:
         return tuple(sorted(int(name) for name in names if name.isdigit()))
 
     def log_tail(self, trial_id: str, number: int, *, lines: int = 20) -> tuple[str, ...]:
-        """Last lines of an attempt's log; empty when it printed nothing."""
+        """Last lines of an attempt's log, without secrets of the environment; empty when it printed nothing."""
         try:
             with self.log_file(trial_id, number).open("rb") as log:
                 log.seek(max(0, log.seek(0, os.SEEK_END) - 400 * lines))
                 text = log.read().decode(errors="replace")
         except OSError:
             return ()
-        return tuple(text.splitlines()[-lines:])
+        return tuple(without_secrets(text).splitlines()[-lines:])
 
     def read_score(self, trial_id: str, key: str) -> Score | None:
         """A score with its per-problem table, or None where it is not complete.

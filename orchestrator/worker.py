@@ -78,10 +78,13 @@ def _everything_to(path: Path) -> Iterator[None]:
     with path.open("ab", buffering=0) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
+    from orchestrator.provenance import SecretlessFormatter
     from orchestrator.run import LOG_FORMAT
 
     faulthandler.enable()
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, force=True)
+    logging.basicConfig(level=logging.INFO, force=True)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(SecretlessFormatter(LOG_FORMAT))
     yield
     sys.stdout.flush()
     sys.stderr.flush()

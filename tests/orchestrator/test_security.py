@@ -66,6 +66,7 @@ def test_no_secret_reaches_records_logs_metrics_or_mlflow(lab: Lab, monkeypatch:
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("FAKE_FAIL", "1@3")
+    monkeypatch.setenv("FAKE_FAIL_MESSAGE", f"401 for Bearer {SECRETS['HF_TOKEN']}")
     plan = lab.plan([None, 0, 1])
     lab.store.save_sweep(plan)
     for entry in plan.entries:
@@ -73,6 +74,10 @@ def test_no_secret_reaches_records_logs_metrics_or_mlflow(lab: Lab, monkeypatch:
     Mirror(lab.store, "test", f"sqlite:///{lab.root / 'mlflow.db'}", tables=lambda: {"table.md": "| a |"}).sync()
     assert (lab.root / "mlflow.db").stat().st_size > 10_000
     assert files_with(lab.root, iter((*SECRETS.values(), ON_THE_LINE))) == []
+    failure = lab.store.read(plan.entries[2].trial.id).failure
+    assert failure is not None
+    assert failure.message == "401 for Bearer ***"
+    assert "401 for Bearer ***" in lab.store.log_file(plan.entries[2].trial.id, 1).read_text()
     assert "***" in (lab.store.trial_folder(plan.entries[1].trial.id) / "record.json").read_text()
 
 
