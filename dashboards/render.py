@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Literal
@@ -21,7 +22,6 @@ from eval.comparison import Difference
 Format = Literal["text", "md", "csv", "latex", "html", "json"]
 
 _NOTE_WIDTH = 24
-"""A longer reason is cut at its colon in a cell; the foot has it whole."""
 _NUM_SIDE_COLUMNS = 3
 """Tokens, clipped, no box."""
 
@@ -61,10 +61,15 @@ def to_json(value: Any) -> str:
 def shown_cell(cell: Cell) -> str:
     """One cell in words: the number with its error, or why there is none."""
     if cell.avg is None:
-        return cell.note if len(cell.note) <= _NOTE_WIDTH else cell.note.partition(":")[0][:_NOTE_WIDTH]
+        return shortened(cell.note, _NOTE_WIDTH)
     error = cell.standard_error
     shown = f"{100 * cell.avg:.1f}" + ("" if error is None or math.isnan(error) else f" ± {100 * error:.1f}")
     return f"{shown} ({cell.note})" if cell.note else shown
+
+
+def shortened(note: str, width: int) -> str:
+    """A reason that fits a cell: a longer one ends at its first colon or comma; the foot has it whole."""
+    return note if len(note) <= width else re.split("[:,]", note)[0][:width]
 
 
 def _grid(table: Table) -> Grid:

@@ -14,11 +14,10 @@ from dataclasses import asdict
 
 from dashboards.grid import TEXT_WIDTH, Emphasis, Grid, latex, markdown, text, web
 from dashboards.papers.compared import ComparedCell, ComparedColumn, ComparedRow, ComparedTable, JudgedClaim
-from dashboards.render import Format, to_json
+from dashboards.render import Format, shortened, to_json
 from dashboards.table import DASH
 
 _NOTE_WIDTH = 40
-"""A longer note is cut at its colon in a cell; the warnings have it whole."""
 
 
 def render_compared(table: ComparedTable, format: Format, *, width: int = TEXT_WIDTH) -> str:  # noqa: A002  # the option's name
@@ -110,7 +109,7 @@ def _emphasis(table: ComparedTable) -> dict[tuple[int, int], Emphasis]:
 
 
 def _ours(cell: ComparedCell) -> str:
-    note = cell.note if len(cell.note) <= _NOTE_WIDTH else cell.note.partition(":")[0][:_NOTE_WIDTH]
+    note = shortened(cell.note, _NOTE_WIDTH)
     if cell.ours is None:
         return note
     error = "" if cell.standard_error is None else f" ± {cell.standard_error:.1f}"

@@ -13,7 +13,7 @@ from made_up import MadeUp
 from scipy import stats
 
 from dashboards.frame import frame
-from dashboards.render import files, render
+from dashboards.render import files, render, shortened
 from dashboards.table import Table, table
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -251,3 +251,9 @@ def test_the_artifact_reads_as_a_data_frame(tmp_path: Path) -> None:
     assert list(data.columns[:4]) == ["algorithm", "selection", "selection ratio", "arithmetic"]
     assert len(data) == 3
     assert set(written) == {"table.md", "table.json", "table.csv", "table.tex", "table.html", "table_full.json"}
+
+
+def test_a_reason_too_long_for_a_cell_ends_where_its_first_part_does() -> None:
+    stopped = "stopped, resumes with the same `orch sweep`"
+    assert [shortened(stopped, width) for width in (50, 24)] == [stopped, "stopped"]
+    assert shortened("failed: CUDA out of memory", 24) == "failed"
