@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 from trainers.api import Resources
 from trainers.verl.job import ray_folder
@@ -21,6 +22,8 @@ from trainers.verl.nodes import Gang, is_listening, ray_command, ray_environment
 from trainers.verl.processes import adopt_orphans, end_descendants
 
 _POLL_S = 0.5
+_PATIENCE_S = 10.0
+"""How long the end of the head may lag behind that of the agent."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -47,8 +50,17 @@ def main(resources: Resources) -> int:
         return 0
     finally:
         end_descendants()
-        if not is_listening(gang):  # a head on this very machine still needs the folder
-            shutil.rmtree(ray_folder(gang.token), ignore_errors=True)
+        _delete_files(gang)
+
+
+def _delete_files(gang: Gang) -> None:
+    """Delete Ray's files, but not under a head that still runs: on one machine the folder is its own too."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while is_listening(gang):
+        if time.monotonic() > deadline:
+            return
+        time.sleep(_POLL_S)
+    shutil.rmtree(ray_folder(gang.token), ignore_errors=True)
 
 
 def _die_with_parent() -> None:
