@@ -117,6 +117,8 @@ class SweepView:
         stamp = self._store.record_stamp(trial_id)
         if trial_id not in self._seen or self._seen[trial_id][0] != stamp:
             row = _resting_row(planned, self._store.find_outline(trial_id), self._data_folder)
+            if row.state in ("stopped", "failed") and row.step == 0:
+                row = _stopped_row(row, self._store.progress(trial_id))
             self._seen[trial_id] = (stamp, row)
         row = self._seen[trial_id][1]
         return _moving_row(row, self._store.progress(trial_id)) if row.state == "running" else row
@@ -164,6 +166,11 @@ def _moving_row(row: TrialRow, progress: Progress | None) -> TrialRow:
         eta_s=progress.eta_s,
         age_s=round(age_s(progress.updated_at), 1),
     )
+
+
+def _stopped_row(row: TrialRow, progress: Progress | None) -> TrialRow:
+    """The row of a training that has not ended, with the step that it came to."""
+    return row if progress is None or progress.unit != "step" else replace(row, step=progress.step)
 
 
 def _asked_row(row: TrialRow, order: Order, wait: Wait | None) -> TrialRow:

@@ -24,7 +24,7 @@ def test_rows_tell_done_waiting_failed_and_partial_apart(lab: Lab, monkeypatch: 
         run_trial(lab.planned(seed), lab.store, context=lab.context())
     rows = view(lab, [None, 0, 1, 2]).rows()
     assert [row.state for row in rows] == ["done", "done", "failed", "waiting"]
-    assert rows[2].failure == "RuntimeError: asked to fail at step 3"
+    assert (rows[2].failure, rows[2].step) == ("RuntimeError: asked to fail at step 3", 2)
     assert list(rows[1].scores) == ["bench0"]
     assert count_states(rows) == {"done": 2, "waiting": 1, "failed": 1}
     lab.num_benchmarks = 2
