@@ -18,6 +18,7 @@ service, OSDI 2006 (sequencers).
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -38,6 +39,8 @@ EXPIRY_S = 60.0
 """Without a beat for this long, by the observer's own clock, a lease is given up."""
 _NUM_KEPT = 16
 """Generations whose files stay: nobody who still looks at an older one can be about to take the next."""
+_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
+"""What file systems without hard links answer."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -238,7 +241,7 @@ def _link_next(observer: Observer, generation: int) -> Lease | None:
     temporary = folder / f".{here.pid}.{secrets.token_hex(4)}.tmp"
     temporary.write_text(json.dumps(encode(Beat(holder=here, beat=0))))
     try:
-        os.link(temporary, _file(folder, generation + 1))
+        _link(temporary, _file(folder, generation + 1))
     except FileExistsError:
         return None
     finally:
@@ -248,6 +251,21 @@ def _link_next(observer: Observer, generation: int) -> Lease | None:
     for old in range(max(1, generation - 2 * _NUM_KEPT), generation + 1 - _NUM_KEPT):
         _file(folder, old).unlink(missing_ok=True)
     return Lease(folder, generation + 1, here, clock)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make a whole file that was not there; where there are no hard links, an exclusive one that fills a moment later.
+
+    Raises:
+        FileExistsError: it was there.
+    """
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        with target.open("x") as file:
+            file.write(source.read_text())
 
 
 def _replace(path: Path, beat: Beat) -> None:

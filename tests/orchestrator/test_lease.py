@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -120,6 +121,18 @@ def test_a_file_that_does_not_read_expires_like_a_silent_holder() -> None:
         lease = only.try_to_take()
         assert isinstance(lease, Lease)
         assert lease.generation == 2
+
+
+def test_a_file_system_without_hard_links_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    with machines(0.0, 0.0) as (first, second):
+        lease = taken(first)
+        assert isinstance(second.try_to_take(), Beat)
+        lease.release()
+        assert taken(second).generation == 2
 
 
 ACTIONS = st.lists(
