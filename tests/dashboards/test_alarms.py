@@ -1,6 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from made_up import MadeUp
 
 from dashboards.frame import frame
@@ -25,16 +26,28 @@ def speak(made: MadeUp, planned: PlannedTrial, action: GuardAction) -> str:
     return alarm.text
 
 
-def test_tables_and_reports_say_what_guards_said(tmp_path: Path) -> None:
-    made = MadeUp(tmp_path, arms=(("grpo", "full"), ("grpo", "ets")), seeds=(0,))
+def swept(folder: Path) -> MadeUp:
+    made = MadeUp(folder, arms=(("grpo", "full"), ("grpo", "ets")), seeds=(0,))
     for number, planned in enumerate((made.base, *made.trials)):
         made.finish(planned, rate=0.3 + 0.1 * number)
+    return made
+
+
+def test_tables_say_what_guards_said(tmp_path: Path) -> None:
+    made = swept(tmp_path)
     dense, sparse = made.trials
     warned, paused = speak(made, dense, "warn"), speak(made, sparse, "pause")
     printed = render(table(frame(made.store, "made_up")), "md", width=200)
     assert f"{dense.label}: guard {warned}" in printed
     assert f"{sparse.label}: guard {paused}" in printed
     assert f"{sparse.label}: by a guard; `orch ctl resume` goes on" in printed
+
+
+@pytest.mark.slow
+def test_the_page_of_a_trial_says_what_guards_said(tmp_path: Path) -> None:
+    made = swept(tmp_path)
+    dense = made.trials[0]
+    warned = speak(made, dense, "warn")
     request = Request(experiments=("made_up",), folder=tmp_path / "site", data_folder=None)
     site = write_report(made.store, request, on_progress=lambda line: None).parent
     page = (site / "experiments" / "made_up" / "trials" / f"{dense.trial.id}.html").read_text()
