@@ -27,6 +27,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 from orchestrator.codec import CodecError, decode, encode
@@ -80,10 +81,14 @@ class Beat:
 
 def this_process() -> Holder:
     """The holder that this process is."""
-    machine = ""
+    return Holder(host=socket.gethostname(), machine=_this_machine(), pid=os.getpid())
+
+
+@cache
+def _this_machine() -> str:
     with contextlib.suppress(OSError):
-        machine = f"{_BOOT_ID.read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
-    return Holder(host=socket.gethostname(), machine=machine, pid=os.getpid())
+        return f"{_BOOT_ID.read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+    return ""
 
 
 @dataclass(kw_only=True)

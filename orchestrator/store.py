@@ -315,8 +315,11 @@ class Store:
         if not os.access(path, os.W_OK):  # somebody else's folder: ask the last sign of life instead of the lock
             progress = self.progress(trial_id)
             return progress is not None and progress.is_alive()
+        generation, beat = self._observer(path).look()
+        if generation:
+            return beat is not None
         with self._locked(path, 0.0) as is_held:
-            return not is_held or self._observer(path).look()[1] is not None
+            return not is_held
 
     def progress(self, trial_id: str) -> Progress | None:
         """What a trial is, or was last, doing."""
