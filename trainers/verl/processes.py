@@ -35,6 +35,7 @@ def environment(job: VerlJob, inherited: dict[str, str]) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",  # the actors of a trial are its work, not a guest beside it
+        "RAY_prestart_worker_first_driver": "0",  # idle ones, eight of them, that lack the environment of verl's actors
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": str(job.resources.num_cpus),
         "VLLM_NO_USAGE_STATS": "1",
@@ -54,6 +55,7 @@ _ON_CPU = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TORCHDYNAMO_DISABLE": "1",  # compiling takes longer than a small model runs
+    "TQ_NUM_THREADS": "1",  # at its default of 8 it warns at every call that there are fewer cores
 }
 
 
