@@ -20,6 +20,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray._private import ray_constants
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
@@ -226,6 +227,8 @@ def _cluster(address: str | None) -> Iterator[Path]:
 
 def _start(address: str | None, folder: Path) -> None:
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    # As Ray does by itself on a laptop; else a local one listens to the whole network, whatever address it is given.
+    ray_constants.ENABLE_RAY_CLUSTER = address is not None
     try:
         if address is not None:
             ray.init(address=address, runtime_env={"env_vars": ENVIRONMENT}, **common)
@@ -236,7 +239,6 @@ def _start(address: str | None, folder: Path) -> None:
             include_dashboard=False,
             object_store_memory=_OBJECT_STORE_BYTES,
             _temp_dir=str(folder),
-            _node_ip_address="127.0.0.1",
             **common,
         )
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:

@@ -58,6 +58,7 @@ def test_json_holds_every_trial(file: Path, tmp_path: Path) -> None:
         "state": "new",
         "reason": "never run",
         "shared_with": [],
+        "trust_remote_code": False,
     }
 
 
