@@ -7,10 +7,8 @@ however, the parent ends.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -18,13 +16,12 @@ import time
 
 from trainers.api import Resources
 from trainers.verl.job import ray_folder
-from trainers.verl.nodes import Gang, is_listening, ray_command, ray_environment
+from trainers.verl.nodes import Gang, die_with_parent, is_listening, ray_command, ray_environment
 from trainers.verl.processes import adopt_orphans, end_descendants
 
 _POLL_S = 0.5
 _PATIENCE_S = 10.0
 """How long the end of the head may lag behind that of the agent."""
-_PR_SET_PDEATHSIG = 1
 
 
 def main(resources: Resources) -> int:
@@ -41,7 +38,7 @@ def main(resources: Resources) -> int:
         ray_command(gang, resources, is_head=False),
         env=ray_environment(gang, os.environ, num_gpus=resources.num_gpus),
         stdin=subprocess.DEVNULL,
-        preexec_fn=_die_with_parent,
+        preexec_fn=die_with_parent,
     )
     try:
         while not is_over.wait(_POLL_S):
@@ -61,11 +58,6 @@ def _delete_files(gang: Gang) -> None:
             return
         time.sleep(_POLL_S)
     shutil.rmtree(ray_folder(gang.token), ignore_errors=True)
-
-
-def _die_with_parent() -> None:
-    """Let a killed agent take `ray start` with it, which takes the rest: a node without an agent counts as lost."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _read_to_end(is_over: threading.Event) -> None:

@@ -10,10 +10,12 @@ another. No Ray is imported before the training process does it.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import logging
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -33,6 +35,7 @@ GANG = "ORCH_VERL_GANG"
 JOIN_S = 300.0
 """How long the other nodes may take to join."""
 _POLL_S = 2.0
+_PR_SET_PDEATHSIG = 1
 _LAST_WORD_S = 10.0
 """How long Ray may take to notice that the node is gone whose actors just died."""
 
@@ -121,6 +124,7 @@ def start_head(gang: Gang, resources: Resources) -> None:
         ray_command(gang, resources, is_head=True),
         env=ray_environment(gang, os.environ, num_gpus=resources.num_gpus),
         stdin=subprocess.DEVNULL,
+        preexec_fn=die_with_parent,
     )
     deadline = time.monotonic() + JOIN_S
     while not is_listening(gang):
@@ -131,6 +135,11 @@ def start_head(gang: Gang, resources: Resources) -> None:
                 mend="read the log above; run the same command again if another process had taken the port",
             )
         time.sleep(0.2)
+
+
+def die_with_parent() -> None:
+    """Let whoever is killed take `ray start` with it, which takes the rest: a node nobody holds counts as lost."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @contextlib.contextmanager
