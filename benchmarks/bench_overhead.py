@@ -17,6 +17,7 @@ import ray
 from ray import tune
 
 from eval.api import Score
+from orchestrator.agenda import Agenda, AgendaSettings
 from orchestrator.codec import encode
 from orchestrator.identity import hash_of
 from orchestrator.plan import Plan
@@ -58,8 +59,8 @@ def planned(seed: int, model: Path) -> PlannedTrial:
     return PlannedTrial(trial=trial, axes={}, evaluation=evaluation, resources=Resources())
 
 
-def give_score(entry: PlannedTrial, store: Store) -> None:
-    (wanted,) = wanted_scores(entry, step=1, data_folder=None)
+def give_score(entry: PlannedTrial, store: Store, *, step: int = 1) -> None:
+    (wanted,) = wanted_scores(entry, step=step, data_folder=None)
     score = Score(
         benchmark=wanted.benchmark,
         benchmark_digest="-",
@@ -105,7 +106,7 @@ def time_orch(num_trials: int, root: Path) -> float:
         python_path=str(Path(__file__).parent),  # where workers find NoopTrainer
     )
     started = time.perf_counter()
-    RayTuneScheduler(address=None, max_concurrent=CONCURRENCY).run(entries, settings, stop)
+    RayTuneScheduler(address=None).run(Agenda(plan, store, AgendaSettings(max_running=CONCURRENCY)), settings, stop)
     elapsed_s = time.perf_counter() - started
     assert [record.status for record in store.list()] == [Status.DONE] * num_trials
     return elapsed_s
