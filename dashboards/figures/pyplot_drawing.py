@@ -12,7 +12,7 @@ from dashboards.figures.drawing import COLOURS, Drawing, Series
 
 FORMATS = ("pdf", "png")
 DPI = 150
-_LABEL_ROOM = 60
+_LABEL_ROOM = 50
 """Letters that fit side by side under the axis; more of them are turned."""
 _PANEL_INCHES, _SIDE_LEGEND_INCHES = 7.0, 9.0
 """Width of a panel, and of one whose legend stands beside its axes."""
