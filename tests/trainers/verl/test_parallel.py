@@ -1,0 +1,123 @@
+"""Scores do not depend on how verl cuts and lays out a batch: workers, passes by tokens, rows end to end or padded.
+
+verl's own engine and its own cutting into micro-batches, without processes. Needs verl: slow, and of .venv-verl.
+"""
+
+from dataclasses import replace
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from trainers.lite.score import policy_scores
+from trainers.verl.step import dispatch_order
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*engine is not available")]
+tu = pytest.importorskip("verl.utils.tensordict_utils", reason="make verl builds .venv-verl, which has it")
+
+_spec = spec_from_file_location("scored_step", Path(__file__).parents[1] / "lite" / "scored_step.py")
+step = module_from_spec(_spec)
+_spec.loader.exec_module(step)
+
+GROUP_SIZE = 3
+METHODS = {
+    "ict": {"method": "ict", "ratio": 0.4, "scope": "response"},
+    "ict_leave_one_out": {"method": "ict", "ratio": 0.4, "scope": "response", "leave_one_out": True},
+    "ict_wass": {"method": "ict_wass", "ratio": 0.4, "scope": "response"},
+    "ets": {"method": "ets", "ratio": 0.4},
+}
+LAYOUTS = {
+    "padded": {"use_remove_padding": False, "use_dynamic_bsz": False, "micro_batch_size_per_gpu": GROUP_SIZE},
+    "padded, by tokens": {"use_remove_padding": False, "use_dynamic_bsz": True, "max_token_len_per_gpu": 50},
+    "end to end": {"use_remove_padding": True, "use_dynamic_bsz": False, "micro_batch_size_per_gpu": GROUP_SIZE},
+    "end to end, by tokens": {"use_remove_padding": True, "use_dynamic_bsz": True, "max_token_len_per_gpu": 50},
+}
+
+
+def an_engine():
+    """The engine's handling of inputs and outputs, without its processes."""
+    from verl.utils.torch_functional import entropy_from_logits
+
+    from trainers.verl.engine import ScoringEngine
+
+    engine = ScoringEngine.__new__(ScoringEngine)
+    engine.compute_entropy_from_logits = entropy_from_logits
+    engine.pad_to_length = engine.use_ulysses_sp = False
+    engine.engine_config = SimpleNamespace(entropy_checkpointing=False, entropy_from_logits_with_chunking=False)
+    return engine
+
+
+def nested(rows):
+    return torch.nested.as_nested_tensor(rows, layout=torch.jagged)
+
+
+def data_of(batch, rows, recipe, layout):
+    """Some rows as verl's workers get them."""
+    from trainers.selection import SELECTORS
+    from trainers.verl.engine import DISTANCE, LEAVE_ONE_OUT, SCORES
+
+    lengths = [(int(batch.prompt_length_B[row]), int(batch.response_length_B[row])) for row in rows]
+    tokens = [batch.tokens_BS[row, : sum(length)] for row, length in zip(rows, lengths, strict=True)]
+    distance = SELECTORS[recipe.selection.method].distance
+    told = {"temperature": recipe.temperature, SCORES: True, DISTANCE: distance or "", "calculate_entropy": True}
+    told |= {LEAVE_ONE_OUT: bool(recipe.selection.leave_one_out), "pad_token_id": 0} | layout
+    if distance and layout["use_dynamic_bsz"]:
+        told["force_group_size"] = GROUP_SIZE
+    return tu.get_tensordict(
+        tensor_dict={
+            "input_ids": nested(tokens),
+            "position_ids": nested([torch.arange(len(row)) for row in tokens]),
+            "responses": nested([row[start:] for row, (start, _) in zip(tokens, lengths, strict=True)]),
+            "row": torch.tensor(rows),
+            "uid": [f"prompt {int(batch.group_B[row])}" for row in rows],
+        },
+        non_tensor_dict=told,
+    )
+
+
+@torch.no_grad()
+def scores_of(model, batch, recipe, layout, num_workers):
+    """(B, T) of each score, through every worker's micro-batches; and the rows of each micro-batch."""
+    from verl.workers.engine.utils import prepare_micro_batches
+
+    engine, passes = an_engine(), []
+    found = {name: torch.zeros(batch.response_mask_BT.shape) for name in ("log_probs", "entropy", "orch_deviation")}
+    order = dispatch_order(len(batch), mini_batch_rows=6, num_workers=num_workers)
+    share = len(order) // num_workers
+    for worker in range(num_workers):
+        data = data_of(batch, order[worker * share : (worker + 1) * share], recipe, layout)
+        for micro_batch in prepare_micro_batches(data)[0]:
+            inputs, output_args = engine.prepare_model_inputs(micro_batch)
+            output = model(**inputs, use_cache=False)
+            scores = engine.prepare_model_outputs(output, output_args, micro_batch, None)
+            passes.append(micro_batch["row"].tolist())
+            for name, values_BT in found.items():
+                for row, values in zip(passes[-1], scores[name].unbind(), strict=True):
+                    start, length = int(batch.prompt_length_B[row]), int(batch.response_length_B[row])
+                    values_BT[row, :length] = values[start - 1 : start + length - 1].float()
+    return found, passes
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("method", METHODS)
+def test_scores_are_those_of_lite_however_verl_cuts_the_batch(method, layout, num_workers):
+    recipe = step.a_recipe({}, METHODS[method], mini_batch_prompts=2)
+    batch = step.a_batch(2)
+    batch = replace(batch, response_length_B=batch.response_length_B.clamp(min=1))  # verl has no empty response
+    model = step.a_model(0, attn_implementation="sdpa").float()
+    expected = policy_scores(model, batch, recipe, micro_batch_sequences=100)
+    found, passes = scores_of(model, batch, recipe, LAYOUTS[layout], num_workers)
+    assert sorted(row for rows in passes for row in rows) == list(range(len(batch)))
+    mask_BT = batch.response_mask_BT
+    torch.testing.assert_close(found["log_probs"], expected.logp_BT * mask_BT, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found["entropy"], expected.entropy_BT * mask_BT, atol=1e-5, rtol=0)
+    if method != "ets":
+        torch.testing.assert_close(found["orch_deviation"], expected.deviation_BT * mask_BT, atol=1e-5, rtol=0)
+        for rows in passes:
+            counts = {row // GROUP_SIZE: 0 for row in rows}
+            for row in rows:
+                counts[row // GROUP_SIZE] += 1
+            assert set(counts.values()) == {GROUP_SIZE}, "a group was cut"
