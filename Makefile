@@ -60,7 +60,7 @@ test-all: $(INSTALLED)  ## with the slow ones
 chaos: $(INSTALLED)  ## kills, full disks, lost nodes: 50 kill points and every fault of docs/reliability.md
 	ORCH_CHAOS_KILLS=$${ORCH_CHAOS_KILLS:-50} $(BIN)/python -m pytest tests/chaos
 
-chaos-short: $(INSTALLED)  ## six kill points and one of each cheap fault: what CI runs
+chaos-short: $(INSTALLED)  ## six kill points and one of each cheap fault
 	ORCH_CHAOS_KILLS=$${ORCH_CHAOS_KILLS:-6} $(BIN)/python -m pytest tests/chaos -m 'not slow'
 
 check: $(INSTALLED)  ## format, lint, types, import rule
