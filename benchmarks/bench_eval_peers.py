@@ -3,8 +3,8 @@
 SmolLM2-135M on questions of GSM8K and MATH-500, each tool as a process of its own, in turns. Prints total time and CPU
 time, the scores with their errors, and every completion of either tool on which the two graders differ, with why.
 Needs `make vllm`; the peer's environment `.venv-eval-peer` (its packages above those of `.venv-vllm`, so that the
-engine is the same) is made on the first call. Both have 256 sequences at once: the peer in its one engine, `orch` in two
-engines of one core each, as eager kernels of a small model leave a second core idle much of the time.
+engine is the same) is made on the first call. Both have 256 sequences at once: the peer in its one engine, `orch` in
+two engines of one core each, as eager kernels of a small model leave a second core idle much of the time.
 
     python benchmarks/bench_eval_peers.py [--questions 64] [--samples 4] [--tokens 256] [--rounds 1]
 """

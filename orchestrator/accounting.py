@@ -68,7 +68,9 @@ class Account:
     """Accuracy above the base model in points, mean over the arm's scored trials."""
     num_scored: int = 0
     hours_per_point: float | None = None
-    """Device-hours of all the arm's trials, failed ones too, by scored trial and point above base; None where nothing was gained, or two kinds of device mix."""
+    """Device-hours of all the arm's trials, failed ones too, by scored trial and point above base.
+
+    None where nothing was gained, or two kinds of device mix."""
 
     @property
     def total(self) -> dict[Device, float]:
