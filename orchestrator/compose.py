@@ -90,7 +90,7 @@ class Composer:
         return self._cache[key]
 
     def compose_ahead(self, choices: Mapping[str, Sequence[str]]) -> None:
-        """Compose the plain ones of choices to come: in one run of Hydra the first of every group, in the next the second."""
+        """Compose plain choices to come: in one run of Hydra the first of every group, in the next the second."""
         defaults = self._default_choices
         to_come = [
             [(group, name) for name in names if name != defaults.get(group) and self._is_plain(group, name)]
