@@ -40,8 +40,7 @@ def make_rig(tmp_path, tmp_path_factory):
 
     yield make
     for rig in rigs:
-        for process in rig.alive():
-            process.kill()
+        rig.end()
 
 
 def only(processes):

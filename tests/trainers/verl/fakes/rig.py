@@ -27,6 +27,7 @@ class Rig:
         self.overrides = ["algorithm=grpo", "selection=full", "eval.num_samples=1", "eval.limit=4", *overrides]
         self.store = Store(root / "runs")
         self.began_at = time.time()
+        self.drivers: list[subprocess.Popen] = []
         self.seen: dict[int, float] = {}
         """Processes of this rig that were ever looked at: id → time of birth."""
 
@@ -35,10 +36,19 @@ class Rig:
         command += ["--scheduler", scheduler, "--store", self.store.root, "--cache-dir", self.cache, "--no-mlflow"]
         paths = [path for path in (str(FAKES), os.environ.get("PYTHONPATH")) if path]
         with (self.root / "driver.log").open("a") as output:
-            return subprocess.Popen(
+            driver = subprocess.Popen(
                 command, cwd=self.root, stdout=output, stderr=output, start_new_session=True,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **environment},
             )  # fmt: skip
+        self.drivers.append(driver)
+        return driver
+
+    def end(self) -> None:
+        """Kill the drivers; what they started ends by itself."""
+        for driver in self.drivers:
+            driver.kill()
+            driver.wait()
+        self.wait_until_gone()
 
     def finish(self, driver: subprocess.Popen) -> int:
         """Wait for the driver's end, and for that of all that it started."""
