@@ -100,6 +100,9 @@ class WatchApp(App[None]):
         self._chosen: TrialWatch | None = None
         self._filter: Filter = "all"
         self._is_reading = False
+        # Held, not looked up: what was read in a thread may arrive when the screen is already being taken down.
+        self._log = Log(id="log", max_lines=2000)
+        self._curves = {title: Static(id=title) for title in ("reward", "entropy")}
 
     def compose(self) -> ComposeResult:
         """Summary, trials, then curves beside the log."""
@@ -107,9 +110,8 @@ class WatchApp(App[None]):
         yield DataTable(id="trials", cursor_type="row", zebra_stripes=False)
         with Horizontal(id="below"):
             with Vertical(id="curves"):
-                yield Static(id="reward")
-                yield Static(id="entropy")
-            yield Log(id="log", max_lines=2000)
+                yield from self._curves.values()
+            yield self._log
         yield Footer()
 
     async def on_mount(self) -> None:
@@ -145,7 +147,7 @@ class WatchApp(App[None]):
         if trial_id is None or (self._chosen is not None and self._chosen.trial_id == trial_id):
             return
         self._chosen = TrialWatch(self._store, trial_id)
-        self.query_one(Log).clear()
+        self._log.clear()
         self._draw_curves()
         await self._read_chosen()
 
@@ -288,13 +290,13 @@ class WatchApp(App[None]):
             return
         if has_grown:
             self._draw_curves()
-        if lines:
-            self.query_one(Log).write_lines(lines)
+        if lines and self._log.is_attached:
+            self._log.write_lines(lines)
 
     def _draw_curves(self) -> None:
         curves = self._chosen.curves if self._chosen is not None else {}
         for title, by_step in curves.items():
-            self.query_one(f"#{title}", Static).update(_curve(title, by_step))
+            self._curves[title].update(_curve(title, by_step))
 
 
 def _curve(title: str, by_step: dict[int, float]) -> Text:

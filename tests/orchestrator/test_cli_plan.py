@@ -164,7 +164,7 @@ def test_several_files_are_planned_together_and_share(file: Path, tmp_path: Path
         (["--cluster", "8xH10"], "unknown device 'h10'"),
         (["--price", "2"], "a price and assumptions say nothing without a cluster"),
         (["--cluster", "8xH100", "--assume", "x=1"], "unknown assumption 'x'"),
-        (["--cluster", "2xcpu", "cluster=node8"], "asks for 8 GPU 32 CPU, and no node has that"),
+        (["--cluster", "2xcpu", "cluster.num_cpus=32"], "asks for 32 CPU, and no node has that"),
         (["--cluster", "8xH100", "model.path=some/model"], "nothing says what shape some/model has"),
     ],
 )

@@ -75,7 +75,7 @@ def test_the_screen_shows_trials_summary_curves_and_log(lab: Lab, monkeypatch: p
         assert column(app, "seed") == ["", "0", "1", "2"]
         assert column(app, "doing")[2] == "RuntimeError: asked to fail at step 3"
         assert "4 trials: 2 done, 1 waiting, 1 failed" in text(app, "#summary")
-        assert "6/18 steps" in text(app, "#summary")
+        assert "8/18 steps" in text(app, "#summary")
         await pilot.press("down")
         await until(pilot, lambda: any("ends: done" in line for line in app.query_one(Log).lines))
         rewards = [row["reward/mean"] for row in lab.store.metrics(lab.planned(0).trial.id)]
