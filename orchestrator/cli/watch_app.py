@@ -101,17 +101,19 @@ class WatchApp(App[None]):
         self._filter: Filter = "all"
         self._is_reading = False
         # Held, not looked up: what was read in a thread may arrive when the screen is already being taken down.
-        self._log = Log(id="log", max_lines=2000)
-        self._curves = {title: Static(id=title) for title in ("reward", "entropy")}
+        self._summary_pane = Static(id="summary")
+        self._table = DataTable[Text](id="trials", cursor_type="row", zebra_stripes=False)
+        self._log_pane = Log(id="log", max_lines=2000)
+        self._curve_panes = {title: Static(id=title) for title in ("reward", "entropy")}
 
     def compose(self) -> ComposeResult:
         """Summary, trials, then curves beside the log."""
-        yield Static(id="summary")
-        yield DataTable(id="trials", cursor_type="row", zebra_stripes=False)
+        yield self._summary_pane
+        yield self._table
         with Horizontal(id="below"):
             with Vertical(id="curves"):
-                yield from self._curves.values()
-            yield self._log
+                yield from self._curve_panes.values()
+            yield self._log_pane
         yield Footer()
 
     async def on_mount(self) -> None:
@@ -132,10 +134,10 @@ class WatchApp(App[None]):
         try:
             snapshot = await asyncio.to_thread(self._watch.snapshot)
         except OrchError as error:
-            self.query_one("#summary", Static).update(Text(str(error), style="red"))
+            self._summary_pane.update(Text(str(error), style="red"))
         else:
             self._trials = {planned.trial.id: planned for planned in snapshot.trials}
-            self.query_one("#summary", Static).update(self._summary(snapshot))
+            self._summary_pane.update(self._summary(snapshot))
             self._draw_rows(snapshot.rows)
             await self._read_chosen()
         finally:
@@ -147,7 +149,7 @@ class WatchApp(App[None]):
         if trial_id is None or (self._chosen is not None and self._chosen.trial_id == trial_id):
             return
         self._chosen = TrialWatch(self._store, trial_id)
-        self._log.clear()
+        self._log_pane.clear()
         self._draw_curves()
         await self._read_chosen()
 
@@ -192,10 +194,6 @@ class WatchApp(App[None]):
         self._filter = FILTERS[(FILTERS.index(self._filter) + 1) % len(FILTERS)]
         self._draw_rows(tuple(self._rows.values()))
         await self.refresh_sweep()
-
-    @property
-    def _table(self) -> DataTable[Text]:
-        return self.query_one("#trials", DataTable)
 
     def _chosen_row(self) -> TrialRow | None:
         """The row under the cursor: not the one whose log is shown, which may be a moment behind."""
@@ -290,13 +288,13 @@ class WatchApp(App[None]):
             return
         if has_grown:
             self._draw_curves()
-        if lines and self._log.is_attached:
-            self._log.write_lines(lines)
+        if lines and self._log_pane.is_attached:
+            self._log_pane.write_lines(lines)
 
     def _draw_curves(self) -> None:
         curves = self._chosen.curves if self._chosen is not None else {}
         for title, by_step in curves.items():
-            self._curves[title].update(_curve(title, by_step))
+            self._curve_panes[title].update(_curve(title, by_step))
 
 
 def _curve(title: str, by_step: dict[int, float]) -> Text:
