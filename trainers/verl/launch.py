@@ -176,7 +176,6 @@ class _Attempt:
         for metrics in self.tail.read():
             self.watchdog.progressed()
             self._take(metrics)
-        self.peak_mb = max(self.peak_mb, resident_mb(self.process.pid))
         if self.job.should_stop() and not self.prepared.stop_file.exists():
             log.info("asked to stop: a checkpoint follows the present step")
             self.prepared.stop_file.touch()
@@ -190,6 +189,7 @@ class _Attempt:
 
     def _take(self, metrics: dict[str, Any]) -> None:
         self.last, self.done = metrics, int(metrics["step"])
+        self.peak_mb = max(self.peak_mb, resident_mb(self.process.pid))
         for phase in _PHASES:
             self.seconds[phase] = self.seconds.get(phase, 0.0) + float(metrics.get(f"time/{phase}_s") or 0.0)
         self.job.on_step(metrics)

@@ -5,6 +5,7 @@ It leads a process group and a private local Ray, and ends both when its parent 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from eval.errors import OrchError
 from trainers.verl.job import VerlJob
 from trainers.verl.nodes import Gang, all_nodes, ray_environment, start_head
 from trainers.verl.overrides import overrides
+from trainers.verl.prefork import warm_python
 
 
 def main(job_file: Path) -> None:
@@ -29,6 +31,16 @@ def main(job_file: Path) -> None:
     if gang is not None:
         os.environ.update(ray_environment(gang, os.environ, num_gpus=job.resources.num_gpus))
         start_head(gang, job.resources)
+    with contextlib.ExitStack() as stack:
+        settings = list(overrides(job))
+        if gang is None and not job.resources.num_gpus:
+            python = stack.enter_context(warm_python(job.temporary_folder))
+            settings.append(f"+ray_kwargs.ray_init.runtime_env.py_executable={python}")
+        _train(settings, is_gang=gang is not None)
+
+
+def _train(settings: list[str], *, is_gang: bool) -> None:
+    """Run verl with our trainer in a private Ray."""
     import hydra
     import ray
     from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
@@ -53,9 +65,9 @@ def main(job_file: Path) -> None:
                 raise
 
     with hydra.initialize_config_module("verl.trainer.config", version_base=None):
-        config = hydra.compose("ppo_trainer", overrides=list(overrides(job)))
+        config = hydra.compose("ppo_trainer", overrides=settings)
     runner = ray.remote(TaskRunner)
-    on_head = runner.options(resources={"node:__internal_head__": 0.001}) if gang is not None else runner
+    on_head = runner.options(resources={"node:__internal_head__": 0.001}) if is_gang else runner
     run_ppo(config, task_runner_class=on_head)
     ray.shutdown()
 

@@ -42,6 +42,8 @@ def environment(job: VerlJob, inherited: dict[str, str]) -> dict[str, str]:
         "TMPDIR": str(job.temporary_folder),  # vLLM leaves sockets and files there when it is killed
         "TORCHINDUCTOR_CACHE_DIR": f"{gettempdir()}/torchinductor_{os.getuid()}",  # but kernels are for all attempts
     }
+    if job.ray_address is None:
+        common["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray, and vLLM's server in it, on loopback
     if job.resources.num_gpus:
         return kept | common
     kept.pop("CUDA_VISIBLE_DEVICES", None)  # empty, it would forbid Ray the logical GPU
@@ -56,6 +58,8 @@ _ON_CPU = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TORCHDYNAMO_DISABLE": "1",  # compiling takes longer than a small model runs
     "TQ_NUM_THREADS": "1",  # at its default of 8 it warns at every call that there are fewer cores
+    "VLLM_LOGGING_LEVEL": "WARN",  # as verl tells its workers, which are forks of a process that has read it already
+    "TRANSFER_QUEUE_ENABLE": "1",  # likewise
 }
 
 
@@ -99,12 +103,15 @@ def descendants(root: int) -> list[int]:
 
 
 def resident_mb(root: int) -> float:
-    """Return the resident memory of a process and all below it; pages they share count once each."""
-    page_mb = os.sysconf("SC_PAGE_SIZE") / 2**20
+    """Return the resident memory of a process and all below it; a page that several share counts once in all.
+
+    The kernel walks the pages of every process for this: some ten milliseconds each.
+    """
     total = 0.0
     for process in (root, *descendants(root)):
-        with contextlib.suppress(OSError, IndexError, ValueError):
-            total += int(Path(f"/proc/{process}/statm").read_text().split()[1]) * page_mb
+        with contextlib.suppress(OSError, ValueError, StopIteration):
+            lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+            total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 2**10
     return total
 
 
