@@ -25,6 +25,7 @@ HERE = Path(__file__).parent
 SEED = int(os.environ.get("ORCH_CHAOS_SEED") or secrets.randbelow(10**6))
 _BUILD = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from trainers.lite.tiny import build
 from trainers.lite.tiny_spec import ARITHMETIC_TINY
