@@ -214,6 +214,8 @@ class VllmSampler:
 
         if not draws:
             return {}
+        # One sample of each question first: its prompt is then in the cache when the others are read.
+        draws = sorted(draws, key=lambda draw: draw.request.index)
         for draw in draws:
             self._check_length(draw)
         names = self._engine.enqueue(
