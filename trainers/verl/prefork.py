@@ -77,6 +77,7 @@ def warm_python(folder: Path, *, modules: tuple[str, ...] = PRELOADED) -> Iterat
     python.chmod(0o700)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(address))
+        address.chmod(0o600)  # who may connect may run anything as the owner
         listener.listen(64)
         server = subprocess.Popen(
             [sys.executable, "-m", "trainers.verl.prefork", str(listener.fileno()), str(python), *modules],

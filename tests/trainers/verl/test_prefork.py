@@ -50,6 +50,16 @@ def test_a_fork_gets_what_its_caller_was_given_and_its_caller_gets_its_status(py
     assert (done.stderr.strip(), done.returncode) == ("said", 7)
 
 
+def test_only_the_owner_may_ask_for_a_fork(tmp_path):
+    before = os.umask(0)
+    try:
+        with warm_python(tmp_path, modules=("json",)):
+            assert (tmp_path / "prefork").stat().st_mode & 0o777 == 0o600
+            assert (tmp_path / "python").stat().st_mode & 0o777 == 0o700
+    finally:
+        os.umask(before)
+
+
 def test_open_files_keep_their_numbers(python):
     read_end, write_end = os.pipe()
     code = f"import os; os.write({write_end}, b'here'); print(*os.listdir('/proc/self/fd'))"
