@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -99,10 +100,20 @@ def test_any_flipped_byte_of_an_archive_is_found(archive: Path, tmp_path: Path) 
     for position in [12, len(whole) - 9, *(generator.randrange(12, len(whole)) for _ in range(30))]:
         archive.write_bytes(whole)
         flip(archive, position)
+        if inflated(archive.read_bytes()) == gzip.decompress(whole):
+            continue  # one of the bits that fill up the last byte of a deflated stream and mean nothing
         folder = tmp_path / f"{position}"
         folder.mkdir()
         with pytest.raises(ArchiveDamaged):
             unpack(archive, folder)
+
+
+def inflated(zipped: bytes) -> bytes | None:
+    """The content of a gzipped file; None where it is damaged."""
+    try:
+        return gzip.decompress(zipped)
+    except (OSError, EOFError, zlib.error):
+        return None
 
 
 def test_a_flipped_byte_names_its_file_and_both_digests(kept: Kept, tmp_path: Path) -> None:
