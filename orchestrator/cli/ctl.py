@@ -27,52 +27,25 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RUNS = Path("runs")
 
 
-@ctl.command()
-def pause(
-    trials: Trials = None,
-    where: WhereOption = None,
-    sweep: SweepOption = None,
-    store: StoreOption = RUNS,
-    as_json: JsonOption = False,
-) -> None:
-    """Let trials write their checkpoints and stop; they wait for `resume`."""
-    _ask("pause", trials, where, sweep, store, as_json=as_json)
+def _verb(verb: Verb, told: str) -> None:
+    """Add a command that asks one thing of the trials it names."""
+
+    def command(
+        trials: Trials = None,
+        where: WhereOption = None,
+        sweep: SweepOption = None,
+        store: StoreOption = RUNS,
+        as_json: JsonOption = False,
+    ) -> None:
+        _ask(verb, trials, where, sweep, store, as_json=as_json)
+
+    ctl.command(verb, help=told)(command)
 
 
-@ctl.command()
-def resume(
-    trials: Trials = None,
-    where: WhereOption = None,
-    sweep: SweepOption = None,
-    store: StoreOption = RUNS,
-    as_json: JsonOption = False,
-) -> None:
-    """Let paused trials go on from their last checkpoints."""
-    _ask("resume", trials, where, sweep, store, as_json=as_json)
-
-
-@ctl.command()
-def cancel(
-    trials: Trials = None,
-    where: WhereOption = None,
-    sweep: SweepOption = None,
-    store: StoreOption = RUNS,
-    as_json: JsonOption = False,
-) -> None:
-    """Stop trials for good: only `requeue` starts them again."""
-    _ask("cancel", trials, where, sweep, store, as_json=as_json)
-
-
-@ctl.command()
-def requeue(
-    trials: Trials = None,
-    where: WhereOption = None,
-    sweep: SweepOption = None,
-    store: StoreOption = RUNS,
-    as_json: JsonOption = False,
-) -> None:
-    """Run trials again now: holds are lifted, failures so far and their retries forgotten."""
-    _ask("requeue", trials, where, sweep, store, as_json=as_json)
+_verb("pause", "Let trials write their checkpoints and stop; they wait for `resume`.")
+_verb("resume", "Let paused trials go on from their last checkpoints.")
+_verb("cancel", "Stop trials for good: only `requeue` starts them again.")
+_verb("requeue", "Run trials again now: holds are lifted, failures so far and their retries forgotten.")
 
 
 @ctl.command()
