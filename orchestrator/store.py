@@ -27,9 +27,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock, Timeout
-
 from eval.api import Score
+from orchestrator.claims import Claims
 from orchestrator.codec import CodecError, decode, encode
 from orchestrator.errors import StoreError
 from orchestrator.files import (
@@ -42,7 +41,7 @@ from orchestrator.files import (
     write_json,
     write_synced,
 )
-from orchestrator.lease import Beat, Lease, Observer, take, this_process
+from orchestrator.lease import Lease
 from orchestrator.outline import Outline, read_outline
 from orchestrator.plan import Plan
 from orchestrator.progress import Progress, read_progress
@@ -77,7 +76,7 @@ class Store:
         self.root = root
         self._leases: dict[str, Lease] = {}
         """Trial id → the lease that this process works under."""
-        self._observers: dict[Path, Observer] = {}
+        self._claims = Claims()
 
     def trial_folder(self, trial_id: str) -> Path:
         """`runs/<id>`."""
@@ -260,7 +259,7 @@ class Store:
             TrialLocked: another process still held it; the message names that process.
         """
         path = self.trial_folder(trial_id) / ".lock"
-        with self._locked(path, timeout_s) as is_held, self._leased(path, timeout_s, on_lost, is_held) as lease:
+        with self._claims.claimed(path, timeout_s=timeout_s, on_lost=on_lost) as lease:
             if not isinstance(lease, Lease):
                 raise TrialLocked(
                     f"trial {trial_id} is being worked on by {lease.holder.text if lease else self._holder(trial_id)}",
@@ -292,7 +291,7 @@ class Store:
             SweepLocked: another `orch sweep` drives it.
         """
         path = self.root / "sweeps" / f".{experiment}.lock"
-        with self._locked(path, 0.0) as is_held, self._leased(path, 0.0, lambda: None, is_held) as lease:
+        with self._claims.claimed(path) as lease:
             if not isinstance(lease, Lease):
                 holder = f", {lease.holder.text}," if lease is not None else ""
                 raise SweepLocked(
@@ -315,11 +314,7 @@ class Store:
         if not os.access(path, os.W_OK):  # somebody else's folder: ask the last sign of life instead of the lock
             progress = self.progress(trial_id)
             return progress is not None and progress.is_alive()
-        generation, beat = self._observer(path).look()
-        if generation:
-            return beat is not None
-        with self._locked(path, 0.0) as is_held:
-            return not is_held
+        return self._claims.is_claimed(path)
 
     def progress(self, trial_id: str) -> Progress | None:
         """What a trial is, or was last, doing."""
@@ -462,40 +457,6 @@ class Store:
     def _holder(self, trial_id: str) -> str:
         progress = self.progress(trial_id)
         return "another process" if progress is None else f"process {progress.pid} on {progress.host}"
-
-    @contextlib.contextmanager
-    def _leased(
-        self, path: Path, timeout_s: float, on_lost: Callable[[], None], is_wanted: bool
-    ) -> Iterator[Lease | Beat | None]:
-        """The lease beside a lock file, or the beat of who has it; None where the lock itself was not to be had."""
-        if not is_wanted:
-            yield None
-            return
-        with explained(path):
-            lease = take(self._observer(path), timeout_s=timeout_s)
-        with lease.kept(on_lost=on_lost) if isinstance(lease, Lease) else contextlib.nullcontext(lease) as held:
-            yield held
-
-    def _observer(self, path: Path) -> Observer:
-        folder = path.with_name(path.name.removesuffix(".lock") + ".leases")
-        return self._observers.setdefault(folder, Observer(folder=folder, here=this_process()))
-
-    @contextlib.contextmanager
-    def _locked(self, path: Path, timeout_s: float) -> Iterator[bool]:
-        with explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            guard = FileLock(path)
-            try:
-                guard.acquire(timeout=timeout_s)
-            except Timeout:
-                is_held = False
-            else:
-                is_held = True
-        try:
-            yield is_held
-        finally:
-            if is_held:
-                guard.release()
 
 
 def _stamp(path: Path) -> tuple[int, int]:
