@@ -432,6 +432,21 @@ class Store:
         """Names of the experiments that were started on this runs folder."""
         return tuple(sorted(path.stem for path in (self.root / "sweeps").glob("*.json")))
 
+    def experiments(self, name: str | None) -> tuple[str, ...]:
+        """The experiment of that name, or all that were started here where none is named.
+
+        Raises:
+            StoreError: none was started here.
+        """
+        names = (name,) if name is not None else self.list_sweeps()
+        if not names:
+            raise StoreError(
+                "no experiment has been started in this runs folder",
+                where=str(self.root),
+                mend="start one with `orch sweep FILE`, or name another runs folder with --store",
+            )
+        return names
+
     def _read_plan(self, experiment: str) -> Any:
         path = self.sweep_file(experiment)
         payload = read_json(path)

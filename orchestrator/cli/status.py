@@ -23,17 +23,10 @@ def status(
     watch: Annotated[bool, typer.Option(help="Refresh until all is done or Ctrl-C.")] = False,
 ) -> None:
     """Show where every trial of an experiment stands."""
-    from orchestrator.errors import StoreError
     from orchestrator.store import Store
 
     runs = Store(store)
-    names = (experiment,) if experiment is not None else runs.list_sweeps()
-    if not names:
-        raise StoreError(
-            "no experiment has been started in this runs folder",
-            where=str(store),
-            mend="start one with `orch sweep FILE`, or name another runs folder with --store",
-        )
+    names = runs.experiments(experiment)
     if watch:
         _watch(runs, names, data_dir)
     elif as_json:

@@ -20,13 +20,7 @@ def watch(
     from orchestrator.store import Store
 
     runs = Store(store)
-    names = (experiment,) if experiment is not None else runs.list_sweeps()
-    if not names:
-        raise StoreError(
-            "no experiment has been started in this runs folder",
-            where=str(store),
-            mend="start one with `orch sweep FILE`, or name another runs folder with --store",
-        )
+    names = runs.experiments(experiment)
     trials = tuple({one.trial.id: one for name in names for one in runs.read_sweep(name).entries}.values())
     if not (sys.stdin.isatty() and sys.stderr.isatty()):  # textual draws on standard error
         raise StoreError(
