@@ -15,15 +15,12 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench_overhead import give_score, planned
+from bench_overhead import empty_model, lay_out, planned
 from noop_trainer import NUM_METRICS
 
-from orchestrator.plan import Plan
 from orchestrator.progress import age_s
 from orchestrator.record import Status
-from orchestrator.stop import StopSignal, stop_file
-from orchestrator.store import Store
-from orchestrator.supervisor import WorkerSettings, supervise
+from orchestrator.supervisor import supervise
 from orchestrator.tracking.mirror import Mirror
 
 POLL_S = 1.0
@@ -41,27 +38,11 @@ class Timing:
 
 
 def run_trial(root: Path, num_steps: int, *, is_mirrored: bool) -> Timing:
-    model = root / "model"
-    model.mkdir(parents=True)
-    (model / "config.json").write_text('{"model_type": "qwen2"}')
-    (model / "model.safetensors").write_bytes(b"")
-    store = Store(root / "runs")
-    entry = planned(0, model)
+    entry = planned(0, empty_model(root))
     assert entry.trial.recipe is not None
     recipe = replace(entry.trial.recipe, trainer="noop_trainer:PointsTrainer", steps=num_steps)
     entry = replace(entry, trial=replace(entry.trial, recipe=recipe))
-    store.save_sweep(Plan(experiment="bench", file="", axes=(), entries=(entry,), config={}, digest="-"))
-    give_score(entry, store, step=num_steps)
-    settings = WorkerSettings(
-        store_root=store.root,
-        experiment="bench",
-        cache_folder=root / "models",
-        data_folder=None,
-        argv=("bench",),
-        stop_file=StopSignal(stop_file(store.root, "bench")).path,
-        working_folder=root,
-        python_path=str(Path(__file__).parent),
-    )
+    _, store, settings = lay_out(root, entry, step=num_steps)
     mirror = Mirror(store, "bench", f"sqlite:///{root / 'mlflow.db'}", poll_s=POLL_S)
     if is_mirrored:
         mirror.start()

@@ -83,28 +83,38 @@ def give_score(entry: PlannedTrial, store: Store, *, step: int = 1) -> None:
     path.write_text(json.dumps(encode(score)))
 
 
-def time_orch(num_trials: int, root: Path) -> float:
+def empty_model(root: Path) -> Path:
     model = root / "model"
-    model.mkdir()
+    model.mkdir(parents=True)
     (model / "config.json").write_text('{"model_type": "qwen2"}')
     (model / "model.safetensors").write_bytes(b"")
+    return model
+
+
+def lay_out(root: Path, *entries: PlannedTrial, step: int = 1) -> tuple[Plan, Store, WorkerSettings]:
+    """A runs folder with the plan of these trials and their scores, and what their workers share."""
     store = Store(root / "runs")
-    entries = tuple(planned(seed, model) for seed in range(num_trials))
     plan = Plan(experiment="bench", file="", axes=(), entries=entries, config={}, digest="-")
     store.save_sweep(plan)
     for entry in entries:
-        give_score(entry, store)
-    stop = StopSignal(stop_file(store.root, "bench"))
+        give_score(entry, store, step=step)
     settings = WorkerSettings(
         store_root=store.root,
         experiment="bench",
         cache_folder=root / "models",
         data_folder=None,
         argv=("bench",),
-        stop_file=stop.path,
+        stop_file=StopSignal(stop_file(store.root, "bench")).path,
         working_folder=root,
         python_path=str(Path(__file__).parent),  # where workers find NoopTrainer
     )
+    return plan, store, settings
+
+
+def time_orch(num_trials: int, root: Path) -> float:
+    model = empty_model(root)
+    plan, store, settings = lay_out(root, *(planned(seed, model) for seed in range(num_trials)))
+    stop = StopSignal(settings.stop_file)
     started = time.perf_counter()
     RayTuneScheduler(address=None).run(Agenda(plan, store, AgendaSettings(max_running=CONCURRENCY)), settings, stop)
     elapsed_s = time.perf_counter() - started

@@ -24,16 +24,13 @@ from pathlib import Path
 
 import psutil
 import ray
-from bench_overhead import give_score, planned
+from bench_overhead import empty_model, lay_out, planned
 from ray import tune
 
 from orchestrator.agenda import Agenda, AgendaSettings
-from orchestrator.plan import Plan
 from orchestrator.record import Status
 from orchestrator.schedulers.ray_tune import ENVIRONMENT, RayTuneScheduler
-from orchestrator.stop import StopSignal, stop_file
-from orchestrator.store import Store
-from orchestrator.supervisor import WorkerSettings
+from orchestrator.stop import StopSignal
 from orchestrator.trial import PlannedTrial
 from trainers.api import Resources
 
@@ -69,27 +66,9 @@ def followed(num_trials: int, count: Callable[[], int]) -> Iterator[Curve]:
 
 
 def run_orch(num_trials: int, root: Path) -> Curve:
-    model = root / "model"
-    model.mkdir()
-    (model / "config.json").write_text('{"model_type": "qwen2"}')
-    (model / "model.safetensors").write_bytes(b"")
-    store = Store(root / "runs")
-    entries = tuple(on_gpus(planned(seed, model)) for seed in range(num_trials))
-    plan = Plan(experiment="bench", file="", axes=(), entries=entries, config={}, digest="-")
-    store.save_sweep(plan)
-    for entry in entries:
-        give_score(entry, store)
-    stop = StopSignal(stop_file(store.root, "bench"))
-    settings = WorkerSettings(
-        store_root=store.root,
-        experiment="bench",
-        cache_folder=root / "models",
-        data_folder=None,
-        argv=("bench",),
-        stop_file=stop.path,
-        working_folder=root,
-        python_path=str(Path(__file__).parent),  # where workers find NoopTrainer
-    )
+    model = empty_model(root)
+    plan, store, settings = lay_out(root, *(on_gpus(planned(seed, model)) for seed in range(num_trials)))
+    stop = StopSignal(settings.stop_file)
     with followed(num_trials, lambda: sum(1 for _ in store.root.glob("*/recipe.json"))) as curve:
         RayTuneScheduler(address=None).run(Agenda(plan, store, AgendaSettings()), settings, stop)
     assert [record.status for record in store.list()] == [Status.DONE] * num_trials
