@@ -106,6 +106,7 @@ def main(listener: socket.socket, python: str, modules: list[str]) -> None:
     before = dict(os.environ)
     for name in modules:
         importlib.import_module(name)
+    _find_title()
     added = {name: value for name, value in os.environ.items() if name not in before}
     gc.collect()
     gc.freeze()  # a collection in a fork would write to every page it shares
@@ -113,6 +114,14 @@ def main(listener: socket.socket, python: str, modules: list[str]) -> None:
     if request is not None:
         multiprocessing.set_executable(python)
         _become(request, added)
+
+
+def _find_title() -> None:
+    """Let forks name themselves, as vLLM's does: the library finds where only before the environment has changed."""
+    with contextlib.suppress(ImportError):
+        import setproctitle
+
+        setproctitle.getproctitle()
 
 
 def _serve(listener: socket.socket) -> Request | None:
