@@ -23,6 +23,13 @@ from trainers.validity import (
 
 Phase = Literal["prepare", "sample", "score", "update", "evaluate", "checkpoint"]
 
+RolloutRejection = Literal[
+    "token_k1", "token_k2", "token_k3",
+    "seq_sum_k1", "seq_sum_k2", "seq_sum_k3",
+    "seq_mean_k1", "seq_mean_k2", "seq_mean_k3",
+    "seq_max_k2", "seq_max_k3",
+]  # fmt: skip
+
 NOT_IDENTITY = {"identity": False}
 """Metadata of a field that changes no number, or whose content a digest already stands for."""
 
@@ -52,6 +59,20 @@ class Algorithm:
     overlong_buffer: int | None = None
     """Length of the soft-punished zone before the response limit, in tokens (DAPO eq. 13)."""
     overlong_factor: float = 1.0
+    rollout_is: Literal["token", "sequence"] | None = None
+    """Weigh the policy loss by π_old/π_rollout, of the token or of its response. Source: verl's rollout correction."""
+    rollout_is_threshold: float | None = None
+    """Those weights are cut here."""
+    rollout_is_lower: float | None = None
+    """With it, weights outside of [lower, threshold] become 0 instead (IcePop)."""
+    rollout_is_batch_normalize: bool | None = None
+    """Divide the weights by their mean over the batch."""
+    rollout_rs: RolloutRejection | None = None
+    """Learn nothing from tokens, or responses, on which sampler and trainer diverge: level and estimator."""
+    rollout_rs_threshold: float | None = None
+    """The largest divergence; for k1 the largest π_rollout/π_old."""
+    rollout_rs_lower: float | None = None
+    """k1 only: the smallest π_rollout/π_old; None is 1/threshold."""
 
     def __post_init__(self) -> None:
         """Raise OrchError for what `trainers.validity.check_algorithm` refuses."""

@@ -46,6 +46,13 @@ class RolloutBatch:
     deviation_BT: Tensor | None = None
     """float32: distance of each distribution from its group's mean; only for the methods that rank by it."""
 
+    rollout_logp_BT: Tensor | None = None
+    """float32, nats: log-prob of the sampled token as its sampler had it; only under a rollout correction."""
+    importance_BT: Tensor | None = None
+    """float32: what `trainers.rollout_correction` multiplies the policy loss by; None is 1."""
+    accepted_BT: Tensor | None = None
+    """bool: response tokens that it did not reject; None is all."""
+
     def __post_init__(self) -> None:
         """Assert that the blocks describe the same responses."""
         assert all(value is None or len(value) == len(self) for value in self._values())
@@ -67,6 +74,12 @@ class RolloutBatch:
         """bool: which positions of the `…_BT` tensors hold a response token."""
         positions_T = torch.arange(self.num_response_positions, device=self.tokens_BS.device)
         return positions_T < self.response_length_B[:, None]
+
+    @property
+    def learned_mask_BT(self) -> Tensor:
+        """bool: the response tokens that compete in the selection and count in the loss: those not rejected."""
+        mask_BT = self.response_mask_BT
+        return mask_BT if self.accepted_BT is None else mask_BT & self.accepted_BT
 
     @property
     def response_BT(self) -> Tensor:

@@ -60,7 +60,7 @@ def competitors(
         algorithm=recipe.algorithm,
     )
     return Tokens(
-        mask_BT=batch.response_mask_BT,
+        mask_BT=batch.learned_mask_BT,
         advantage_B=batch.advantage_B,
         group_B=batch.group_B,
         uid_B=batch.uid_B,

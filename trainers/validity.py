@@ -35,6 +35,7 @@ def check_algorithm(algorithm: Algorithm) -> None:
     require(factor > 0, key("overlong_factor"), factor, "above 0")
     if buffer is None:
         require(factor == 1.0, key("overlong_factor"), factor, "left out where overlong_buffer is null")
+    _check_rollout_correction(algorithm)
 
 
 def check_selection(selection: Selection) -> None:
@@ -75,6 +76,7 @@ def check_recipe(recipe: Recipe) -> None:
         )
     _check_optimizer(recipe)
     _check_order(recipe)
+    _check_sampler(recipe)
     require(recipe.temperature > 0, key("temperature"), recipe.temperature, "above 0")
     require(0 < recipe.top_p <= 1, key("top_p"), recipe.top_p, "in (0, 1]")
     buffer, limit = recipe.algorithm.overlong_buffer, recipe.data.max_response_tokens
@@ -105,6 +107,39 @@ def check_resources(resources: Resources) -> None:
     require(budget is None or budget >= 1, key("tokens_per_pass"), budget, "1 or more, or null")
     memory = resources.memory_gb
     require(memory is None or memory > 0, key("memory_gb"), memory, "above 0, or null")
+
+
+def _check_rollout_correction(algorithm: Algorithm) -> None:
+    """Raise OrchError for bounds without what they bound, or the other way round."""
+    for kind in ("is", "rs"):
+        chosen, key = getattr(algorithm, f"rollout_{kind}"), f"algorithm.rollout_{kind}"
+        upper, lower = getattr(algorithm, f"rollout_{kind}_threshold"), getattr(algorithm, f"rollout_{kind}_lower")
+        if chosen is None:
+            require(upper is None, f"{key}_threshold", upper, f"left out where rollout_{kind} is null")
+            require(lower is None, f"{key}_lower", lower, f"left out where rollout_{kind} is null")
+            continue
+        require(upper is not None and upper > 0, f"{key}_threshold", upper, f"above 0 with rollout_{kind}: {chosen}")
+        require(lower is None or 0 < lower <= upper, f"{key}_lower", lower, f"in (0, {upper}], or null")
+    normalize, rejection = algorithm.rollout_is_batch_normalize, algorithm.rollout_rs
+    require(
+        normalize is None or algorithm.rollout_is is not None,
+        "algorithm.rollout_is_batch_normalize", normalize, "left out where rollout_is is null",
+    )  # fmt: skip
+    if rejection is not None and not rejection.endswith("k1"):
+        lower = algorithm.rollout_rs_lower
+        require(lower is None, "algorithm.rollout_rs_lower", lower, f"left out with {rejection}: it is never negative")
+
+
+def _check_sampler(recipe: Recipe) -> None:
+    """Raise OrchError where the sampler is the trained policy itself, so that there is nothing to correct."""
+    for name in ("rollout_is", "rollout_rs"):
+        value = getattr(recipe.algorithm, name)
+        if recipe.trainer == "lite" and value is not None:
+            raise OrchError(
+                f"algorithm.{name} is {value}, which changes nothing under trainer lite",
+                where=f"algorithm.{name}",
+                mend="lite samples by the weights that it trains: leave it out, or set trainer: verl",
+            )
 
 
 def _check_optimizer(recipe: Recipe) -> None:

@@ -34,6 +34,7 @@ class SeededLoop(AgentLoopBase):  # type: ignore[misc]  # verl is untyped
             prompt_ids=prompt,
             response_ids=response,
             response_mask=[1] * len(response),
+            response_logprobs=output.log_probs and output.log_probs[: len(response)],
             num_turns=2,
             metrics={**seconds, "num_preempted": -1},
             extra_fields={**output.extra_fields, "is_complete": is_complete, "turn_scores": [], "tool_rewards": []},

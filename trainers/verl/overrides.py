@@ -13,7 +13,7 @@ from typing import Any, Final
 from trainers.api import Recipe
 from trainers.verl.job import VerlJob, object_store_bytes, ray_cpus
 from trainers.verl.processes import environment
-from trainers.verl.support import check_support, is_rescored, num_workers, sequences_together
+from trainers.verl.support import check_support, is_corrected, is_rescored, num_workers, sequences_together
 
 AGENT_LOOPS: Final = Path(__file__).with_name("agent_loops.yaml")
 
@@ -27,6 +27,11 @@ BY_OUR_CODE: Final = frozenset(
         "algorithm.advantage_std",
         "algorithm.overlong_buffer",
         "algorithm.overlong_factor",
+        "algorithm.rollout_is_threshold",
+        "algorithm.rollout_is_lower",
+        "algorithm.rollout_is_batch_normalize",
+        "algorithm.rollout_rs_threshold",
+        "algorithm.rollout_rs_lower",
         "recipe.lr_schedule",
         "recipe.lr_warmup_steps",
         "data.name",
@@ -156,7 +161,7 @@ def _rollout(job: VerlJob) -> dict[str, Any]:
         f"{rollout}.temperature": recipe.temperature,
         f"{rollout}.top_p": recipe.top_p,
         f"{rollout}.dtype": recipe.model.dtype,
-        f"{rollout}.calculate_log_probs": False,
+        f"{rollout}.calculate_log_probs": is_corrected(recipe),
         f"{rollout}.tensor_model_parallel_size": 1,
         f"{rollout}.max_model_len": context,
         f"{rollout}.max_num_seqs": job.resources.sample_batch_sequences,

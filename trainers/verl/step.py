@@ -18,7 +18,9 @@ from trainers.choice import competitors, mini_batches
 from trainers.diagnostics import check_ratio, selection_metrics
 from trainers.lite.score import PolicyScores
 from trainers.objective import LossWeights, loss_weights
+from trainers.rollout_correction import rollout_correction
 from trainers.selection import Tokens, keep_ratio, scopes, select
+from trainers.verl.support import is_corrected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,16 @@ def with_scores(batch: RolloutBatch, scores: dict[str, Sequence[Tensor]]) -> Rol
         for name, rows in scores.items()
     }
     return replace(batch, **padded)
+
+
+def corrected(batch: RolloutBatch, recipe: Recipe) -> tuple[RolloutBatch, dict[str, float]]:
+    """Return the batch with the weights and rejections of a rollout correction, where there is one, and its metrics."""
+    if not is_corrected(recipe):
+        return batch, {}
+    assert batch.old_logp_BT is not None
+    assert batch.rollout_logp_BT is not None
+    found = rollout_correction(batch.old_logp_BT, batch.rollout_logp_BT, batch.response_mask_BT, recipe.algorithm)
+    return replace(batch, importance_BT=found.weight_BT, accepted_BT=found.accepted_BT), found.metrics
 
 
 def weigh(batch: RolloutBatch, recipe: Recipe, *, step: int, seed: int) -> Weighed:
@@ -158,10 +170,13 @@ def _choose(tokens: Tokens, recipe: Recipe, step: int) -> Tensor:
 
 
 def _weights(batch: RolloutBatch, recipe: Recipe, selected_BT: Tensor, scope_B: Tensor, rows_M: Tensor) -> LossWeights:
-    return loss_weights(
+    weights = loss_weights(
         selected_BT=selected_BT[rows_M],
-        response_BT=batch.response_mask_BT[rows_M],
+        response_BT=batch.learned_mask_BT[rows_M],
         scope_B=scope_B[rows_M],
         algorithm=recipe.algorithm,
         selection=recipe.selection,
     )
+    if batch.importance_BT is None:
+        return weights
+    return replace(weights, policy_BT=weights.policy_BT * batch.importance_BT[rows_M])

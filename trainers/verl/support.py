@@ -51,6 +51,11 @@ def is_rescored(recipe: Recipe) -> bool:
     return is_several and selection.score_policy == "current" and selection.method not in ("full", "random")
 
 
+def is_corrected(recipe: Recipe) -> bool:
+    """Whether a rollout correction needs to know how probable its tokens were to the sampler."""
+    return recipe.algorithm.rollout_is is not None or recipe.algorithm.rollout_rs is not None
+
+
 def num_workers(resources: Resources) -> int:
     """Processes that train a policy: one a GPU, or one a node without any."""
     return max(1, resources.num_gpus) * resources.num_nodes

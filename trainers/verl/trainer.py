@@ -37,6 +37,7 @@ from trainers.verl.loss import ADVANTAGE, POLICY_WEIGHT, REGULARISER_WEIGHT, SUM
 from trainers.verl.overrides import num_devices
 from trainers.verl.rounds import RoundsBuffer
 from trainers.verl.step import (
+    corrected,
     dispatch_order,
     dispatched_part,
     rows_to_score,
@@ -44,7 +45,7 @@ from trainers.verl.step import (
     weigh_again,
     with_scores,
 )
-from trainers.verl.support import is_rescored, sequences_together
+from trainers.verl.support import is_corrected, is_rescored, sequences_together
 from trainers.verl.worker import SelectionWorker
 
 log = logging.getLogger(__name__)
@@ -138,7 +139,8 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         )
         fields: dict[str, Any] = {}
         if len(self.batch):
-            self.scored = self._scored(batch)
+            self.scored, corrections = corrected(self._scored(batch), self.recipe)
+            self.ours |= corrections
             weighed = weigh(self.scored, self.recipe, step=self.global_steps, seed=self.job.seed)
             self.ours |= weighed.metrics
             fields = {POLICY_WEIGHT: weighed.policy_BT, REGULARISER_WEIGHT: weighed.regulariser_BT}
@@ -221,6 +223,8 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         response = {"old_log_probs": "old_logp_BT", "entropy": "entropy_BT"}
         if self.use_reference_policy:
             response["ref_log_prob"] = "ref_logp_BT"
+        if is_corrected(self.recipe):
+            response["rollout_log_probs"] = "rollout_logp_BT"
         return self._read(self._keys(), batch.partition_id, response, self._whole_sequences(), self.batch)
 
     def _whole_sequences(self) -> dict[str, str]:

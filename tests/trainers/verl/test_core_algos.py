@@ -6,6 +6,7 @@ import torch
 from trainers.advantages import group_advantages
 from trainers.api import Algorithm, Selection
 from trainers.objective import loss_weights
+from trainers.rollout_correction import rollout_correction
 from trainers.verl.loss import ADVANTAGE, POLICY_WEIGHT, REGULARISER_WEIGHT, micro_batch_loss
 
 pytestmark = pytest.mark.slow
@@ -107,6 +108,39 @@ def test_the_dense_loss_and_its_gradient_are_those_of_verl(name):
     assert float(theirs.grad[~mask_BT].abs().sum()) == 0
     if algorithm.dual_clip is None:
         assert sums["clipped"] / sums["count"] == pytest.approx(metrics["actor/pg_clipfrac"], abs=1e-6)
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+@pytest.mark.parametrize("bounds", ["1.5", "0.6_1.5"])
+@pytest.mark.parametrize("is_normalised", [False, True])
+@pytest.mark.parametrize(
+    "rejection", ["token_k1", "token_k3", "seq_sum_k2", "seq_mean_k1", "seq_mean_k3", "seq_max_k3"]
+)
+def test_the_rollout_correction_is_that_of_verl(level, bounds, is_normalised, rejection):
+    helper = pytest.importorskip("verl.trainer.ppo.rollout_corr_helper")
+    mask_BT, old_BT, rollout_BT, *_ = a_batch()
+    delta_BT = (old_BT - rollout_BT).float()
+    weight_BT, _ = helper.compute_rollout_correction_weights(delta_BT, mask_BT.float(), level, bounds, is_normalised)
+    threshold = 1.1 if rejection.endswith("k1") else 0.1
+    accepted_BT, _ = helper.compute_rollout_rejection_mask(delta_BT, mask_BT.float(), rejection, str(threshold))
+    lower, _, upper = bounds.rpartition("_")
+    found = rollout_correction(
+        old_BT,
+        rollout_BT,
+        mask_BT,
+        Algorithm(
+            **OBJECTIVES["dapo"][0],
+            rollout_is=level,
+            rollout_is_threshold=float(upper),
+            rollout_is_lower=float(lower) if lower else None,
+            rollout_is_batch_normalize=is_normalised,
+            rollout_rs=rejection,
+            rollout_rs_threshold=threshold,
+        ),
+    )
+    torch.testing.assert_close(found.weight_BT, weight_BT)
+    assert torch.equal(found.accepted_BT, accepted_BT.bool())
+    assert 0 < int(found.accepted_BT.sum()) < int(mask_BT.sum())
 
 
 def test_group_advantages_are_those_of_verl():

@@ -13,6 +13,8 @@ CHANGES = {
     "algorithm.entropy_coef": {"algorithm": {"entropy_coef": 0.01}},
     "algorithm.dynamic_sampling": {"algorithm": {"dynamic_sampling": True}},
     "algorithm.max_sampling_rounds": {"algorithm": {"dynamic_sampling": True, "max_sampling_rounds": 7}},
+    "algorithm.rollout_is": {"algorithm": {"rollout_is": "token", "rollout_is_threshold": 2.0}},
+    "algorithm.rollout_rs": {"algorithm": {"rollout_rs": "seq_mean_k3", "rollout_rs_threshold": 0.1}},
     "model.dtype": {"model": {"dtype": "bfloat16"}, "resources": {"num_gpus": 1}},
     "model.trust_remote_code": {"model": {"trust_remote_code": True}},
     "data.max_prompt_tokens": {"data": {"max_prompt_tokens": 64}},

@@ -1,6 +1,7 @@
 """The same batch gives lite and verl the same mask, the same loss and the same gradients."""
 
 import copy
+import math
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -8,11 +9,20 @@ from pathlib import Path
 import pytest
 import torch
 
+from eval.errors import OrchError
 from trainers.lite.score import policy_scores, score_rollouts
 from trainers.lite.update import update_policy
 from trainers.methods import METHODS, PRESETS
 from trainers.verl.loss import ADVANTAGE, POLICY_WEIGHT, REGULARISER_WEIGHT, SUMS, micro_batch_loss
-from trainers.verl.step import dispatch_order, dispatched_part, rows_to_score, weigh, weigh_again, with_scores
+from trainers.verl.step import (
+    corrected,
+    dispatch_order,
+    dispatched_part,
+    rows_to_score,
+    weigh,
+    weigh_again,
+    with_scores,
+)
 
 _spec = spec_from_file_location("scored_step", Path(__file__).parents[1] / "lite" / "scored_step.py")
 step = module_from_spec(_spec)
@@ -166,6 +176,47 @@ def test_all_tokens_are_trained_during_the_warm_up():
     recipe = replace(recipe, selection=replace(recipe.selection, warmup_steps=2))
     assert torch.equal(weigh(batch, recipe, step=2, seed=0).selected_BT, batch.response_mask_BT)
     assert not torch.equal(weigh(batch, recipe, step=3, seed=0).selected_BT, batch.response_mask_BT)
+
+
+def test_a_rollout_correction_weighs_the_policy_loss_and_leaves_what_it_rejects_out_of_selection_and_loss():
+    _, recipe, batch = a_scored_batch("grpo", "gmts")
+    plain = weigh(batch, recipe, step=1, seed=0)
+    delta_BT = torch.where(batch.response_mask_BT, 0.0, 0.0)
+    delta_BT[0] = 3.0  # the first response was far likelier to be drawn by its sampler
+    delta_BT[1] = -0.5
+
+    def under(**options):
+        asked = replace(recipe, trainer="verl", algorithm=replace(recipe.algorithm, **options))
+        told = replace(batch, rollout_logp_BT=batch.old_logp_BT + delta_BT)
+        changed, metrics = corrected(told, asked)
+        return weigh(changed, asked, step=1, seed=0), metrics
+
+    weighed, metrics = under(rollout_is="token", rollout_is_threshold=1.2)
+    factor_BT = torch.ones_like(delta_BT)
+    factor_BT[0], factor_BT[1] = math.exp(-3.0), 1.2
+    torch.testing.assert_close(weighed.policy_BT, plain.policy_BT * factor_BT)
+    assert torch.equal(weighed.regulariser_BT, plain.regulariser_BT)
+    assert torch.equal(weighed.selected_BT, plain.selected_BT)
+    assert metrics["rollout/truncated_share"] == pytest.approx(
+        int(batch.response_length_B[1]) / int(batch.response_length_B.sum())
+    )
+
+    weighed, metrics = under(rollout_rs="seq_max_k2", rollout_rs_threshold=1.0)
+    assert not weighed.selected_BT[0].any()
+    assert not weighed.policy_BT[0].any()
+    assert not weighed.regulariser_BT[0].any()
+    assert int(weighed.selected_BT.sum()) < int(plain.selected_BT.sum()), "the share is of what is left"
+    assert torch.equal(weighed.selected_BT[6:], plain.selected_BT[6:]), "other groups compete as before"
+    assert metrics["rollout/rejected_share"] == pytest.approx(
+        int(batch.response_length_B[0]) / int(batch.response_length_B.sum())
+    )
+    assert corrected(batch, recipe) == (batch, {})
+
+
+def test_lite_has_nothing_to_correct_and_says_so():
+    _, recipe, _ = a_scored_batch("grpo", "full")
+    with pytest.raises(OrchError, match="changes nothing under trainer lite"):
+        replace(recipe, algorithm=replace(recipe.algorithm, rollout_is="token", rollout_is_threshold=2.0))
 
 
 def test_scores_without_padding_become_rows_with_it():
