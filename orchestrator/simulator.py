@@ -18,8 +18,10 @@ _NEAR_ENOUGH = 1.02
 """Times the lower bound: nothing better is looked for."""
 _LAST_SHARE = 0.5
 """Of the search's moves, those that concern the task that ends last."""
-_SEARCH_STARTS = 16_000
-"""Starts of tasks that may be simulated in search of a better order than the rules': a second."""
+_TOO_LONG = 1.10
+"""Times the lower bound: the search goes on for longer while the best schedule is above."""
+_SEARCH_STARTS, _MOST_STARTS = 16_000, 96_000
+"""Starts of tasks that may be simulated in search of a better order than the rules': half a second, or three."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +113,9 @@ def _improve(best: Schedule, run: Callable[[Rule, Sequence[Task]], Schedule]) ->
     random = Random(0)
     order = [placement.task for placement in best.placements]
     current = best
-    for _ in range(_SEARCH_STARTS // len(order)):
-        if best.ratio <= _NEAR_ENOUGH:
+    for number in range(_MOST_STARTS // len(order)):
+        is_spent = number >= _SEARCH_STARTS // len(order)
+        if best.ratio <= (_TOO_LONG if is_spent else _NEAR_ENOUGH):
             break
         changed = list(order)
         if random.random() < _LAST_SHARE:

@@ -158,16 +158,10 @@ def ratios(seeds: Sequence[int]) -> list[float]:
     return [best_schedule(one.nodes, one.tasks, caps=one.caps).ratio for one in drawn]
 
 
-def test_synthetic_sweeps_end_within_a_tenth_of_the_bound() -> None:
-    assert max(ratios(range(12))) <= 1.10
-
-
-@pytest.mark.slow
 def test_the_recorded_suite_ends_within_a_tenth_of_the_bound() -> None:
-    """For two of the 240 neither a shorter schedule nor a larger bound was found: they are held to 1.12."""
     found = ratios(range(240))
-    assert sum(ratio > 1.10 for ratio in found) <= 2
-    assert max(found) <= 1.12
+    assert len(found) == 240
+    assert max(found) <= 1.10
 
 
 def test_a_planner_says_what_keeps_a_task_waiting() -> None:
