@@ -89,6 +89,7 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
             "time/sample_s": sample_s,
             "time/score_s": scoring_s,
             "time/update_s": timing_raw.get("update_actor", 0.0),
+            "time/select_s": self.selecting_s,
             "time/step_s": perf_counter() - started,
             "sampling/tokens_per_s": num_tokens / sample_s,
         }
@@ -138,12 +139,14 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
             pad_token=self.tokenizer.pad_token_id,
         )
         fields: dict[str, Any] = {}
+        began = perf_counter()
         if len(self.batch):
             self.scored, corrections = corrected(self._scored(batch), self.recipe)
             self.ours |= corrections
             weighed = weigh(self.scored, self.recipe, step=self.global_steps, seed=self.job.seed)
             self.ours |= weighed.metrics
             fields = {POLICY_WEIGHT: weighed.policy_BT, REGULARISER_WEIGHT: weighed.regulariser_BT}
+        self.selecting_s = perf_counter() - began
         advantage_BT = self.batch.advantage_B[:, None] * self.batch.response_mask_BT
         fields = {"advantages": advantage_BT, "returns": advantage_BT, ADVANTAGE: advantage_BT} | fields
         self._put(batch, fields)
@@ -181,7 +184,9 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
                 dispatched_part(len(batch.keys), mini_batch_rows=rows, num_workers=num_devices(self.job), label=label),
             )
             if number:
+                began = perf_counter()
                 self._choose_again(batch if self.recipe.selection.scope == "batch" else part, part, label)
+                self.selecting_s += perf_counter() - began
             found.append({})
             super()._update_actor(part, found[-1])
         metrics |= {name: sum(one[name] for one in found) / len(found) for name in found[0]}

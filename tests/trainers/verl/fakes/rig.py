@@ -31,9 +31,18 @@ class Rig:
         self.seen: dict[int, float] = {}
         """Processes of this rig that were ever looked at: id → time of birth."""
 
-    def start(self, *, scheduler: str = "ray_tune", **environment: str) -> subprocess.Popen:
+    def start(self, *options: str, scheduler: str = "ray_tune", **environment: str) -> subprocess.Popen:
         command = [Path(sys.executable).with_name("orch"), "sweep", EXPERIMENT, *self.overrides]
-        command += ["--scheduler", scheduler, "--store", self.store.root, "--cache-dir", self.cache, "--no-mlflow"]
+        command += [
+            "--scheduler",
+            scheduler,
+            "--store",
+            self.store.root,
+            "--cache-dir",
+            self.cache,
+            "--no-mlflow",
+            *options,
+        ]
         paths = [path for path in (str(FAKES), os.environ.get("PYTHONPATH")) if path]
         with (self.root / "driver.log").open("a") as output:
             driver = subprocess.Popen(
