@@ -106,7 +106,7 @@ def main(listener: socket.socket, python: str, modules: list[str]) -> None:
     before = dict(os.environ)
     for name in modules:
         importlib.import_module(name)
-    _find_title()
+    _share_titles()
     added = {name: value for name, value in os.environ.items() if name not in before}
     gc.collect()
     gc.freeze()  # a collection in a fork would write to every page it shares
@@ -116,12 +116,13 @@ def main(listener: socket.socket, python: str, modules: list[str]) -> None:
         _become(request, added)
 
 
-def _find_title() -> None:
-    """Let forks name themselves, as vLLM's does: the library finds where only before the environment has changed."""
+def _share_titles() -> None:
+    """Let vLLM's processes name themselves too: of two copies of one library, Ray's has the place of the title."""
     with contextlib.suppress(ImportError):
         import setproctitle
+        from ray._raylet import setproctitle as title_of_ray  # type: ignore[attr-defined]  # not in its stubs
 
-        setproctitle.getproctitle()
+        setproctitle.setproctitle = title_of_ray
 
 
 def _serve(listener: socket.socket) -> Request | None:
