@@ -136,12 +136,12 @@ def test_equal_files_are_skipped_and_other_content_is_refused_with_both_digests(
     kept: Kept, archive: Path, tmp_path: Path
 ) -> None:
     other = kept.copied_to(tmp_path / "other")
-    (other.store.sweep_file(EXPERIMENT)).unlink()
+    (other.store.plans.file(EXPERIMENT)).unlink()
     assert import_archive(archive, other.store)[1] == 1
     log = other.store.log_file(other.plan.entries[1].trial.id, 1)
     ours, before = sha256_of(log), contents(other.store.root)
     log.write_text("another story")
-    (other.store.sweep_file(EXPERIMENT)).unlink()
+    (other.store.plans.file(EXPERIMENT)).unlink()
     with pytest.raises(StoreError, match="other content for 1 of the files") as raised:
         import_archive(archive, other.store)
     assert f"here {sha256_of(log)}, in the archive {ours}" in str(raised.value)
@@ -180,10 +180,10 @@ def test_a_killed_import_leaves_no_experiment_and_the_next_one_finishes(archive:
     done = subprocess.run([sys.executable, "-c", script, str(archive), str(runs)], check=False)
     assert done.returncode == -signal.SIGKILL
     store = Store(runs)
-    assert store.list_sweeps() == ()
+    assert store.plans.names() == ()
     assert len(store.trial_ids()) == len(store.list()) == 1
     assert import_archive(archive, store)[1] == 18 - 5  # what the base model had brought
-    assert len(store.read_sweep(EXPERIMENT).entries) == 3
+    assert len(store.plans.read(EXPERIMENT).entries) == 3
     (leftover,) = runs.glob(".import-*")
     os.utime(leftover, (0, 0))
     for path in leftover.rglob("*"):
@@ -333,6 +333,7 @@ def test_an_archive_larger_than_the_disk_is_refused_by_its_manifest(tmp_path: Pa
         (b"no archive", "cannot be read"),
         (gzip.compress(b"no tar" * 200), "cannot be read"),
     ],
+    ids=["empty", "no archive", "zipped, no archive"],
 )
 def test_what_is_no_archive_is_a_clear_message(tmp_path: Path, content: bytes, message: str) -> None:
     file = tmp_path / "x.tar.gz"

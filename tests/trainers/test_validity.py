@@ -85,7 +85,9 @@ def test_every_method_can_be_asked_for(name: str) -> None:
     assert Selection(method=name, **NEEDED[name]).method == name
 
 
-@pytest.mark.parametrize(("name", "key"), [(name, key) for name, method in METHODS.items() for key in method.required])
+@pytest.mark.parametrize(
+    ("name", "key"), [(name, key) for name, method in METHODS.items() for key in sorted(method.required)]
+)
 def test_what_a_method_needs_must_be_given(name: str, key: str) -> None:
     given = {option: value for option, value in NEEDED[name].items() if option != key}
     with pytest.raises(OrchError, match=f"selection.{key} is not given, and method {name} needs it"):
