@@ -95,7 +95,7 @@ def lay_out(root: Path, *entries: PlannedTrial, step: int = 1) -> tuple[Plan, St
     """A runs folder with the plan of these trials and their scores, and what their workers share."""
     store = Store(root / "runs")
     plan = Plan(experiment="bench", file="", axes=(), entries=entries, config={}, digest="-")
-    store.save_sweep(plan)
+    store.plans.save(plan)
     for entry in entries:
         give_score(entry, store, step=step)
     settings = WorkerSettings(

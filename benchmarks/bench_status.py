@@ -65,7 +65,7 @@ def build(root: Path, num_trials: int) -> None:
     benchmarks = tuple(benchmark(root, number) for number in range(NUM_BENCHMARKS))
     entries = tuple(wanting(planned(seed, root / "model"), benchmarks) for seed in range(num_trials))
     store = Store(root / "runs")
-    store.save_sweep(Plan(experiment="bench", file="", axes=(), entries=entries, config={}, digest="-"))
+    store.plans.save(Plan(experiment="bench", file="", axes=(), entries=entries, config={}, digest="-"))
     for entry in entries:
         store.write(finished(entry))
 

@@ -77,7 +77,7 @@ def frame(store: Store, experiment: str) -> pd.DataFrame:
     Raises:
         StoreError: no such experiment, or a record does not read.
     """
-    plan = store.read_sweep(experiment)
+    plan = store.plans.read(experiment)
     rows = [row for planned in plan.entries for row in _rows(planned, store, plan)]
     columns = [*COLUMNS, *(AXIS + axis for axis in plan.axes)]
     table = pd.DataFrame(rows, columns=columns)

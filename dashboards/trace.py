@@ -81,7 +81,7 @@ def trace_cell(store: Store, experiment: str, row: str, column: str) -> CellTrac
         StoreError: no such experiment, or a record does not read.
         OrchError: no such row or column; the nearest is named.
     """
-    plan = store.read_sweep(experiment)
+    plan = store.plans.read(experiment)
     if published_of(plan) is not None:
         found = _cell_beside_paper(compare_with_paper(store, experiment), row, column)
     else:

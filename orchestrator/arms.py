@@ -41,7 +41,7 @@ def read_side(text: str, store: Store, *, cache_folder: Path) -> Side:
     """
     runs = list(_runs(text, store, cache_folder))
     if not any(runs):
-        is_arm = text.partition(":")[0] in store.list_sweeps()
+        is_arm = text.partition(":")[0] in store.plans.names()
         mend = "finish its sweep" if is_arm else f"orch eval {text} --bench … evaluates it"
         raise OrchError(f"{text} has no scores yet", where=str(store.root), mend=mend)
     merged: dict[str, tuple[Score, ...]] = {}
@@ -87,7 +87,7 @@ def shared_benchmarks(first: Side, second: Side, wanted: tuple[str, ...] = ()) -
 def _runs(text: str, store: Store, cache_folder: Path) -> Iterator[list[Score]]:
     """Yield the scores of each run that `text` names, oldest first."""
     experiment, _, wanted = text.partition(":")
-    if wanted and experiment in store.list_sweeps():
+    if wanted and experiment in store.plans.names():
         for planned in _arm(experiment, wanted, store):
             yield _scores_of_trial(planned.trial.id, None, store)
         return
@@ -103,7 +103,7 @@ def _runs(text: str, store: Store, cache_folder: Path) -> Iterator[list[Score]]:
 
 
 def _arm(experiment: str, wanted: str, store: Store) -> list[PlannedTrial]:
-    entries = store.read_sweep(experiment).entries
+    entries = store.plans.read(experiment).entries
     trials = [one for one in entries if _matches(one, wanted)]
     arms = dict.fromkeys(one.label.rsplit(" · seed", 1)[0] for one in trials or entries)
     if not trials:

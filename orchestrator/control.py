@@ -61,8 +61,8 @@ def choose(
     Raises:
         OrchError: nothing is called that, or has that.
     """
-    experiments = (experiment,) if experiment is not None else store.list_sweeps()
-    known = {one.trial.id: one for name in experiments for one in store.read_sweep(name).entries}
+    experiments = (experiment,) if experiment is not None else store.plans.names()
+    known = {one.trial.id: one for name in experiments for one in store.plans.read(name).entries}
     if not names and not where:
         mend = "name trials by their ids (`orch status`), or by what they have: --where selection=ets"
         raise OrchError("no trial is named", where="orch ctl", mend=mend)

@@ -35,7 +35,7 @@ def export(store: Store, experiment: str, file: Path, *, policies: Policies = "n
         raise StoreError(
             f"{file.name} does not end in {', '.join(SUFFIXES)}", where=str(file), mend=f"{file.stem}.tar.gz"
         )
-    trial_ids = store.planned_ids(experiment)
+    trial_ids = store.plans.trial_ids(experiment)
     busy = [trial_id for trial_id in trial_ids if store.is_locked(trial_id)]
     if busy:
         raise StoreError(
@@ -43,7 +43,7 @@ def export(store: Store, experiment: str, file: Path, *, policies: Policies = "n
             where=str(store.trial_folder(busy[0])),
             mend=f"wait for the sweep to end, or stop it with Ctrl-C; `orch status {experiment}` shows it",
         )
-    paths = [store.sweep_file(experiment)]
+    paths = [store.plans.file(experiment)]
     paths += [path for trial_id in trial_ids for path in _files_of(store, trial_id, policies)]
     members = tuple(_member(path, store.root) for path in paths)
     manifest = Manifest(experiment=experiment, policies=policies, created_at=now(), files=members)

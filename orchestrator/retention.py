@@ -85,7 +85,7 @@ def removable(store: Store, policy: Policy, *, cache_folder: Path) -> list[Remov
     Raises:
         StoreError: a plan or a record does not read: nothing is removed from a store that is not understood.
     """
-    planned = {trial_id for name in store.list_sweeps() for trial_id in store.planned_ids(name)}
+    planned = {trial_id for name in store.plans.names() for trial_id in store.plans.trial_ids(name)}
     found: list[Removal] = []
     for trial_id in store.trial_ids():
         if not store.is_locked(trial_id):
@@ -115,7 +115,7 @@ def remove(removals: list[Removal], store: Store) -> tuple[list[Removal], list[R
 
 def _may_go(one: Removal, store: Store) -> bool:
     """Whether an unplanned trial is still one, now that nobody else can start it."""
-    return one.kind != "unplanned" or all(one.trial not in store.planned_ids(name) for name in store.list_sweeps())
+    return one.kind != "unplanned" or all(one.trial not in store.plans.trial_ids(name) for name in store.plans.names())
 
 
 def _of_trial(trial_id: str, store: Store, policy: Policy, *, is_planned: bool) -> Iterator[Removal]:
@@ -167,7 +167,7 @@ def _unnamed_models(store: Store, cache_folder: Path, leaving: set[str | None]) 
 
 def _named_models(store: Store, leaving: set[str | None]) -> set[str]:
     """Folder names of built-in models that a plan, a record that stays, or an evaluation may ask for."""
-    trials = [entry.trial for name in store.list_sweeps() for entry in store.read_sweep(name).entries]
+    trials = [entry.trial for name in store.plans.names() for entry in store.plans.read(name).entries]
     trials += [record.trial for record in store.list() if record.trial.id not in leaving]
     named = {f"{Path(one.model.path.partition(':')[2]).name}-{one.model_digest[:12]}" for one in trials}
     if any(store.root.glob("evaluations/*/model.json")):

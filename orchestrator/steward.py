@@ -97,12 +97,12 @@ class Steward:
 
     def _take_plan(self) -> None:
         experiment = self._agenda.plan.experiment
-        stamp = self._store.sweep_stamp(experiment)
+        stamp = self._store.plans.stamp(experiment)
         if stamp == self._stamp:
             return
-        digest = self._store.sweep_digest(experiment)
+        digest = self._store.plans.digest(experiment)
         if digest not in (None, self._agenda.plan.digest, self._refused):
-            self._adopt(self._store.read_sweep(experiment))
+            self._adopt(self._store.plans.read(experiment))
         self._stamp = stamp
 
     def _adopt(self, plan: Plan) -> None:

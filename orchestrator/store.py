@@ -7,7 +7,7 @@
     runs/<id>/attempts/<n>/metrics.jsonl    one JSON object a training step
     runs/<id>/checkpoints/                  the trainer's own
     runs/<id>/eval/<key>/                   samples.jsonl, score.json
-    runs/sweeps/<experiment>.json           the last plan of each experiment
+    runs/sweeps/<experiment>.json           the last plan of each experiment: `kept_plans.KeptPlans`
     runs/mlflow/<experiment>.json           how far each experiment is mirrored
     runs/orders/                            what somebody asks of trials and sweeps: `orders.Orders`
     runs/drivers/<experiment>.json          what a driver says of what waits: `waits.DriverReport`
@@ -25,35 +25,34 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from eval.api import Score
 from orchestrator.claims import Claims
 from orchestrator.codec import CodecError, decode, encode
 from orchestrator.errors import StoreError
 from orchestrator.files import (
-    FileDamaged,
     complete_lines,
     explain,
     explained,
     read_json,
+    stamp,
     write_atomically,
     write_json,
     write_synced,
 )
+from orchestrator.kept_plans import KeptPlans
 from orchestrator.lease import Lease
 from orchestrator.outline import Outline, read_outline
-from orchestrator.plan import Plan
 from orchestrator.progress import Progress, read_progress
 from orchestrator.provenance import without_secrets
 from orchestrator.record import SCHEMA_VERSION, RunRecord, check_version, from_json, to_json
-from orchestrator.trial import PlannedTrial, Trial
+from orchestrator.trial import Trial
 
 log = logging.getLogger(__name__)
 
 __all__ = ["Store", "TrialLocked", "write_atomically"]
 
-T = TypeVar("T")
 MetricRows = list[dict[str, Any]]
 """One object a training step, in order of steps."""
 
@@ -77,6 +76,8 @@ class Store:
         self._leases: dict[str, Lease] = {}
         """Trial id → the lease that this process works under."""
         self._claims = Claims()
+        self.plans = KeptPlans(root)
+        """The last plan of each experiment."""
 
     def trial_folder(self, trial_id: str) -> Path:
         """`runs/<id>`."""
@@ -105,10 +106,6 @@ class Store:
     def progress_file(self, trial_id: str) -> Path:
         """`runs/<id>/progress.json`."""
         return self.root / trial_id / "progress.json"
-
-    def sweep_file(self, experiment: str) -> Path:
-        """`runs/sweeps/<experiment>.json`."""
-        return self.root / "sweeps" / f"{experiment}.json"
 
     def mirror_file(self, experiment: str) -> Path:
         """`runs/mlflow/<experiment>.json`: how far `tracking.Mirror` has come. A view: losing it loses nothing."""
@@ -207,11 +204,7 @@ class Store:
 
     def record_stamp(self, trial_id: str) -> tuple[int, int]:
         """(modification time in ns, size) of a record: changes whenever the record does; (0, 0) without one."""
-        return _stamp(self.trial_folder(trial_id) / "record.json")
-
-    def sweep_stamp(self, experiment: str) -> tuple[int, int]:
-        """The same of the kept plan of an experiment."""
-        return _stamp(self.sweep_file(experiment))
+        return stamp(self.trial_folder(trial_id) / "record.json")
 
     def read(self, trial_id: str) -> RunRecord:
         """The record of a trial.
@@ -380,106 +373,9 @@ class Store:
             mend = "remove the file; the next `orch sweep` derives it again from samples.jsonl beside it"
             raise StoreError(f"a score does not read: {error}", where=str(path), mend=mend) from error
 
-    def save_sweep(self, plan: Plan) -> None:
-        """Keep the plan of an experiment, replacing its last one; no one else may write to it, as drivers follow it."""
-        payload = {"schema_version": SCHEMA_VERSION, "plan": encode(plan)}
-        write_json(self.sweep_file(plan.experiment), payload, mode=0o644)
-
-    def read_sweep(self, experiment: str) -> Plan:
-        """The kept plan of an experiment.
-
-        Raises:
-            StoreError: there is none of that name (the message lists those there are), or it does not read.
-        """
-        return self._decode_plan(Plan, self._read_plan(experiment), experiment)
-
-    def sweep_digest(self, experiment: str) -> str | None:
-        """The digest of the kept plan of an experiment; None where none reads: the next sweep writes it anew."""
-        try:
-            payload = read_json(self.sweep_file(experiment))
-        except FileDamaged:
-            return None
-        if payload is None:
-            return None
-        check_version(payload, where=str(self.sweep_file(experiment)))
-        digest: str = payload["plan"]["digest"]
-        return digest
-
-    def read_planned(self, experiment: str, trial_id: str) -> PlannedTrial:
-        """One trial of a kept plan, without reading the others.
-
-        Raises:
-            StoreError: no such experiment, or the trial is not in its plan.
-        """
-        for entry in self._read_plan(experiment)["entries"]:
-            if entry["trial"]["id"] == trial_id:
-                return self._decode_plan(PlannedTrial, entry, experiment)
-        raise StoreError(
-            f"trial {trial_id} is not in the plan of {experiment}",
-            where=str(self.sweep_file(experiment)),
-            mend=f"`orch status {experiment}` lists its trials",
-        )
-
-    def planned_ids(self, experiment: str) -> tuple[str, ...]:
-        """Ids of the trials of a kept plan, in its order, without building them: for plans of thousands.
-
-        Raises:
-            StoreError: no such experiment.
-        """
-        return tuple(str(entry["trial"]["id"]) for entry in self._read_plan(experiment)["entries"])
-
-    def list_sweeps(self) -> tuple[str, ...]:
-        """Names of the experiments that were started on this runs folder."""
-        return tuple(sorted(path.stem for path in (self.root / "sweeps").glob("*.json")))
-
-    def experiments(self, name: str | None) -> tuple[str, ...]:
-        """The experiment of that name, or all that were started here where none is named.
-
-        Raises:
-            StoreError: none was started here.
-        """
-        names = (name,) if name is not None else self.list_sweeps()
-        if not names:
-            raise StoreError(
-                "no experiment has been started in this runs folder",
-                where=str(self.root),
-                mend="start one with `orch sweep FILE`, or name another runs folder with --store",
-            )
-        return names
-
-    def _read_plan(self, experiment: str) -> Any:
-        path = self.sweep_file(experiment)
-        payload = read_json(path)
-        if payload is None:
-            raise StoreError(
-                f"no experiment named {experiment} in the runs folder",
-                where=str(self.root),
-                mend=f"start it with `orch sweep FILE`; here are: {', '.join(self.list_sweeps()) or 'none yet'}",
-            )
-        check_version(payload, where=str(path))
-        return payload["plan"]
-
-    def _decode_plan(self, kind: type[T], payload: Any, experiment: str) -> T:
-        try:
-            return decode(kind, payload)
-        except CodecError as error:
-            raise StoreError(
-                f"a kept plan does not read: {error}",
-                where=str(self.sweep_file(experiment)),
-                mend="run its `orch sweep` again: that writes the plan anew",
-            ) from error
-
     def _holder(self, trial_id: str) -> str:
         progress = self.progress(trial_id)
         return "another process" if progress is None else f"process {progress.pid} on {progress.host}"
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except OSError:
-        return 0, 0
-    return status.st_mtime_ns, status.st_size
 
 
 def _is_hex(name: str) -> bool:

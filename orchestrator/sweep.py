@@ -127,7 +127,7 @@ def run_sweep(
     check_supported(plan.entries)
     view = SweepView(store, plan.entries, data_folder=settings.data_folder)
     missing, was_drained = unfinished_trials(view), False
-    if missing or store.sweep_digest(plan.experiment) != plan.digest:
+    if missing or store.plans.digest(plan.experiment) != plan.digest:
         store.check_writable()
         with contextlib.ExitStack() as stack:
             handed_to = _lock_or_hand_over(plan, store, stack, stop)
@@ -136,7 +136,7 @@ def run_sweep(
                 return SweepOutcome(
                     experiment=plan.experiment, rows=rows, num_started=0, was_stopped=False, handed_to=handed_to
                 )
-            store.save_sweep(plan)
+            store.plans.save(plan)
             missing = unfinished_trials(view)
             if missing:
                 with around or nullcontext():
@@ -157,12 +157,12 @@ def _lock_or_hand_over(plan: Plan, store: Store, stack: contextlib.ExitStack, st
         try:
             stack.enter_context(store.sweep_lock(plan.experiment))
         except SweepLocked:
-            if not is_saved and store.sweep_digest(plan.experiment) == plan.digest:
+            if not is_saved and store.plans.digest(plan.experiment) == plan.digest:
                 raise
         else:
             return None
         if not is_saved:
-            store.save_sweep(plan)
+            store.plans.save(plan)
             is_saved = True
         report = read_report(report_file(store.root, plan.experiment))
         if report is not None and report.is_alive() and report.plan_digest == plan.digest:
@@ -170,7 +170,7 @@ def _lock_or_hand_over(plan: Plan, store: Store, stack: contextlib.ExitStack, st
         if stop.wait(_POLL_S) or time.monotonic() > deadline_s:
             raise StoreError(
                 f"the driver of {plan.experiment} has not taken the new plan yet",
-                where=str(store.sweep_file(plan.experiment)),
+                where=str(store.plans.file(plan.experiment)),
                 mend="the plan is kept: run the same command again when that driver has ended",
             )
 

@@ -73,12 +73,12 @@ def verify_sweep(
     Raises:
         StoreError: no such experiment, or its plan does not read.
     """
-    plan = store.read_sweep(experiment)
+    plan = store.plans.read(experiment)
     found = Verification(experiment=experiment)
     _verify_plan(plan, store, found)
     for planned in plan.entries:
         on_progress(f"{planned.trial.id} {planned.label}")
-        _verify_identity(planned.trial, planned.trial.id, store.sweep_file(experiment), found)
+        _verify_identity(planned.trial, planned.trial.id, store.plans.file(experiment), found)
         try:
             record = store.find(planned.trial.id)
         except StoreError as error:
@@ -115,7 +115,7 @@ class RederivedStore(Store):
 def _verify_plan(plan: Plan, store: Store, found: Verification) -> None:
     digest = plan_digest(plan.experiment, plan.axes, plan.entries, schedule=plan.schedule)
     if digest != plan.digest:
-        where = store.sweep_file(plan.experiment)
+        where = store.plans.file(plan.experiment)
         found.note("difference", where, f"the plan's digest is {plan.digest}, its trials give {digest}")
 
 

@@ -83,7 +83,7 @@ class SweepView:
         """
         self.trials = tuple(trials)
         self._experiment = experiment
-        self._plan_stamp = store.sweep_stamp(experiment) if experiment is not None else (0, 0)
+        self._plan_stamp = store.plans.stamp(experiment) if experiment is not None else (0, 0)
         self._store, self._data_folder = store, data_folder
         self._orders = Orders(store.root, now=now)
         self._seen: dict[str, tuple[tuple[int, int], TrialRow]] = {}
@@ -102,10 +102,10 @@ class SweepView:
         )
 
     def _follow_plan(self) -> None:
-        if self._experiment is None or self._store.sweep_stamp(self._experiment) == self._plan_stamp:
+        if self._experiment is None or self._store.plans.stamp(self._experiment) == self._plan_stamp:
             return
-        self._plan_stamp = self._store.sweep_stamp(self._experiment)
-        self.trials = self._store.read_sweep(self._experiment).entries
+        self._plan_stamp = self._store.plans.stamp(self._experiment)
+        self.trials = self._store.plans.read(self._experiment).entries
 
     def row(self, planned: PlannedTrial) -> TrialRow:
         """How one trial stands, whatever is asked of it.

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, stop: threading.Event) -> int:
     store = Store(options.store)
-    planned = store.read_planned(options.sweep, options.trial)
+    planned = store.plans.read_planned(options.sweep, options.trial)
     os.environ["OMP_NUM_THREADS"] = str(planned.resources.num_cpus)  # read once, when torch is first imported
     from orchestrator.record import Status
     from orchestrator.run import RunContext, run_trial

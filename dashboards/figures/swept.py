@@ -83,7 +83,7 @@ def read_swept(store: Store, experiment: str) -> Swept:
     Raises:
         StoreError: no such experiment, or a record does not read.
     """
-    plan = store.read_sweep(experiment)
+    plan = store.plans.read(experiment)
     trial_ids = [planned.trial.id for planned in plan.entries]
     found = {trial_id: store.find(trial_id) for trial_id in trial_ids}
     data = frame(store, experiment)

@@ -41,7 +41,7 @@ def compare_with_paper(store: Store, experiment: str) -> ComparedTable:
         StoreError: no such experiment, or a record does not read.
         PaperError: the experiment names no published table, or one that does not exist.
     """
-    plan = store.read_sweep(experiment)
+    plan = store.plans.read(experiment)
     block = published_of(plan)
     if block is None:
         raise PaperError(

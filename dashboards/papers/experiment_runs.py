@@ -89,7 +89,7 @@ def read_runs(store: Store, experiment: str, stands_for: StandsFor) -> Experimen
     Raises:
         StoreError: no such experiment, or a record does not read.
     """
-    return ExperimentRuns(plan=store.read_sweep(experiment), stands_for=stands_for, frame=frame(store, experiment))
+    return ExperimentRuns(plan=store.plans.read(experiment), stands_for=stands_for, frame=frame(store, experiment))
 
 
 def is_behind(planned: PlannedTrial, arm: Arm, stands_for: StandsFor) -> bool:

@@ -24,7 +24,7 @@ def cost(
     from orchestrator.store import Store
 
     runs = Store(store)
-    trials = runs.read_sweep(experiment).entries
+    trials = runs.plans.read(experiment).entries
     accounts = accounts_by_arm(trials, runs)
     if by == "trial":
         each = [(planned, account_of(planned, runs)) for planned in trials]

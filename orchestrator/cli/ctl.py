@@ -76,7 +76,7 @@ def drain(
     runs = Store(store)
     names = (sweep,) if sweep is not None else _running(runs)
     for name in names:
-        runs.planned_ids(name)  # refuses what is no experiment
+        runs.plans.trial_ids(name)  # refuses what is no experiment
     changed = {name: _drain(name, _orders(runs), undo=undo) for name in names}
     if as_json:
         payload = {"verb": "drain", "undo": undo, "experiments": changed}

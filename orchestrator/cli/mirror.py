@@ -28,7 +28,7 @@ def sweep_files(store: Store, experiment: str) -> Mapping[str, str]:
     from orchestrator.accounting import accounts_by_arm
     from orchestrator.cli.cost import cost_json
 
-    plan = store.read_sweep(experiment)
+    plan = store.plans.read(experiment)
     beside_paper = {}
     if published_of(plan) is not None:
         beside_paper = compared_files(compare_with_paper(store, experiment))

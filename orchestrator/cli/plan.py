@@ -153,10 +153,10 @@ def _decide(made: Plan, runs: Store, data_folder: Path | None) -> list[Decision]
 
 def _others(experiment: str, runs: Store) -> dict[str, tuple[str, ...]]:
     """Trial id → the other experiments of this runs folder that plan it."""
-    names = [name for name in runs.list_sweeps() if name != experiment]
+    names = [name for name in runs.plans.names() if name != experiment]
     wanted: dict[str, tuple[str, ...]] = {}
     for name in names:
-        for trial_id in runs.planned_ids(name):
+        for trial_id in runs.plans.trial_ids(name):
             wanted[trial_id] = (*wanted.get(trial_id, ()), name)
     return wanted
 

@@ -26,7 +26,7 @@ def status(
     from orchestrator.store import Store
 
     runs = Store(store)
-    names = runs.experiments(experiment)
+    names = runs.plans.experiments(experiment)
     if watch:
         _watch(runs, names, data_dir)
     elif as_json:
@@ -68,7 +68,7 @@ def _watch(runs: Store, names: tuple[str, ...], data_folder: Path | None) -> Non
     from orchestrator.cli.display import open_display
     from orchestrator.view import SweepView
 
-    trials = {entry.trial.id: entry for name in names for entry in runs.read_sweep(name).entries}
+    trials = {entry.trial.id: entry for name in names for entry in runs.plans.read(name).entries}
     view = SweepView(runs, tuple(trials.values()), data_folder=data_folder)
     with suppress(KeyboardInterrupt), open_display() as display:
         while True:
@@ -83,4 +83,4 @@ def _watch(runs: Store, names: tuple[str, ...], data_folder: Path | None) -> Non
 def _view(runs: Store, name: str, data_folder: Path | None) -> SweepView:
     from orchestrator.view import SweepView
 
-    return SweepView(runs, runs.read_sweep(name).entries, data_folder=data_folder)
+    return SweepView(runs, runs.plans.read(name).entries, data_folder=data_folder)

@@ -33,7 +33,7 @@ def table(
     printed = _published if published else _own
     if output is None:
         typer.echo(printed(Store(store), experiment, format, max(_terminal_width(), 100)), nl=False)
-        if format == "text" and not published and "published" in Store(store).read_sweep(experiment).config:
+        if format == "text" and not published and "published" in Store(store).plans.read(experiment).config:
             typer.echo(f"  orch table {experiment} --published    # beside the paper")
         return
     write_atomically(output.absolute(), printed(Store(store), experiment, format, FILE_WIDTH).encode())
@@ -46,7 +46,7 @@ def _own(store: Store, experiment: str, format: Format, width: int) -> str:  # n
     from dashboards.render import render
     from dashboards.table import table as make_table
 
-    own = with_drift(make_table(frame(store, experiment)), store.read_sweep(experiment))
+    own = with_drift(make_table(frame(store, experiment)), store.plans.read(experiment))
     return render(own, format, width=width)
 
 

@@ -33,7 +33,7 @@ def verify(
 
     if target is None or not Path(target).is_file():
         runs = Store(store)
-        found = [_verify(runs, name, data_dir) for name in ((target,) if target else runs.list_sweeps())]
+        found = [_verify(runs, name, data_dir) for name in ((target,) if target else runs.plans.names())]
     else:
         try:
             found = [_verify_archive(Path(target), data_dir)]
@@ -97,7 +97,7 @@ def _tables(store: Store, experiment: str) -> Iterator[tuple[str, Cells]]:
     from dashboards.table import table
 
     yield f"orch table {experiment}", _cells(render(table(frame(store, experiment)), "csv"))
-    if published_of(store.read_sweep(experiment)) is not None:
+    if published_of(store.plans.read(experiment)) is not None:
         yield (
             f"orch table {experiment} --published",
             _cells(render_compared(compare_with_paper(store, experiment), "csv")),

@@ -20,8 +20,8 @@ def watch(
     from orchestrator.store import Store
 
     runs = Store(store)
-    names = runs.experiments(experiment)
-    trials = tuple({one.trial.id: one for name in names for one in runs.read_sweep(name).entries}.values())
+    names = runs.plans.experiments(experiment)
+    trials = tuple({one.trial.id: one for name in names for one in runs.plans.read(name).entries}.values())
     if not (sys.stdin.isatty() and sys.stderr.isatty()):  # textual draws on standard error
         raise StoreError(
             "orch watch needs a terminal",

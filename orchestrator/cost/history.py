@@ -53,9 +53,9 @@ def _always(device: Device) -> Callable[[Resources], Device]:
 
 def _finished(store: Store) -> Iterator[tuple[PlannedTrial, RunRecord]]:
     seen: set[str] = set()
-    for experiment in store.list_sweeps() if store.root.is_dir() else ():
+    for experiment in store.plans.names() if store.root.is_dir() else ():
         try:
-            entries = store.read_sweep(experiment).entries
+            entries = store.plans.read(experiment).entries
             records = {one.trial.id: store.find(one.trial.id) for one in entries if one.trial.id not in seen}
         except OrchError:
             continue

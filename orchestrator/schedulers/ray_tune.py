@@ -188,7 +188,7 @@ class _Deadline(tune.Stopper):
 
 def _trainable(settings: WorkerSettings) -> Callable[[dict[str, Any]], dict[str, Any]]:
     def supervise_trial(config: dict[str, Any]) -> dict[str, Any]:
-        planned = Store(settings.store_root).read_planned(settings.experiment, config["trial"])
+        planned = Store(settings.store_root).plans.read_planned(settings.experiment, config["trial"])
         with other_nodes(planned.resources, settings):
             return {"exit_status": supervise(planned, settings)}
 

@@ -98,10 +98,10 @@ class Mirror:
         if database is not None and not database.exists():
             return False
         cursor = load_cursor(self._cursor_file, target=self._target)
-        plan_digest = self._store.sweep_digest(self._experiment)
+        plan_digest = self._store.plans.digest(self._experiment)
         if cursor.sweep is None or cursor.sweep.mark != cursor.sweep_mark() or cursor.plan != plan_digest:
             return False
-        plan = self._store.read_sweep(self._experiment)
+        plan = self._store.plans.read(self._experiment)
         return all(self._is_trial_synced(planned.trial.id, cursor) for planned in plan.entries)
 
     def sync(self, *, is_live: bool = False) -> SyncReport:
@@ -115,7 +115,7 @@ class Mirror:
             StoreError: no such experiment, or a record does not read.
         """
         started = time.monotonic()
-        plan = self._store.read_sweep(self._experiment)
+        plan = self._store.plans.read(self._experiment)
         with self._lock():
             current = self._connected()
             try:

@@ -117,7 +117,7 @@ def test_a_ratio_curve_has_a_point_a_ratio_and_the_level_of_all_tokens(tmp_path:
         other = replace(recipe, selection=replace(recipe.selection, ratio=0.5))
         trial = replace(planned.trial, id=planned.trial.id[::-1], recipe=other)
         wider.append(replace(planned, trial=trial, axes={**planned.axes, "selection.ratio": 0.5}))
-    made.store.save_sweep(replace(made.plan, entries=(*made.plan.entries, *wider)))
+    made.store.plans.save(replace(made.plan, entries=(*made.plan.entries, *wider)))
     for planned in (made.base, *made.trials, *wider):
         made.finish(planned, rate=0.4)
     experiment = read_swept(made.store, "made_up")

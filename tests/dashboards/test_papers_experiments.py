@@ -147,7 +147,7 @@ def test_the_tables_that_an_experiment_names_exist_and_every_arm_has_its_row(exp
         assert not any(experiment.removesuffix(suffix) in PAPERS for suffix in ("", *TWINS))
         return
     store = Store(tmp_path)
-    store.save_sweep(replace(plan, file="not here"))  # else the file would be composed again to tell whether it changed
+    store.plans.save(replace(plan, file="not here"))  # else the file would be composed again to tell whether it changed
     table = compare_with_paper(store, experiment)
     notes = {cell.note for row in table.rows for cell in row.cells}
     assert notes <= {

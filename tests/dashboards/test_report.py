@@ -138,7 +138,7 @@ def test_several_experiments_share_a_report_and_a_figure_across_models(tmp_path:
         replace(one, trial=replace(one.trial, id=one.trial.id[::-1], model=model, model_digest="e5f6"))
         for one in large.plan.entries
     )
-    large.store.save_sweep(replace(large.plan, entries=entries))
+    large.store.plans.save(replace(large.plan, entries=entries))
     for number, planned in enumerate((*small.plan.entries, *entries)):
         small.finish(planned, rate=0.3 + 0.05 * number)
     folder = written(small, tmp_path / "site", "made_up", "large").parent

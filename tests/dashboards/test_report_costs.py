@@ -19,7 +19,7 @@ def test_the_page_shows_what_the_command_prints(tmp_path: Path) -> None:
     made.fail(made.trials[-1], "out of memory")
     found = costs(read_swept(made.store, "made_up"), made.store)
     assert [cost.account.label for cost in found] == ["base", "grpo · full", "grpo · ets · 0.2", "all"]
-    printed = accounts_by_arm(made.store.read_sweep("made_up").entries, made.store)
+    printed = accounts_by_arm(made.store.plans.read("made_up").entries, made.store)
     assert [cost.account.total for cost in found] == [account.total for account in printed]
     ets = found[2].account
     assert ets.gain is not None

@@ -28,7 +28,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> MadeUp:
     sweep = MadeUp(folder, arms=ARMS, seeds=(0, 1), published={"tables": TABLES, "stands_for": TINY})
     changed = folder / "changed.yaml"
     changed.write_text((Path(__file__).parents[2] / "experiments" / "smoke.yaml").read_text())
-    sweep.store.save_sweep(replace(sweep.plan, file=str(changed)))
+    sweep.store.plans.save(replace(sweep.plan, file=str(changed)))
     whole, ets, gmts, grpo, grpo_ets, _ = zip(sweep.trials[::2], sweep.trials[1::2], strict=True)
     for planned in (sweep.base, *whole, ets[0], gmts[0], grpo[0]):
         sweep.finish(planned, rate=0.5)
@@ -58,7 +58,7 @@ def not_a_number(sweep: MadeUp, planned) -> None:
 @pytest.fixture(scope="module")
 def rows(made: MadeUp) -> dict[str, str]:
     """Beginning of a row of `orch table` → the row."""
-    own = with_drift(table(frame(made.store, "made_up")), made.store.read_sweep("made_up"))
+    own = with_drift(table(frame(made.store, "made_up")), made.store.plans.read("made_up"))
     lines = render(own, "md").splitlines()
     return {line.split(" | ")[0] + " " + line.split(" | ")[1]: line for line in lines if line.startswith("| ")} | {
         "notes": "\n".join(line for line in lines if line.startswith("- "))

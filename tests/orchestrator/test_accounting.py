@@ -98,7 +98,7 @@ def test_nothing_gained_has_no_price(accuracy: float | None, base: float | None)
 def swept(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> RunRecord:
     """Base and seed 0 done; seed 1 failed at step 4 and was finished by a second attempt."""
     monkeypatch.setenv("FAKE_FAIL", "1@4")
-    lab.store.save_sweep(lab.plan([None, 0, 1, 2]))
+    lab.store.plans.save(lab.plan([None, 0, 1, 2]))
     for seed in (None, 0, 1):
         run_trial(lab.planned(seed), lab.store, context=lab.context())
     monkeypatch.delenv("FAKE_FAIL")
@@ -154,5 +154,5 @@ def test_the_command_prints_arms_trials_and_json(lab: Lab, monkeypatch: pytest.M
     payload = json.loads(run.invoke(app, ["cost", "test", "--json", *where]).output)
     whole = payload["accounts"][-1]
     assert whole["total"]["core"] == pytest.approx(sum(whole["hours"]["core"].values()))
-    arms = accounts_by_arm(lab.store.read_sweep("test").entries, lab.store)
+    arms = accounts_by_arm(lab.store.plans.read("test").entries, lab.store)
     assert whole["total"]["core"] == pytest.approx(sum(arm.total["core"] for arm in arms[:-1]))

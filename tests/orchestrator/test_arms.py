@@ -81,7 +81,7 @@ def test_what_cannot_be_compared_is_said(lab: Lab) -> None:
 def test_an_arm_with_an_unfinished_seed_is_refused(lab: Lab) -> None:
     plan = two_arms(lab)
     lab.sweep(replace(plan, entries=plan.entries[:3]))
-    lab.store.save_sweep(plan)
+    lab.store.plans.save(plan)
     with pytest.raises(OrchError, match="1 of 3 runs of test:full have no score on bench0"):
         sides(lab, "test:full")
 

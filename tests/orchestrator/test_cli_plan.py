@@ -69,7 +69,7 @@ def test_long_plans_are_cut_and_say_so(file: Path, tmp_path: Path) -> None:
 
 def test_a_trial_that_another_experiment_plans_is_shared(file: Path, lab: Lab) -> None:
     other = make_plan(load_sweep(file, ["name=other", "seeds=[1]", "selection=full"]), data_folder=None)
-    lab.store.save_sweep(other)
+    lab.store.plans.save(other)
     printed = json.loads(run(file, "--json", "--store", lab.store.root))
     shared = {row["label"]: row["shared_with"] for row in printed["trials"]}
     assert shared == {
@@ -122,8 +122,8 @@ def test_a_refused_experiment_raises_for_the_command_line_to_print(file: Path) -
 
 def test_the_ids_of_a_kept_plan_are_read_without_building_it(lab: Lab) -> None:
     plan = lab.plan([None, 0, 1])
-    lab.store.save_sweep(plan)
-    assert lab.store.planned_ids("test") == tuple(entry.trial.id for entry in plan.entries)
+    lab.store.plans.save(plan)
+    assert lab.store.plans.trial_ids("test") == tuple(entry.trial.id for entry in plan.entries)
 
 
 def test_a_cluster_adds_hours_money_disk_and_a_schedule_beside_its_bound(file: Path, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ ORCH = "import sys; from orchestrator.cli import main; sys.argv = ['orch', *sys.
 
 @pytest.fixture
 def orders(lab: Lab) -> Orders:
-    lab.store.save_sweep(lab.plan([None, 0, 1]))
-    lab.store.save_sweep(lab.plan([1, 2], experiment="other"))
+    lab.store.plans.save(lab.plan([None, 0, 1]))
+    lab.store.plans.save(lab.plan([1, 2], experiment="other"))
     return Orders(lab.store.root, now=now)
 
 

@@ -123,14 +123,14 @@ def test_what_killed_writers_left_goes_after_an_hour(kept: Kept) -> None:
 
 
 def test_unplanned_trials_go_only_when_asked_for(kept: Kept) -> None:
-    kept.store.save_sweep(replace(kept.plan, entries=kept.plan.entries[:2]))
+    kept.store.plans.save(replace(kept.plan, entries=kept.plan.entries[:2]))
     dropped = kept.trial_folder(2)
     assert found(kept.store) == []
     (one,) = found(kept.store, Policy(with_unplanned=True))
     assert (one.kind, one.path) == ("unplanned", dropped)
-    kept.store.save_sweep(kept.plan)
+    kept.store.plans.save(kept.plan)
     assert remove([one], kept.store) == ([], [one])
-    kept.store.save_sweep(replace(kept.plan, entries=kept.plan.entries[:2]))
+    kept.store.plans.save(replace(kept.plan, entries=kept.plan.entries[:2]))
     assert remove([one], kept.store) == ([one], [])
     assert not dropped.exists()
     assert len(kept.store.trial_ids()) == 2
@@ -169,7 +169,7 @@ def test_after_gc_a_stopped_trial_still_goes_on_from_its_checkpoint(lab: Lab) ->
     polls = iter([False] * 3)
     stopped = run_trial(planned, lab.store, context=lab.context(should_stop=lambda: next(polls, True)))
     assert stopped.status is Status.STOPPED
-    lab.store.save_sweep(lab.plan([0]))
+    lab.store.plans.save(lab.plan([0]))
     remove(found(lab.store, Policy(keep_last=0)), lab.store)
     assert run_trial(planned, lab.store, context=lab.context()).status is Status.DONE
     steps = [row["step"] for row in lab.store.metrics(planned.trial.id)]

@@ -68,7 +68,7 @@ def test_no_secret_reaches_records_logs_metrics_or_mlflow(lab: Lab, monkeypatch:
     monkeypatch.setenv("FAKE_FAIL", "1@3")
     monkeypatch.setenv("FAKE_FAIL_MESSAGE", f"401 for Bearer {SECRETS['HF_TOKEN']}")
     plan = lab.plan([None, 0, 1])
-    lab.store.save_sweep(plan)
+    lab.store.plans.save(plan)
     for entry in plan.entries:
         run_trial(entry, lab.store, context=replace(lab.context(), argv=ARGV))
     Mirror(lab.store, "test", f"sqlite:///{lab.root / 'mlflow.db'}", tables=lambda: {"table.md": "| a |"}).sync()
@@ -84,7 +84,7 @@ def test_no_secret_reaches_records_logs_metrics_or_mlflow(lab: Lab, monkeypatch:
 def test_whatever_steers_a_driver_is_its_owners_alone(lab: Lab) -> None:
     before = os.umask(0)
     try:
-        lab.store.save_sweep(lab.plan([0]))
+        lab.store.plans.save(lab.plan([0]))
         orders = Orders(lab.store.root, now=now)
         orders.pause(lab.planned(0).trial.id)
         orders.set_priority(lab.planned(1).trial.id, 3)

@@ -19,7 +19,7 @@ from orchestrator.worker import DONE, FAILED, LOCKED, REFUSED, STOPPED
 @pytest.fixture
 def settings(lab: Lab) -> WorkerSettings:
     """A kept plan of two trials, and the fakes on the workers' path."""
-    lab.store.save_sweep(lab.plan([0, 1]))
+    lab.store.plans.save(lab.plan([0, 1]))
     return WorkerSettings(
         store_root=lab.store.root,
         experiment="test",
@@ -103,7 +103,7 @@ def test_a_stop_request_lets_the_worker_write_its_checkpoint(
     lab: Lab, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab.steps, lab.checkpoint_every = 5000, 10_000
-    lab.store.save_sweep(lab.plan([0]))
+    lab.store.plans.save(lab.plan([0]))
     monkeypatch.setenv("FAKE_STEP_S", "0.01")
     assert run_and_stop(lab, settings, num_requests=1) == STOPPED
     assert lab.store.read(lab.planned(0).trial.id).status is Status.STOPPED
@@ -115,7 +115,7 @@ def test_a_worker_that_does_not_listen_is_killed(
     lab: Lab, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch, num_requests: int
 ) -> None:
     lab.steps, lab.checkpoint_every = 5000, 10_000
-    lab.store.save_sweep(lab.plan([0]))
+    lab.store.plans.save(lab.plan([0]))
     monkeypatch.setenv("FAKE_STEP_S", "0.01")
     monkeypatch.setenv("FAKE_DEAF", "1")
     patience_s = 0.5 if num_requests == 1 else 60.0
@@ -131,7 +131,7 @@ def test_a_paused_trial_writes_its_checkpoint_and_does_not_start_before_it_is_re
     lab: Lab, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab.steps, lab.checkpoint_every = 100_000, 1_000_000
-    lab.store.save_sweep(lab.plan([0]))
+    lab.store.plans.save(lab.plan([0]))
     monkeypatch.setenv("FAKE_STEP_S", "0.01")
     planned, orders = lab.planned(0), Orders(lab.store.root, now=now)
     pause = threading.Timer(3.0, lambda: orders.pause(planned.trial.id))
@@ -172,6 +172,6 @@ def test_a_second_request_is_a_forced_one_and_closing_takes_it_back(tmp_path: Pa
 
 def test_a_worker_uses_the_threads_that_were_booked(lab: Lab, settings: WorkerSettings) -> None:
     lab.num_cpus = 3
-    lab.store.save_sweep(lab.plan([0]))
+    lab.store.plans.save(lab.plan([0]))
     assert supervise(lab.planned(0), settings) == DONE
     assert "threads: 3, gpus: ''" in lab.store.log_file(lab.planned(0).trial.id, 1).read_text()

@@ -43,7 +43,7 @@ def test_a_sweep_runs_everything_once_and_then_has_nothing_to_do(lab: Lab) -> No
     again = lab.sweep(plan)
     assert (again.exit_code, again.num_started) == (0, 0)
     assert all(len(record.attempts) == 1 for record in lab.store.list())
-    assert lab.store.read_sweep("test") == plan
+    assert lab.store.plans.read("test") == plan
     assert summary_line(again.rows) == "3 trials: 3 done"
 
 
@@ -64,7 +64,7 @@ def test_a_trial_shared_by_two_sweeps_runs_once(lab: Lab) -> None:
     outcome = lab.sweep(lab.plan([None, 0, 1], experiment="second"))
     assert outcome.num_started == 1
     assert [len(record.attempts) for record in lab.store.list()] == [1, 1, 1]
-    assert lab.store.list_sweeps() == ("first", "second")
+    assert lab.store.plans.names() == ("first", "second")
 
 
 def test_a_sweep_waits_for_a_trial_that_another_process_runs(lab: Lab) -> None:
@@ -83,7 +83,7 @@ def test_a_sweep_waits_for_a_trial_that_another_process_runs(lab: Lab) -> None:
 
 def test_a_second_driver_of_the_same_plan_is_refused(lab: Lab) -> None:
     plan = lab.plan([0])
-    lab.store.save_sweep(plan)
+    lab.store.plans.save(plan)
     with lab.store.sweep_lock("test"), pytest.raises(StoreError, match="another `orch sweep` is driving test"):
         lab.sweep(plan)
 
@@ -306,7 +306,7 @@ def test_two_sweeps_at_once_share_a_trial(lab: Lab) -> None:
 def test_a_worker_stops_when_its_parent_is_gone(lab: Lab) -> None:
     lab.steps, lab.checkpoint_every = 100_000, 1_000_000
     planned = lab.planned(0)
-    lab.store.save_sweep(lab.plan([0]))
+    lab.store.plans.save(lab.plan([0]))
     script = (
         "import os, subprocess, sys\n"
         "subprocess.Popen([sys.executable, '-m', 'orchestrator.worker', *sys.argv[1:], '--parent', str(os.getpid())],"

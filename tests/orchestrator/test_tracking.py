@@ -214,7 +214,7 @@ def test_a_growing_trial_is_sent_step_by_step(lab: Lab, uri: str) -> None:
 
 def test_a_table_that_takes_long_waits_while_live_but_not_at_the_end(lab: Lab, uri: str) -> None:
     plan = lab.plan([None, 0])
-    lab.store.save_sweep(plan)
+    lab.store.plans.save(plan)
     rendered = 0
 
     def tables() -> dict[str, str]:
@@ -336,7 +336,7 @@ def test_a_run_is_asked_for_once_though_the_answer_is_500(monkeypatch: pytest.Mo
 
 def test_a_live_mirror_follows_the_sweep_and_is_complete_when_stopped(lab: Lab, uri: str) -> None:
     plan = lab.plan([None, 0])
-    lab.store.save_sweep(plan)
+    lab.store.plans.save(plan)
     mirror = Mirror(lab.store, "test", uri, poll_s=0.05)
     mirror.start()
     lab.sweep(plan)

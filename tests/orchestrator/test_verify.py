@@ -94,7 +94,7 @@ def test_a_flipped_bit_of_a_sealed_file_is_found(kept: Kept, name: str) -> None:
 def test_a_trial_under_a_name_that_is_not_its_own_is_found(kept: Kept) -> None:
     planned, other = kept.plan.entries[1], "0123456789ab"
     kept.trial_folder(1).rename(kept.store.trial_folder(other))
-    kept.store.save_sweep(replace(kept.plan, entries=(replace(planned, trial=replace(planned.trial, id=other)),)))
+    kept.store.plans.save(replace(kept.plan, entries=(replace(planned, trial=replace(planned.trial, id=other)),)))
     differences = found(verify(kept))
     assert {name for name, _ in differences} == {"kept.json", "record.json", "recipe.json"}
     assert f"and its recipe, seed and digests give {planned.trial.id}" in dict(differences)["recipe.json"]

@@ -275,7 +275,7 @@ def test_hundreds_of_trials_that_rest_are_neither_read_nor_drawn_again(
 
 
 def test_without_a_terminal_it_says_what_to_use_instead(lab: Lab) -> None:
-    lab.store.save_sweep(lab.plan([0]))
+    lab.store.plans.save(lab.plan([0]))
     done = CliRunner().invoke(command, ["watch", "test", "--store", str(lab.store.root)])
     assert done.exception is not None
     assert "needs a terminal" in str(done.exception)

@@ -66,7 +66,7 @@ class MadeUp:
             },
             digest=hash_of({"entries": encode(entries)}),
         )
-        self.store.save_sweep(self.plan)
+        self.store.plans.save(self.plan)
 
     def finish(self, planned: PlannedTrial, *, rate: float, benchmarks: Sequence[str] | None = None) -> RunRecord:
         """Record a trial as done; question q is answered rightly with a chance around `rate`."""

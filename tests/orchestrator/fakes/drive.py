@@ -14,7 +14,7 @@ if __name__ == "__main__":
     stop = StopSignal(stop_file(store.root, experiment))
     with stop_on_signals(stop):
         outcome = run_sweep(
-            store.read_sweep(experiment),
+            store.plans.read(experiment),
             store,
             settings=SweepSettings(
                 cache_folder=store.root / "models",

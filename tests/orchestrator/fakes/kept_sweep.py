@@ -45,7 +45,7 @@ def sweep_and_keep(lab: Lab) -> Kept:
         entries=entries,
         digest=plan_digest(EXPERIMENT, ("selection",), entries, schedule=Schedule()),
     )
-    lab.store.save_sweep(plan)
+    lab.store.plans.save(plan)
     for entry in entries:
         assert run_trial(entry, lab.store, context=lab.context()).status is Status.DONE
     for entry in entries[1:]:

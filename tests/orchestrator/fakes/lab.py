@@ -119,7 +119,7 @@ class Lab:
 
     def driver_command(self, plan: Plan, scheduler: SchedulerName) -> list[str]:
         """A process that drives the plan, to be killed: `python drive.py RUNS EXPERIMENT SCHEDULER`."""
-        self.store.save_sweep(plan)
+        self.store.plans.save(plan)
         return [sys.executable, str(FAKES / "drive.py"), str(self.store.root), plan.experiment, scheduler]
 
     def results(self) -> dict[str, Any]:
