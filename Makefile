@@ -8,6 +8,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3.11
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+WORKERS ?= 2
 
 .PHONY: install vllm verl smoke smoke-verl test test-all chaos chaos-short check format bench clean
 
@@ -51,8 +52,8 @@ smoke-verl: .venv-verl/.installed  ## the main job by verl with vLLM rollouts, f
 smoke: $(INSTALLED)  ## the main job on a tiny model: plan, train, evaluate, table, MLflow
 	$(BIN)/orch sweep experiments/smoke.yaml
 
-test: $(INSTALLED)  ## the default tests
-	$(BIN)/python -m pytest -m 'not slow and not gpu and not chaos'
+test: $(INSTALLED)  ## the default tests, in two processes
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow and not gpu and not chaos'
 
 test-all: $(INSTALLED)  ## with the slow ones
 	$(BIN)/python -m pytest -m 'not gpu and not chaos'

@@ -16,6 +16,8 @@ from lab import Lab
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     """A fresh runs folder with a tiny benchmark and an initial model."""
     monkeypatch.setattr("orchestrator.run.open_sampler", open_fake_sampler)
+    for name in ("ORCH_STORE", "ORCH_CACHE_DIR"):  # of whoever runs the tests
+        monkeypatch.delenv(name, raising=False)
     return Lab(tmp_path)
 
 
@@ -28,6 +30,7 @@ def first_kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
 
 
 @pytest.fixture
-def kept(first_kept: Kept, tmp_path: Path) -> Kept:
+def kept(first_kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
     """A finished sweep that a test may spoil."""
+    monkeypatch.delenv("ORCH_CACHE_DIR", raising=False)
     return first_kept.copied_to(tmp_path / "runs")
