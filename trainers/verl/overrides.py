@@ -179,6 +179,7 @@ def _rollout(job: VerlJob) -> dict[str, Any]:
         return shared
     return shared | {
         f"{rollout}.enforce_eager": True,
+        f"{rollout}.enable_chunked_prefill": False,  # a seeded request whose prompt is read in pieces ends the engine
         f"{rollout}.free_cache_engine": False,
         f"+{rollout}.enable_sleep_mode": False,
         f"{rollout}.checkpoint_engine.update_weights_bucket_megabytes": 16,
