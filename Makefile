@@ -10,7 +10,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 WORKERS ?= 2
 
-.PHONY: install vllm verl smoke smoke-verl test test-all chaos chaos-short check format bench clean
+.PHONY: install vllm verl smoke smoke-verl test test-all test-verl chaos chaos-short check format bench clean
 
 install: $(INSTALLED)  ## the environment alone
 
@@ -57,6 +57,9 @@ test: $(INSTALLED)  ## the default tests, in two processes
 
 test-all: $(INSTALLED)  ## with the slow ones
 	$(BIN)/python -m pytest -m 'not gpu and not chaos'
+
+test-verl: .venv-verl/.installed  ## objective, selection and parallel scores inside verl, beside its own code
+	.venv-verl/bin/python -m pytest -m slow tests/trainers/verl/test_core_algos.py tests/trainers/verl/test_parallel.py
 
 chaos: $(INSTALLED)  ## kills, full disks, lost nodes: 50 kill points and every fault of docs/reliability.md
 	ORCH_CHAOS_KILLS=$${ORCH_CHAOS_KILLS:-50} $(BIN)/python -m pytest tests/chaos

@@ -15,6 +15,7 @@ ours runs once with every method, to print what share of a step selecting takes,
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -124,12 +125,14 @@ def measure(side: str, options: argparse.Namespace) -> list[float]:
 def measure_in(folder: Path, side: str, options: argparse.Namespace) -> list[float]:
     """Run one side, and return when each step's line of metrics was there, in seconds since the start."""
     lines = folder / "metrics.jsonl"
+    temporary = None
     if side == "ours":
         command = [sys.executable, __file__, "--ours", str(folder), "--method", options.method]
         command += ["--model", str(options.model), "--steps", str(options.steps)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     else:
         command, environment = plain(folder, lines, options, is_quick="quick" in side)
+        temporary = environment["TMPDIR"]
     times: list[float] = []
     started = time.perf_counter()
     with (folder / "output").open("wb") as output:
@@ -140,6 +143,8 @@ def measure_in(folder: Path, side: str, options: argparse.Namespace) -> list[flo
             if time.perf_counter() - started > PATIENCE_S:
                 process.kill()
             time.sleep(0.02)
+    if temporary is not None:
+        shutil.rmtree(temporary, ignore_errors=True)
     if len(times) < options.steps:
         sys.exit(f"{side} ended with {process.returncode} after {len(times)} steps:\n{tail(folder)}")
     return times[: options.steps]
