@@ -1,4 +1,4 @@
-"""verl's FSDP engine with our scores: one pass over the logits gives all that selection ranks by.
+"""verl's FSDP engine with our log-probs and scores: one pass over the logits gives all that selection ranks by.
 
 Imported in each worker through `model.external_lib`, before verl looks an engine up; registering for a CPU fills a gap,
 and for an NVIDIA GPU takes the place of verl's own entry.
@@ -20,7 +20,7 @@ from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from trainers.deviation import group_deviation
-from trainers.distribution import Head, scaled, statistics
+from trainers.distribution import Head, chosen_logp, entropy, scaled, statistics
 from trainers.verl.columns import column
 
 SCORES, DISTANCE, LEAVE_ONE_OUT, LEARNING_RATE = "orch_scores", "orch_distance", "orch_leave_one_out", "orch_lr"
@@ -58,19 +58,28 @@ class ScoringEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl is unty
     def prepare_model_outputs(
         self, output: Any, output_args: Any, micro_batch: Any, logits_processor_func: Any
     ) -> dict[str, Tensor]:
-        """Return verl's outputs, with our scores in their place where the batch asks for them."""
-        scores = self._scores(output, micro_batch) if _told(micro_batch, SCORES) else {}
-        outputs: dict[str, Tensor] = super().prepare_model_outputs(
-            output, output_args, micro_batch, logits_processor_func
-        )
-        return outputs | scores
+        """Return log-probs, and what else the batch asks for, of the response tokens; 0 elsewhere.
 
-    @torch.no_grad()
-    def _scores(self, output: Any, micro_batch: Any) -> dict[str, Tensor]:
-        temperature, distance = float(_told(micro_batch, "temperature")), _told(micro_batch, DISTANCE)
+        In the place of verl's own: in float32 whatever the model's type, the same in every pass, for responses alone,
+        and without a loop over tokens, which is what verl does where flash-attn is not installed.
+        """
         rows = _response_places(micro_batch)
         logits_NV = _response_logits(output.logits, micro_batch, rows)
         token_N = micro_batch["responses"].values()
+        if _told(micro_batch, SCORES):
+            found = self._scores(logits_NV, token_N, micro_batch, rows)
+        else:
+            scaled_NV = scaled(logits_NV, float(_told(micro_batch, "temperature")))
+            found = {"log_probs": chosen_logp(scaled_NV, token_N)}
+            if _told(micro_batch, "calculate_entropy"):
+                found["entropy"] = entropy(scaled_NV)
+        return {name: _on_whole_sequences(value_N, micro_batch, rows) for name, value_N in found.items()}
+
+    @torch.no_grad()
+    def _scores(
+        self, logits_NV: Tensor, token_N: Tensor, micro_batch: Any, rows: list[tuple[int, int, int]]
+    ) -> dict[str, Tensor]:
+        temperature, distance = float(_told(micro_batch, "temperature")), _told(micro_batch, DISTANCE)
         if distance:
             cell_N = _cells(micro_batch, rows)
             head = LogitsHead(weight_VD=logits_NV.new_empty(logits_NV.shape[1], 0), temperature=temperature)
@@ -85,13 +94,12 @@ class ScoringEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl is unty
         else:
             found = statistics(scaled(logits_NV, temperature), token_N)
             deviation_N = torch.zeros_like(found.entropy_N)
-        values = {
+        return {
             "log_probs": found.logp_N,
             "entropy": found.entropy_N,
             "sum_pi_squared": found.purity_N,
             "orch_deviation": deviation_N,
         }
-        return {name: _on_whole_sequences(value_N, micro_batch, rows) for name, value_N in values.items()}
 
 
 def _told(micro_batch: Any, key: str) -> Any:
@@ -128,12 +136,9 @@ def _cells(micro_batch: Any, rows: list[tuple[int, int, int]]) -> Tensor:
 def _on_whole_sequences(value_N: Tensor, micro_batch: Any, rows: list[tuple[int, int, int]]) -> Tensor:
     """Values of response tokens at the positions that predict them, as verl's own outputs are laid out."""
     offsets = micro_batch["input_ids"].offsets()
-    whole = value_N.new_zeros(int(offsets[-1]))
-    begin = 0
-    for row, start, end in rows:
-        first = int(offsets[row])
-        whole[first + start : first + end] = value_N[begin : begin + end - start]
-        begin += end - start
+    firsts = offsets.tolist()
+    place_N = torch.cat([torch.arange(firsts[row] + start, firsts[row] + end) for row, start, end in rows])
+    whole = value_N.new_zeros(firsts[-1]).index_copy(0, place_N.to(value_N.device), value_N)
     return torch.nested.nested_tensor_from_jagged(whole, offsets)
 
 

@@ -175,6 +175,8 @@ def _rollout(job: VerlJob) -> dict[str, Any]:
         "reward.custom_reward_function.path": "pkg://trainers.verl.reward",
         "reward.custom_reward_function.name": "compute_score",
     }
+    extension = "OwnSocketExtension" if job.resources.num_gpus else "CpuWorkerExtension"
+    shared[f"+{rollout}.engine_kwargs.vllm.worker_extension_cls"] = f"trainers.verl.vllm_extension.{extension}"
     if job.resources.num_gpus:
         return shared
     return shared | {
@@ -183,7 +185,6 @@ def _rollout(job: VerlJob) -> dict[str, Any]:
         f"{rollout}.free_cache_engine": False,
         f"+{rollout}.enable_sleep_mode": False,
         f"{rollout}.checkpoint_engine.update_weights_bucket_megabytes": 16,
-        f"+{rollout}.engine_kwargs.vllm.worker_extension_cls": "trainers.verl.vllm_extension.CpuWorkerExtension",
     }
 
 

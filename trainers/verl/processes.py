@@ -42,6 +42,8 @@ def environment(job: VerlJob, inherited: dict[str, str]) -> dict[str, str]:
         "TMPDIR": str(job.temporary_folder),  # vLLM leaves sockets and files there when it is killed
         "TORCHINDUCTOR_CACHE_DIR": f"{gettempdir()}/torchinductor_{os.getuid()}",  # but kernels are for all attempts
     }
+    if kept.pop("PYTHONDONTWRITEBYTECODE", None):  # images set it; a dozen processes would compile all they import
+        common["PYTHONPYCACHEPREFIX"] = str(job.temporary_folder / "bytecode")
     if job.ray_address is None:
         common["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray, and vLLM's server in it, on loopback
     if job.resources.num_gpus:

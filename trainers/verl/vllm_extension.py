@@ -10,7 +10,14 @@ from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
 from trainers.verl.job import TOKEN
 
 
-class CpuWorkerExtension(vLLMColocateWorkerExtension):  # type: ignore[misc]  # verl is untyped
+class OwnSocketExtension(vLLMColocateWorkerExtension):  # type: ignore[misc]  # verl is untyped
+    """Takes weights where this attempt sends them: on a node of eight GPUs, eight trials may do so at once."""
+
+    def _get_zmq_handle(self) -> str:
+        return own_socket(super()._get_zmq_handle())
+
+
+class CpuWorkerExtension(OwnSocketExtension):
     """Keeps weights replaceable on a CPU.
 
     vLLM's CPU build packs every linear layer for oneDNN and drops its weight, so that a sync would wait for ever;
@@ -24,9 +31,6 @@ class CpuWorkerExtension(vLLMColocateWorkerExtension):  # type: ignore[misc]  # 
         operators._supports_onednn = False
         made: CpuWorkerExtension = super().__new__(cls, **options)
         return made
-
-    def _get_zmq_handle(self) -> str:
-        return own_socket(super()._get_zmq_handle())
 
 
 def own_socket(handle: str) -> str:

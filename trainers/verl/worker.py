@@ -33,8 +33,7 @@ class SelectionWorker(ActorRolloutRefWorker):  # type: ignore[misc]  # verl is u
         """Build the models, then put our loss and socket in the place of verl's."""
         super().init_model()
         self.actor.set_loss_fn(partial(verl_loss, algorithm=self.job.recipe.algorithm))
-        if not self.job.resources.num_gpus:
-            self.rollout.zmq_handle = own_socket(self.rollout.zmq_handle)
+        self.rollout.zmq_handle = own_socket(self.rollout.zmq_handle)
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)  # type: ignore[untyped-decorator]
     def export_model(self, folder: str) -> None:

@@ -4,6 +4,7 @@ verl's own engine and its own cutting into micro-batches, without processes. Nee
 """
 
 from dataclasses import replace
+from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
@@ -121,3 +122,33 @@ def test_scores_are_those_of_lite_however_verl_cuts_the_batch(method, layout, nu
             for row in rows:
                 counts[row // GROUP_SIZE] += 1
             assert set(counts.values()) == {GROUP_SIZE}, "a group was cut"
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_an_update_learns_from_is_what_verls_own_engine_returns(layout, temperature):
+    from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+    from verl.workers.engine.utils import prepare_micro_batches
+
+    recipe = step.a_recipe({}, METHODS["ets"], mini_batch_prompts=2, temperature=temperature)
+    batch = step.a_batch(2)
+    batch = replace(batch, response_length_B=batch.response_length_B.clamp(min=1))
+    model, engine = step.a_model(0, attn_implementation="sdpa").float(), an_engine()
+    data = data_of(batch, list(range(len(batch))), recipe, LAYOUTS[layout])
+    tu.assign_non_tensor(data, orch_scores=False)
+    for micro_batch in prepare_micro_batches(data)[0]:
+        lengths = micro_batch["responses"].offsets().diff().tolist()
+        found = []
+        for prepare in (engine.prepare_model_outputs, partial(FSDPEngineWithLMHead.prepare_model_outputs, engine)):
+            inputs, output_args = engine.prepare_model_inputs(micro_batch)
+            logits = model(**inputs, use_cache=False).logits.detach().requires_grad_()
+            outputs = prepare(SimpleNamespace(logits=logits * 1), output_args, micro_batch, None)
+            values = [
+                torch.cat([row[-length - 1 : -1] for row, length in zip(outputs[name].unbind(), lengths, strict=True)])
+                for name in ("log_probs", "entropy")
+            ]
+            weights = torch.arange(1.0, len(values[0]) + 1)
+            (gradient,) = torch.autograd.grad((weights * values[0] + weights.flip(0) * values[1]).sum(), logits)
+            found.append((*values, gradient))
+        for ours, theirs in zip(*found, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-5)

@@ -130,3 +130,11 @@ def test_a_gpu_trial_keeps_its_devices_and_verls_own_platform(make_job):
     found = environment(make_job(resources={"num_gpus": 2}), {"CUDA_VISIBLE_DEVICES": "4,5"})
     assert found["CUDA_VISIBLE_DEVICES"] == "4,5"
     assert "VERL_PLATFORM" not in found
+
+
+def test_processes_share_bytecode_where_the_image_forbids_to_leave_any(make_job):
+    job = make_job(resources={"num_gpus": 1})
+    found = environment(job, {"PYTHONDONTWRITEBYTECODE": "1"})
+    assert "PYTHONDONTWRITEBYTECODE" not in found
+    assert Path(found["PYTHONPYCACHEPREFIX"]).parent == job.temporary_folder
+    assert "PYTHONPYCACHEPREFIX" not in environment(job, {})
