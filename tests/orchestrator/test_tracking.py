@@ -180,6 +180,30 @@ def test_a_crash_around_any_call_doubles_nothing(
     assert counts(other) == undisturbed
 
 
+def test_a_server_that_takes_one_upload_a_pass_has_everything_in_the_end(
+    lab: Lab, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = swept(lab)
+    original, was_used = Tracker.upload, False
+
+    def upload_once(self: Tracker, run_id: str, artifacts: dict[str, str]) -> None:
+        nonlocal was_used
+        if was_used:
+            raise TrackingError("MLflow refuses: 500", where=uri, mend="wait")
+        was_used = True
+        original(self, run_id, artifacts)
+
+    monkeypatch.setattr(Tracker, "upload", upload_once)
+    for _ in range(15):
+        was_used = False
+        try:
+            Mirror(store, "test", uri).sync()
+            break
+        except TrackingError:
+            pass
+    assert Mirror(store, "test", uri).is_synced()
+
+
 def test_steps_that_a_resumed_attempt_repeats_are_sent_once(lab: Lab, uri: str) -> None:
     store = swept(lab)
     Mirror(store, "test", uri).sync()
