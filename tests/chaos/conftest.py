@@ -20,7 +20,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from arena import SIX, TWELVE, TWO, Arena, MakeArena
-from leftovers import adopt_orphans, kill_all, shared_memory, unused, wait_for_none
+from leftovers import adopt_orphans, kill_all, shared_memory, take_own_shared_memory, unused, wait_for_none
 
 HERE = Path(__file__).parent
 SEED = int(os.environ.get("ORCH_CHAOS_SEED") or secrets.randbelow(10**6))
@@ -85,6 +85,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def reaper() -> Iterator[None]:
+    take_own_shared_memory()
     stop = adopt_orphans(_started)
     yield
     stop.set()

@@ -67,6 +67,8 @@ class Nodes:
         return groups
 
     def end(self) -> None:
+        """End the cluster, which a dead GCS or raylet keeps from ending itself; trials have to end by themselves."""
+        own = [process for process in descendants(self.process.pid) if not _is_trial(process)]
         assert self.process.stdin is not None
         self.process.stdin.close()
         try:
@@ -74,6 +76,9 @@ class Nodes:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        for process in own:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def _is_trial(process: psutil.Process) -> bool:
@@ -142,6 +147,7 @@ def test_when_the_control_plane_is_lost_the_driver_says_so_and_the_next_call_fin
         arena.wait_for_steps(dice.randint(1, 6))
         os.kill(nodes.gcs, signal.SIGKILL)
         assert arena.end(driver) != 0
+        wait_until(lambda: nodes.busy() == [], "trials of a lost cluster end", timeout_s=120)
     assert arena.finish() <= 2
     assert_same(arena, undisturbed)
     tally["kills: GCS of a cluster"] += 1
