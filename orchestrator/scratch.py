@@ -31,7 +31,7 @@ def scratch_folder() -> Iterator[Path]:
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
 
 
 @cache
@@ -41,4 +41,25 @@ def _remove_orphans(home: Path) -> None:
         with contextlib.suppress(Timeout, OSError):
             if lock.stat().st_uid == os.getuid():
                 with FileLock(lock, timeout=0):
-                    shutil.rmtree(lock.parent, ignore_errors=True)
+                    _remove(lock.parent)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, the file that it is found by last.
+
+    Whoever does it may be killed halfway, and processes of a Ray that was killed may go on writing into it: what is
+    left then falls to the next.
+    """
+    lock = folder / _LOCK
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path != lock:
+                path.unlink(missing_ok=True)
+        if [*folder.iterdir()] == [lock]:
+            lock.unlink()
+            try:
+                folder.rmdir()
+            except OSError:
+                lock.touch()

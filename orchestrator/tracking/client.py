@@ -13,7 +13,8 @@ import os
 import re
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,14 @@ _ENVIRONMENT = {
 """Set where the user has not: mlflow's own defaults keep asking a dead server for many minutes."""
 _NO_RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 """Set always: mlflow repeats a `create_run` that was done and answered 500, and the run is there twice."""
+_PAUSES_S = (0.2, 1.0)
+"""Before all else, which may be done twice, is asked of a server again that answered 5xx."""
 
 _NUM_PARAMS_PER_BATCH = 100
 _NUM_METRICS_PER_BATCH = 1000
 _RUNS_PER_PAGE = 1000
 _SQLITE = "sqlite:///"
+_SERVER_ERROR = re.compile(r"too many (5\d\d) error responses")
 _CONNECTION_CAUSE = re.compile(r"(?<=\] )[\w ]+|[Rr]ead timed out")
 
 
@@ -83,7 +87,8 @@ class Tracker:
         token: str | None = None
         with self._explained():
             while True:
-                page = self._client.search_runs(
+                page = _asked(
+                    self._client.search_runs,
                     [self.experiment_id],
                     filter_string=f"tags.`orch.experiment` = '{self._experiment}'",
                     max_results=_RUNS_PER_PAGE,
@@ -99,7 +104,7 @@ class Tracker:
         """Set tags of the experiment itself."""
         with self._explained():
             for key, value in tags.items():
-                self._client.set_experiment_tag(self.experiment_id, key, value)
+                _asked(self._client.set_experiment_tag, self.experiment_id, key, value)
 
     def create_run(self, *, name: str, tags: Mapping[str, str], started_ms: int | None) -> RemoteRun:
         """Create a run with its tags in one step, so that it can be found by them from its first moment."""
@@ -120,12 +125,12 @@ class Tracker:
 
         with self._explained():
             for part in _chunks(list((params or {}).items()), _NUM_PARAMS_PER_BATCH):
-                self._client.log_batch(run_id, params=[Param(key, value) for key, value in part])
+                _asked(self._client.log_batch, run_id, params=[Param(key, value) for key, value in part])
             for part in _chunks(list((tags or {}).items()), _NUM_PARAMS_PER_BATCH):
-                self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in part])
+                _asked(self._client.log_batch, run_id, tags=[RunTag(key, value) for key, value in part])
             for batch in batches(points, limit=_NUM_METRICS_PER_BATCH):
                 metrics = [Metric(point.key, point.value, point.timestamp_ms, point.step) for point in batch]
-                self._client.log_batch(run_id, metrics=metrics, synchronous=True)
+                _asked(self._client.log_batch, run_id, metrics=metrics, synchronous=True)
 
     def log_datasets(self, run_id: str, datasets: Sequence[DatasetView]) -> None:
         """Name the inputs of a run; MLflow keeps one of each name and digest."""
@@ -139,7 +144,7 @@ class Tracker:
             for one in datasets
         ]
         with self._explained():
-            self._client.log_inputs(run_id, datasets=inputs)
+            _asked(self._client.log_inputs, run_id, datasets=inputs)
 
     def upload(self, run_id: str, artifacts: Mapping[str, str]) -> None:
         """Write text artifacts, replacing those of the same path."""
@@ -149,18 +154,18 @@ class Tracker:
                 file = folder / path
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(text, encoding="utf-8")
-            self._client.log_artifacts(run_id, str(folder))
+            _asked(self._client.log_artifacts, run_id, str(folder))
 
     def set_status(self, run_id: str, status: RunStatus, *, ended_ms: int | None) -> None:
         """Set where a run stands, and when it ended if it has."""
         with self._explained():
             if status in ("RUNNING", "SCHEDULED"):
-                self._client.update_run(run_id, status=status)
+                _asked(self._client.update_run, run_id, status=status)
             else:
-                self._client.set_terminated(run_id, status=status, end_time=ended_ms)
+                _asked(self._client.set_terminated, run_id, status=status, end_time=ended_ms)
 
     def _open_experiment(self) -> str:
-        known = self._client.get_experiment_by_name(self._experiment)
+        known = _asked(self._client.get_experiment_by_name, self._experiment)
         if known is not None and known.lifecycle_stage != "active":
             raise TrackingError(
                 f"the MLflow experiment {self._experiment} was deleted",
@@ -189,9 +194,23 @@ class Tracker:
             ) from error
 
 
+def _asked(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """What a call answers, which a server may do twice: asked again where that answered 5xx."""
+    for pause_s in _PAUSES_S:
+        try:
+            return call(*arguments, **options)
+        except Exception as error:  # an MlflowException that wraps requests' own
+            if not _SERVER_ERROR.search(str(error)):
+                raise
+        time.sleep(pause_s)
+    return call(*arguments, **options)
+
+
 def _explanation(error: Exception) -> str:
     """What went wrong in a line, without the layers of retries around a connection that failed."""
     text = masked([str(error).strip() or type(error).__name__])[0]
+    if error_status := _SERVER_ERROR.search(text):
+        return f"MLflow answers with error {error_status[1]}"
     if "Max retries exceeded" in text:
         cause = _CONNECTION_CAUSE.search(text)
         return f"MLflow does not answer: {cause[0] if cause else 'no connection'}"

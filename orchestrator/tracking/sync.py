@@ -7,6 +7,8 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from operator import setitem
 from pathlib import Path
 
 from orchestrator.codec import encode
@@ -33,6 +35,9 @@ log = logging.getLogger(__name__)
 
 TableFiles = Callable[[], Mapping[str, str]]
 """Renders the experiment's table: artifact name → text. Given from outside, as dashboards stand above."""
+
+Keep = Callable[[TrialCursor], None]
+"""Notes what was sent of a run so far: a server that fails now and then must not send it back to its start."""
 
 _SAVE_EVERY_TRIALS = 50
 _MAX_NOTE = 7500
@@ -84,7 +89,7 @@ class SyncPass:
         """
         try:
             return self._run(plan, cursor_file, is_live=is_live)
-        finally:  # a server that fails now and then must not send a long pass back to its start each time
+        finally:  # see Keep
             save_cursor(cursor_file, self.cursor)
 
     def _run(self, plan: Plan, cursor_file: Path, *, is_live: bool) -> Counts:
@@ -131,8 +136,10 @@ class SyncPass:
         view = trial_view(planned, record, experiment=plan.experiment, is_alive=self._is_alive(trial_id))
         run = self._child(trial_id, view, parent, counts)
         known = known or TrialCursor(run_id=run.run_id)
+        keep = partial(setitem, self.cursor.trials, trial_id)
         run, known = self._send_points(run, known, planned, record, counts)
-        run, known = self._send_view(run, known, view, counts)
+        keep(known)
+        run, known = self._send_view(run, known, view, counts, keep)
         self._trials[trial_id] = run
         self.cursor.trials[trial_id] = replace(known, mark=mark)
         return view.status
@@ -173,7 +180,7 @@ class SyncPass:
         return replace(run, last_step=last_step), replace(known, scores=keys, num_costs=num_ended)
 
     def _send_view(
-        self, run: RemoteRun, known: TrialCursor, view: RunView, counts: Counts
+        self, run: RemoteRun, known: TrialCursor, view: RunView, counts: Counts, keep: Keep
     ) -> tuple[RemoteRun, TrialCursor]:
         params = {key: value for key, value in view.params.items() if key not in run.params}
         tags = {key: value for key, value in view.tags.items() if run.tags.get(key) != value}
@@ -182,16 +189,18 @@ class SyncPass:
         datasets = {f"{one.context} {one.name} {one.digest}": one for one in view.datasets}
         if unsent := [one for name, one in datasets.items() if name not in known.datasets]:
             self._tracker.log_datasets(run.run_id, unsent)
+            known = replace(known, datasets=tuple(datasets))
+            keep(known)
         digests = {path: text_digest(text) for path, text in view.artifacts.items()}
-        files = {path: view.artifacts[path] for path, it in digests.items() if known.artifacts.get(path) != it}
-        if files:
-            self._tracker.upload(run.run_id, files)
-            counts.artifacts += len(files)
+        for path in [path for path, digest in digests.items() if known.artifacts.get(path) != digest]:
+            self._tracker.upload(run.run_id, {path: view.artifacts[path]})
+            known = replace(known, artifacts={**known.artifacts, path: digests[path]})
+            keep(known)
+            counts.artifacts += 1
         if run.status != view.status:
             self._tracker.set_status(run.run_id, view.status, ended_ms=view.ended_ms)
         run = replace(run, params=run.params | params.keys(), tags={**run.tags, **tags}, status=view.status)
-        artifacts = {**known.artifacts, **digests}
-        return run, replace(known, status=view.status, datasets=tuple(datasets), artifacts=artifacts)
+        return run, replace(known, status=view.status, datasets=tuple(datasets))
 
     def _sync_sweep(
         self, plan: Plan, parent: RemoteRun, statuses: dict[str, RunStatus], counts: Counts, *, is_live: bool
@@ -203,8 +212,11 @@ class SyncPass:
         self._tracker.tag_experiment({BOARD_TAG: board(plan)})
         tables = self._rendered()
         view = sweep_view(plan, statuses, tables=tables, notes=_note(tables.get("table.md", "")))
-        self._sweep, known = self._send_view(parent, known, view, counts)
+        self._sweep, known = self._send_view(parent, known, view, counts, self._keep_sweep)
         self.cursor = replace(self.cursor, sweep=replace(known, mark=mark))
+
+    def _keep_sweep(self, known: TrialCursor) -> None:
+        self.cursor = replace(self.cursor, sweep=known)
 
     def _rendered(self) -> Mapping[str, str]:
         started = time.monotonic()

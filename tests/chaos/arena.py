@@ -14,6 +14,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 TWELVE: tuple[str, ...] = ("algorithm=[grpo,dapo]", "selection=[full,ets,gmts]", "selection.ratio=[0.5]", "seeds=[0,1]")
 """Twelve trainings and their base model."""
+SIX: tuple[str, ...] = (*TWELVE[:-1], "seeds=[0]")
+"""Those of the first seed and the base model, under the same ids."""
 TWO: tuple[str, ...] = ("algorithm=[grpo]", "selection=[full,gmts]", "selection.ratio=[0.5]", "seeds=[0]")
 """Two of the twelve and the base model, under the same ids."""
 NUM_STEPS = 6
@@ -58,7 +60,7 @@ class Arena:
 
     @property
     def num_trials(self) -> int:
-        return {TWELVE: 13, TWO: 3}[self.axes]
+        return {TWELVE: 13, SIX: 7, TWO: 3}[self.axes]
 
     @property
     def runs(self) -> Path:

@@ -1,6 +1,7 @@
 """Faults on purpose: real processes, real Ray, real training of a tiny model. `make chaos`; docs/reliability.md.
 
-ORCH_CHAOS_SEED repeats a run's dice; ORCH_CHAOS_KILLS is the number of kill points in the one long sweep.
+ORCH_CHAOS_SEED repeats a run's dice; ORCH_CHAOS_KILLS is the number of kill points in the one long sweep, which has
+twelve trainings, or six where it is killed ten times at most.
 """
 
 import os
@@ -18,11 +19,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from arena import TWELVE, TWO, Arena, MakeArena
-from leftovers import adopt_orphans, kill_all, shared_memory, unused, wait_for_none
+from arena import SIX, TWELVE, TWO, Arena, MakeArena
+from leftovers import adopt_orphans, kill_all, shared_memory, take_own_shared_memory, unused, wait_for_none
 
 HERE = Path(__file__).parent
 SEED = int(os.environ.get("ORCH_CHAOS_SEED") or secrets.randbelow(10**6))
+NUM_KILLS = int(os.environ.get("ORCH_CHAOS_KILLS") or 6)
+LONG = TWELVE if NUM_KILLS > 10 else SIX
+"""The axes of the undisturbed sweep and of the one that is killed."""
 _BUILD = """
 import sys
 from dataclasses import replace
@@ -54,6 +58,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture
+def num_kills() -> int:
+    """Kill points in the long sweep."""
+    return NUM_KILLS
+
+
+@pytest.fixture
 def tally() -> Counter[str]:
     """What was done, for the summary."""
     return _tally
@@ -75,6 +85,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def reaper() -> Iterator[None]:
+    take_own_shared_memory()
     stop = adopt_orphans(_started)
     yield
     stop.set()
@@ -97,8 +108,8 @@ def make_folder() -> Iterator[Callable[[], Path]]:
 
 @pytest.fixture(scope="session")
 def undisturbed(make_folder: Callable[[], Path], model: Path) -> Arena:
-    """The twelve trials, swept once without any fault, in one process: what every other sweep must equal."""
-    arena = Arena(root=make_folder(), model=model, axes=TWELVE, started=_started)
+    """The long sweep without any fault, in one process: what every other sweep must equal."""
+    arena = Arena(root=make_folder(), model=model, axes=LONG, started=_started)
     assert arena.sweep("--scheduler", "inline") == 0, arena.tail()
     return arena
 
@@ -112,7 +123,7 @@ def make_arena(make_folder: Callable[[], Path], model: Path) -> MakeArena:
 @pytest.fixture
 def copied(undisturbed: Arena, make_arena: MakeArena) -> Arena:
     """The undisturbed sweep, finished and mirrored, in a folder of its own to be damaged."""
-    arena = make_arena(TWELVE)
+    arena = make_arena(undisturbed.axes)
     shutil.copytree(undisturbed.runs, arena.runs)
     return arena
 

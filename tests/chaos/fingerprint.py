@@ -46,10 +46,15 @@ def results(runs: Path) -> dict[str, Any]:
             "weights": _digests(record.parent / "checkpoints" / "final"),
             "metrics": _metrics(record.parent),
             "samples": {file.parent.name: _samples(file) for file in record.parent.glob("eval/*/samples.jsonl")},
-            "scores": {file.parent.name: _score(file) for file in record.parent.glob("eval/*/score.json")},
+            "scores": scores(record.parent),
         }
         for record in sorted(runs.glob("*/record.json"))
     }
+
+
+def scores(trial: Path) -> dict[str, Any]:
+    """Folder under `eval/` → the score in it."""
+    return {file.parent.name: _score(file) for file in trial.glob("eval/*/score.json")}
 
 
 def mirrored(database: Path) -> dict[tuple[str, str, int], Any]:

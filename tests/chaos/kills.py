@@ -14,8 +14,9 @@ import psutil
 from arena import PATIENCE_S, Arena
 from leftovers import descendants
 
-Victim = Literal["driver", "trial", "supervisor", "raylet"]
-_SHARES: dict[Victim, int] = {"driver": 5, "trial": 3, "supervisor": 1, "raylet": 1}
+Victim = Literal["driver", "trial", "supervisor", "raylet", "agent"]
+_SHARES: dict[Victim, int] = {"driver": 5, "trial": 3, "supervisor": 1, "raylet": 1, "agent": 1}
+"""A supervisor is the Ray actor above a trial; an agent is a helper of a raylet, which ends with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +25,7 @@ class KillPoint:
 
     victim: Victim
     after_steps: int
-    """Training steps, of all trials together, before…"""
+    """Training steps, of all trials together, and the victim's being there, before…"""
     delay_s: float
     """…and then so long."""
 
@@ -74,27 +75,41 @@ def _wait(arena: Arena, driver: subprocess.Popen[bytes], point: KillPoint) -> bo
     while driver.poll() is None and arena.num_steps() < wanted:
         assert time.monotonic() < deadline, f"no step for {PATIENCE_S:.0f} s:\n{arena.tail()}"
         time.sleep(0.02)
+    while driver.poll() is None and _find(point.victim, driver) is None:
+        assert time.monotonic() < deadline, f"no {point.victim} for {PATIENCE_S:.0f} s:\n{arena.tail()}"
+        time.sleep(0.1)
     with suppress(subprocess.TimeoutExpired):
         driver.wait(point.delay_s)
     return driver.poll() is None
 
 
 def _kill(victim: Victim, driver: subprocess.Popen[bytes]) -> Victim:
-    """Kill the victim, or the driver where there is none of that kind at this moment; who it was."""
-    for process in descendants(driver.pid):
-        with suppress(psutil.NoSuchProcess):
-            if _kind(process) == victim:
-                os.kill(process.pid, signal.SIGKILL)
-                return victim
+    """Kill the victim, or the driver where the last of that kind has just ended; who it was."""
+    pid = _find(victim, driver)
+    if pid is not None and pid != driver.pid:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            return victim
     driver.kill()
     driver.wait()
     return "driver"
+
+
+def _find(victim: Victim, driver: subprocess.Popen[bytes]) -> int | None:
+    """A process of that kind, if there is one now."""
+    if victim == "driver":
+        return driver.pid
+    for process in descendants(driver.pid):
+        with suppress(psutil.NoSuchProcess):
+            if _kind(process) == victim:
+                return int(process.pid)
+    return None
 
 
 def _kind(process: psutil.Process) -> str:
     words = process.cmdline()
     if "orchestrator.worker" in words:
         return "trial"
-    if words and words[0].startswith("ray::") and "IDLE" not in words[0]:
+    if words and words[0].startswith("ray::ImplicitFunc"):
         return "supervisor"
-    return str(process.name())
+    return "agent" if words and words[0].startswith("ray::") and "Agent" in words[0] else str(process.name())

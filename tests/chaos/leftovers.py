@@ -7,6 +7,7 @@ its child, whatever session, group or name it gave itself.
 import ctypes
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Collection
@@ -16,6 +17,7 @@ from pathlib import Path
 import psutil
 
 _PR_SET_CHILD_SUBREAPER = 36
+_CLONE_NEWNS = 0x20000
 _POLL_S = 0.5
 
 
@@ -43,6 +45,18 @@ def adopt_orphans(started: set[int]) -> threading.Event:
 
     threading.Thread(target=reap, name="reaper", daemon=True).start()
     return stop
+
+
+def take_own_shared_memory() -> bool:
+    """Give this thread and what it starts a /dev/shm of its own, so that what other programs leave is not found.
+
+    Returns:
+        Whether that is allowed here; if not, all programs of the machine share one.
+    """
+    if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS) != 0:
+        return False
+    commands = ["mount --make-rprivate /", "mount -t tmpfs -o mode=1777 orch-chaos /dev/shm"]
+    return all(subprocess.run(one.split(), capture_output=True).returncode == 0 for one in commands)
 
 
 def alive(*, but: Collection[int] = ()) -> list[psutil.Process]:

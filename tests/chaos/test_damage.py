@@ -9,7 +9,7 @@ from typing import Literal
 
 import pytest
 from arena import Arena
-from fingerprint import assert_same, mirrored, results
+from fingerprint import assert_same, mirrored, scores
 
 Harm = Literal["cut short", "flipped"]
 SLOW = pytest.mark.slow
@@ -114,15 +114,13 @@ def test_damaged_samples_and_scores_are_derived_again_when_a_record_is(
             file.write_bytes(b"".join([*lines[:number], b"\xff" + lines[number][1:], *lines[number + 1 :]]))
     else:
         file.write_bytes(file.read_bytes()[: dice.randrange(file.stat().st_size)])
-    (file.parents[2] / "record.json").unlink()
+    trial = file.parents[2]
+    (trial / "record.json").unlink()
     status = copied.sweep("--scheduler", "inline", "--no-mlflow")
     if status:
         assert str(file) in copied.tail(), copied.tail()
         file.unlink()
         assert copied.sweep("--scheduler", "inline", "--no-mlflow") == 0, copied.tail()
-    assert (
-        results(copied.runs)[file.parents[2].name]["scores"]
-        == (results(undisturbed.runs)[file.parents[2].name]["scores"])
-    )
+    assert scores(trial) == scores(undisturbed.runs / trial.name)
     assert copied.call("table", "smoke").stdout == undisturbed.call("table", "smoke").stdout
     tally[f"files {how}"] += 1

@@ -47,7 +47,16 @@ class Nodes:
         line = self.process.stdout.readline()
         assert line, (arena.root / "nodes.log").read_text()
         told = json.loads(line)
+        self.noted: list[psutil.Process] = []
         self.address, self.gcs, self.raylets = told["address"], told["gcs"], told["raylets"]
+
+    def kill_gcs(self) -> None:
+        """Note what there is before: raylets end without it, and leave agents that nobody would find any more."""
+        self.noted = self._processes()
+        os.kill(self.gcs, signal.SIGKILL)
+
+    def _processes(self) -> list[psutil.Process]:
+        return [process for process in descendants(self.process.pid) if not _is_trial(process)]
 
     def kill_node(self, raylet: int) -> None:
         """As when its power is cut: everything on it at once."""
@@ -67,6 +76,8 @@ class Nodes:
         return groups
 
     def end(self) -> None:
+        """End the cluster, which a dead GCS or raylet keeps from ending itself; trials have to end by themselves."""
+        own = self.noted + self._processes()
         assert self.process.stdin is not None
         self.process.stdin.close()
         try:
@@ -74,6 +85,9 @@ class Nodes:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        for process in own:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def _is_trial(process: psutil.Process) -> bool:
@@ -140,8 +154,9 @@ def test_when_the_control_plane_is_lost_the_driver_says_so_and_the_next_call_fin
     with ray_nodes(arena) as nodes:
         driver = arena.start("--ray-address", nodes.address, **nodes.token)
         arena.wait_for_steps(dice.randint(1, 6))
-        os.kill(nodes.gcs, signal.SIGKILL)
+        nodes.kill_gcs()
         assert arena.end(driver) != 0
+        wait_until(lambda: nodes.busy() == [], "trials of a lost cluster end", timeout_s=120)
     assert arena.finish() <= 2
     assert_same(arena, undisturbed)
     tally["kills: GCS of a cluster"] += 1

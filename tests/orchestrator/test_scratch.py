@@ -43,3 +43,17 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_has_stays(tempora
     assert not killed.exists()
     holders[0].communicate("\n")
     assert list(temporary.iterdir()) == [stranger]
+
+
+def test_what_could_not_be_removed_is_left_to_the_next(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A raylet that outlives its killed driver for a moment writes on."""
+    killed = temporary / "orch-killed"
+    (killed / "session").mkdir(parents=True)
+    (killed / ".alive").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda path, ignore_errors: None)
+        with scratch_folder():
+            assert (killed / ".alive").exists()
+    scratch._remove_orphans.cache_clear()
+    with scratch_folder() as folder:
+        assert list(temporary.iterdir()) == [folder]

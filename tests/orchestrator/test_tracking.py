@@ -180,6 +180,30 @@ def test_a_crash_around_any_call_doubles_nothing(
     assert counts(other) == undisturbed
 
 
+def test_a_server_that_takes_one_upload_a_pass_has_everything_in_the_end(
+    lab: Lab, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = swept(lab)
+    original, was_used = Tracker.upload, False
+
+    def upload_once(self: Tracker, run_id: str, artifacts: dict[str, str]) -> None:
+        nonlocal was_used
+        if was_used:
+            raise TrackingError("MLflow refuses: 500", where=uri, mend="wait")
+        was_used = True
+        original(self, run_id, artifacts)
+
+    monkeypatch.setattr(Tracker, "upload", upload_once)
+    for _ in range(15):
+        was_used = False
+        try:
+            Mirror(store, "test", uri).sync()
+            break
+        except TrackingError:
+            pass
+    assert Mirror(store, "test", uri).is_synced()
+
+
 def test_steps_that_a_resumed_attempt_repeats_are_sent_once(lab: Lab, uri: str) -> None:
     store = swept(lab)
     Mirror(store, "test", uri).sync()
@@ -306,7 +330,9 @@ def test_a_refusing_server_is_named_once_with_the_mend(
         Mirror(store, "test", address).sync()
 
 
-def test_a_run_is_asked_for_once_though_the_answer_is_500(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_server_that_answers_500_a_run_is_asked_once_and_the_rest_thrice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
     asked: list[str] = []
 
@@ -330,8 +356,10 @@ def test_a_run_is_asked_for_once_though_the_answer_is_500(monkeypatch: pytest.Mo
         tracker = Tracker(f"http://127.0.0.1:{server.server_address[1]}", "test")
         with pytest.raises(TrackingError):
             tracker.create_run(name="full", tags={}, started_ms=None)
+        with pytest.raises(TrackingError, match="MLflow answers with error 500"):
+            tracker.log("1", tags={"orch.role": "trial"})
         server.shutdown()
-    assert asked == ["create"]
+    assert asked == ["create", *3 * ["log-batch"]]
 
 
 def test_a_live_mirror_follows_the_sweep_and_is_complete_when_stopped(lab: Lab, uri: str) -> None:

@@ -17,6 +17,7 @@ class GangTrainer(FakeTrainer):
         os.environ.update(ray_environment(gang, os.environ, num_gpus=0))
         start_head(gang, job.resources)
         import ray
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         ray.init(address=gang.address, log_to_driver=False)
 
@@ -26,12 +27,12 @@ class GangTrainer(FakeTrainer):
 
         with all_nodes(gang.num_nodes, on_lost=end):
             where = ray.remote(lambda: ray.get_runtime_context().get_node_id())
-            tasks = [where.options(num_gpus=1).remote() for _ in range(gang.num_nodes)]
             hold = ray.util.placement_group([{"GPU": 1}] * gang.num_nodes, strategy="STRICT_SPREAD")
             ray.get(hold.ready(), timeout=60)
-            found = {"token": gang.token, "nodes": sorted(node["NodeID"] for node in ray.nodes())}
+            places = [PlacementGroupSchedulingStrategy(hold, index) for index in range(gang.num_nodes)]
+            tasks = [where.options(num_cpus=0, num_gpus=1, scheduling_strategy=place).remote() for place in places]
+            found = {"token": gang.token, "nodes": sorted(ray.get(tasks, timeout=60))}
             (job.checkpoint_folder).mkdir(parents=True, exist_ok=True)
-            ray.get(tasks[0], timeout=60)
             (job.checkpoint_folder / "nodes.json").write_text(json.dumps(found))
             while (job.checkpoint_folder.parents[2] / "hold").exists():
                 time.sleep(0.2)
