@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,7 @@ from typing import Literal
 
 from orchestrator.cluster import Node, request_of
 from orchestrator.errors import OrchError
-from orchestrator.failures import Holds, class_of, wait_before_retry_s
+from orchestrator.failures import Holds, class_of, nodes_to_avoid, wait_before_retry_s
 from orchestrator.orders import NO_ORDER, Order, Orders
 from orchestrator.plan import Plan
 from orchestrator.provenance import now
@@ -75,6 +76,8 @@ class Agenda:
         self._handed: dict[str, tuple[PlannedTrial, int]] = {}
         """Trial id → what runs, and the attempts that it had before."""
         self._due_s: dict[str, float] = {}
+        self._avoid: dict[str, frozenset[str]] = {}
+        """Trial id → nodes on which it has failed under this driver, in a way that others may not repeat."""
         self._blocked_by: dict[str, str] = {}
         self._unplaced_since_s: dict[str, float] = {}
         self._order: StartOrder | None = None
@@ -133,7 +136,7 @@ class Agenda:
     def see_nodes(self, nodes: Sequence[Node]) -> None:
         """Tell what the cluster has now."""
         with self._lock:
-            if sorted(map(str, nodes)) != sorted(map(str, self._nodes)) or self._nodes is HERE:
+            if Counter(nodes) != Counter(self._nodes) or self._nodes is HERE:
                 self._nodes, self._order = tuple(nodes), None
 
     def next(self) -> PlannedTrial | None:
@@ -165,6 +168,12 @@ class Agenda:
         with self._lock:
             for trial_id in [*self._handed]:
                 self.finish(trial_id)
+
+    def avoids(self, trial_id: str) -> frozenset[str]:
+        """Names of the nodes on which a trial shall not be started now."""
+        with self._lock:
+            planned = self._trials.get(trial_id)
+            return self._start_order().request(planned).avoid if planned is not None else frozenset()
 
     def is_asked_to_stop(self, trial_id: str) -> bool:
         """Whether a running trial was paused or cancelled."""
@@ -239,6 +248,7 @@ class Agenda:
 
     def _try_again(self, trial_id: str, record: RunRecord) -> None:
         self._holds.note(record.trial)
+        self._avoid[trial_id] = nodes_to_avoid(record)
         since = max(self._since[trial_id], self._order_of(trial_id).requeued_after or 0)
         wait_s = wait_before_retry_s(record, since=since, first_wait_s=self._settings.first_retry_wait_s)
         if wait_s is None:
@@ -295,7 +305,12 @@ class Agenda:
         priorities = {
             trial_id: order.priority for trial_id, order in self._orders.items() if order.priority is not None
         }
-        return Rules(schedule=self._plan.schedule, priorities=priorities, max_running=self._settings.max_running)
+        return Rules(
+            schedule=self._plan.schedule,
+            priorities=priorities,
+            max_running=self._settings.max_running,
+            avoid=self._avoid,
+        )
 
     def _culprit(self, trial_id: str) -> str | None:
         """The sibling whose failure holds a trial back, unless somebody asked for either to run again."""

@@ -63,11 +63,16 @@ class Request:
     num_cpus: float = 1
     memory_gb: float = 0.0
     num_nodes: int = 1
+    avoid: frozenset[str] = frozenset()
+    """Names of nodes where it shall not run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """What one node has."""
+
+    name: str = ""
+    """Ray's id of a node that is there; empty in a plan."""
 
     num_gpus: float
     num_cpus: float
@@ -76,7 +81,8 @@ class Node:
     def holds(self, request: Request) -> bool:
         """Whether the node's share of a gang fits on it when it is empty."""
         return (
-            self.num_gpus >= request.num_gpus
+            self.name not in request.avoid
+            and self.num_gpus >= request.num_gpus
             and self.num_cpus >= request.num_cpus
             and self.memory_gb >= request.memory_gb
         )

@@ -49,6 +49,8 @@ class Policy:
     """Times that one sweep starts the trial again by itself, from its last checkpoint."""
     halves_batches: bool = False
     """Whether it is tried again at once with smaller micro-batches, as long as they can be halved."""
+    avoids_node: bool = False
+    """Whether it is tried again on another node, where the cluster has one that holds it."""
     holds_siblings: bool = False
     """Whether trials that differ in their seed only would fail alike and are held back."""
     mend: str
@@ -106,12 +108,14 @@ POLICIES: Mapping[FailureClass, Policy] = {
             r"xid \(pci|cuda error: (uncorrectable ecc|unspecified launch failure)|fallen off the bus",
         ),
         num_retries=3,
+        avoids_node=True,
         mend="look at that machine (dmesg, nvidia-smi) and take it out of the cluster if it happens again",
     ),
     FailureClass.HANG: Policy(
         kinds=("TrainingHung",),
         signs=(r"watchdog caught collective operation timeout", r"no training step for \d+ s"),
         num_retries=2,
+        avoids_node=True,
         mend="look at the log for the last thing that was waited for",
     ),
     FailureClass.DIVERGED: Policy(
@@ -185,6 +189,14 @@ def wait_before_retry_s(record: RunRecord, *, since: int, first_wait_s: float) -
         used = record.attempts[-1].resources
         return 0.0 if used is not None and halved(used) != used else None
     return float(min(first_wait_s * 2 ** max(num_alike - 1, 0), _LONGEST_WAIT_S))
+
+
+def nodes_to_avoid(record: RunRecord) -> frozenset[str]:
+    """Ray's ids of the nodes on which a trial failed in a way that another node may not repeat."""
+    failed = ((attempt.node, class_of(attempt)) for attempt in record.attempts)
+    return frozenset(
+        node for node, name in failed if node is not None and name is not None and POLICIES[name].avoids_node
+    )
 
 
 def halved(resources: Resources) -> Resources:

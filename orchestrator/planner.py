@@ -83,6 +83,7 @@ class Planner:
             max_running: most tasks at once.
         """
         self._free = [[node.num_gpus, node.num_cpus, node.memory_gb] for node in nodes]
+        self._names = [node.name for node in nodes]
         self._caps, self._max_running = caps or {}, max_running
         self._running: dict[str, Placement] = {}
         self._running_of: Counter[str] = Counter()
@@ -121,7 +122,7 @@ class Planner:
 
     def occupy(self, task: Task) -> None:
         """Count a task as running that started before this planner was made; nowhere if it fits no more."""
-        fitting = [node for node, free in enumerate(self._free) if _holds(free, task.request)]
+        fitting = self._fitting(task.request)
         is_there = len(fitting) >= task.request.num_nodes
         self._run(Placement(task=task, nodes=self._fullest(fitting, task.request) if is_there else (), start_s=0.0))
 
@@ -132,14 +133,15 @@ class Planner:
         for label in labels:
             if label in self._caps and self._running_of[label] >= self._caps[label]:
                 return f"cap {label}: {self._running_of[label]} of {self._caps[label]}"
-        able = sum(_holds(free, request) for free in self._free)
+        able = len(self._fitting(request))
         if able >= request.num_nodes:
             return "its turn"
         if able:
             return f"needs {request.num_nodes} nodes: {able} free enough"
         asked = (request.num_gpus, request.num_cpus, request.memory_gb)
+        free_there = [free for free, name in zip(self._free, self._names, strict=True) if name not in request.avoid]
         nearest = max(
-            self._free, key=lambda free: min(has / want for has, want in zip(free, asked, strict=True) if want)
+            free_there, key=lambda free: min(has / want for has, want in zip(free, asked, strict=True) if want)
         )
         scarce = [
             (f"{want:g} {name}", f"{max(0.0, has):g}")
@@ -174,7 +176,7 @@ class Planner:
         request = task.request
         if request in self._does_not_fit:
             return None
-        fitting = [node for node, free in enumerate(self._free) if _holds(free, request)]
+        fitting = self._fitting(request)
         if len(fitting) < request.num_nodes:
             self._does_not_fit.add(request)
             self._waits_first = self._waits_first or request
@@ -186,6 +188,14 @@ class Planner:
             if len(fitting) < request.num_nodes:
                 return None
         return self._fullest(fitting, request)
+
+    def _fitting(self, request: Request) -> list[int]:
+        """Nodes that hold it now, and that it does not avoid."""
+        return [
+            node
+            for node, free in enumerate(self._free)
+            if _holds(free, request) and self._names[node] not in request.avoid
+        ]
 
     def _fullest(self, fitting: Sequence[int], request: Request) -> tuple[int, ...]:
         if request.num_nodes == 1:
@@ -207,7 +217,7 @@ class Planner:
                     break
                 at_s = end_s
                 _take(free, held, -1)
-            if _holds(free, request):
+            if _holds(free, request) and self._names[node] not in request.avoid:
                 ready.append((at_s, node, free))
         chosen = sorted(ready)[: request.num_nodes]
         for _, _, free in chosen:

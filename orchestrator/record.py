@@ -110,6 +110,8 @@ class Attempt:
     """Largest resident memory of the process, or device memory where a trainer reports more."""
     alarms: tuple[Alarm, ...] = ()
     """Guards that spoke, in order of steps."""
+    node: str | None = None
+    """Ray's id of the node it ran on, the first of several; None where no Ray chose one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from orchestrator.cluster import Node, Request, request_of
 from orchestrator.planner import Planner, Task
@@ -19,6 +19,8 @@ class Rules:
     priorities: Mapping[str, int] = field(default_factory=dict)
     """Trial id → priority, where somebody gave it one: instead of the schedule's."""
     max_running: int | None = None
+    avoid: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Trial id → names of nodes on which it has failed: it starts on others, where there are any that hold it."""
 
 
 class StartOrder:
@@ -40,17 +42,26 @@ class StartOrder:
             rules: priorities and caps.
             running: what occupies the cluster already.
         """
-        self._rules = rules
-        able = {request: _can_hold(nodes, request) for request in {request_of(one.resources) for one in waiting}}
-        self.unplaceable = tuple(one for one in waiting if not able[request_of(one.resources)])
+        self._rules, self._nodes = rules, nodes
+        able = {request: _can_hold(nodes, request) for request in {self.request(one) for one in waiting}}
+        self.unplaceable = tuple(one for one in waiting if not able[self.request(one)])
         """What no node can hold, however long it waits."""
-        placeable = [one for one in waiting if able[request_of(one.resources)]]
+        placeable = [one for one in waiting if able[self.request(one)]]
         tasks = [self._task(one) for one in placeable]
         caps = rules.schedule.caps
         self._planner = Planner(nodes, tasks, rule="given", caps=caps, max_running=rules.max_running)
         for one in running:
             self._planner.occupy(self._task(one))
         self._waiting = {one.trial.id: one for one in placeable}
+
+    def request(self, planned: PlannedTrial) -> Request:
+        """What a trial asks for: not of the nodes on which it failed, unless no other could hold it."""
+        request = request_of(planned.resources)
+        avoid = self._rules.avoid.get(planned.trial.id)
+        if not avoid:
+            return request
+        elsewhere = replace(request, avoid=avoid)
+        return elsewhere if _can_hold(self._nodes, elsewhere) else request
 
     def next(self) -> PlannedTrial | None:
         """The trial to start now; None until one of those that run has finished."""
@@ -66,7 +77,7 @@ class StartOrder:
         kinds: dict[tuple[Request, tuple[str, ...]], str] = {}
         found: dict[str, list[str]] = {}
         for trial_id, planned in self._waiting.items():
-            kind = (request_of(planned.resources), self._rules.schedule.labels_of(planned))
+            kind = (self.request(planned), self._rules.schedule.labels_of(planned))
             if kind not in kinds:
                 kinds[kind] = self._planner.why_waiting(*kind)
             found.setdefault(kinds[kind], []).append(trial_id)
@@ -77,7 +88,7 @@ class StartOrder:
         asked = self._rules.priorities.get(trial_id)
         return Task(
             id=trial_id,
-            request=request_of(planned.resources),
+            request=self.request(planned),
             seconds=0.0,
             priority=-(asked if asked is not None else schedule.priority_of(planned)),
             labels=schedule.labels_of(planned),

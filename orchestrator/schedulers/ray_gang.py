@@ -9,7 +9,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import ray
 from ray import tune
@@ -18,6 +18,9 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from orchestrator.supervisor import WorkerSettings
 from trainers.api import Resources
 from trainers.verl.nodes import GANG, Gang
+
+_NODE_ID = "ray.io/node-id"
+"""The label that Ray gives every node."""
 
 
 def bundle(resources: Resources) -> dict[str, float]:
@@ -30,10 +33,11 @@ def bundle(resources: Resources) -> dict[str, float]:
     return request
 
 
-def gang_factory(request: Mapping[str, float], num_nodes: int) -> tune.PlacementGroupFactory:
-    """The gang that Tune reserves for a trial: never two bundles on one node."""
+def gang_factory(request: Mapping[str, float], num_nodes: int, avoid: Sequence[str] = ()) -> tune.PlacementGroupFactory:
+    """The gang that Tune reserves for a trial: never two bundles on one node, and none on nodes of the ids to avoid."""
     strategy = "STRICT_SPREAD" if num_nodes > 1 else "PACK"
-    return tune.PlacementGroupFactory([dict(request) for _ in range(num_nodes)], strategy=strategy)
+    selector = {"bundle_label_selector": [{_NODE_ID: f"!in({','.join(avoid)})"}] * num_nodes} if avoid else {}
+    return tune.PlacementGroupFactory([dict(request) for _ in range(num_nodes)], strategy=strategy, **selector)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ class RayTuneScheduler:
             agenda.see_nodes(nodes)
             searcher = _Planned(agenda, settings.stop_file)
             trainable = tune.with_resources(
-                _trainable(settings), lambda config: gang_factory(config["bundle"], config["num_nodes"])
+                _trainable(settings),
+                lambda config: gang_factory(config["bundle"], config["num_nodes"], config["avoid"]),
             )
             results = tune.Tuner(
                 trainable,
@@ -103,8 +105,8 @@ class _Planned(Searcher):
     def __init__(self, agenda: Agenda, stop_file: Path) -> None:
         super().__init__()
         self._agenda, self._stop_file = agenda, stop_file
-        self._handed: dict[str, tuple[str, float]] = {}
-        """Tune's trial id → ours, and when it was handed out."""
+        self._handed: dict[str, tuple[str, float, frozenset[str]]] = {}
+        """Tune's trial id → ours, when it was handed out, and the nodes that it must avoid."""
         self._looked_at_s = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -119,9 +121,14 @@ class _Planned(Searcher):
         planned = self._agenda.next()
         if planned is None:
             return None
-        self._handed[trial_id] = (planned.trial.id, time.monotonic())
-        resources = planned.resources
-        return {"trial": planned.trial.id, "bundle": bundle(resources), "num_nodes": resources.num_nodes}
+        avoid, resources = self._agenda.avoids(planned.trial.id), planned.resources
+        self._handed[trial_id] = (planned.trial.id, time.monotonic(), avoid)
+        return {
+            "trial": planned.trial.id,
+            "bundle": bundle(resources),
+            "num_nodes": resources.num_nodes,
+            "avoid": sorted(avoid),
+        }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Free the trial's place."""
@@ -132,7 +139,9 @@ class _Planned(Searcher):
         """Whether Tune waits in vain for the place of a trial that it has not started."""
         if trial_id not in self._handed:
             return False
-        ours, handed_at_s = self._handed[trial_id]
+        ours, handed_at_s, avoid = self._handed[trial_id]
+        if avoid != self._agenda.avoids(ours):  # the nodes that were left have gone: it is handed out anew
+            return True
         return self._agenda.is_unplaceable(ours, waited_s=time.monotonic() - handed_at_s)
 
     def look_at_nodes(self) -> None:
@@ -189,17 +198,23 @@ class _Deadline(tune.Stopper):
 def _trainable(settings: WorkerSettings) -> Callable[[dict[str, Any]], dict[str, Any]]:
     def supervise_trial(config: dict[str, Any]) -> dict[str, Any]:
         planned = Store(settings.store_root).plans.read_planned(settings.experiment, config["trial"])
+        node = ray.get_runtime_context().get_node_id()
         with other_nodes(planned.resources, settings):
-            return {"exit_status": supervise(planned, settings)}
+            return {"exit_status": supervise(planned, replace(settings, node=node))}
 
     return supervise_trial
 
 
 def _nodes() -> list[Node]:
-    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    found = [(node["NodeID"], node["Resources"]) for node in ray.nodes() if node["Alive"]]
     return [
-        Node(num_gpus=one.get("GPU", 0), num_cpus=one.get("CPU", 0), memory_gb=one.get("memory", 0) / 2**30)
-        for one in found
+        Node(
+            name=name,
+            num_gpus=has.get("GPU", 0),
+            num_cpus=has.get("CPU", 0),
+            memory_gb=has.get("memory", 0) / 2**30,
+        )
+        for name, has in found
     ]
 
 

@@ -24,8 +24,10 @@ class KillPoint:
     """A moment and a victim."""
 
     victim: Victim
+    driver_age_s: float
+    """How long the driver has run, at least, …"""
     after_steps: int
-    """Training steps, of all trials together, and the victim's being there, before…"""
+    """…training steps, of all trials together, and the victim's being there, before…"""
     delay_s: float
     """…and then so long."""
 
@@ -43,23 +45,23 @@ class Toll:
 def draw(random: Random, *, max_steps: int) -> KillPoint:
     """A third of the points lie early, where a driver starts Ray and its trials load; the rest along the training."""
     victim = random.choices(list(_SHARES), weights=list(_SHARES.values()))[0]
-    if random.random() < 1 / 3:
-        return KillPoint(victim=victim, after_steps=0, delay_s=random.uniform(0.0, 8.0))
-    return KillPoint(victim=victim, after_steps=random.randint(1, max_steps), delay_s=random.uniform(0.0, 0.5))
+    age_s, steps = (random.uniform(0.0, 8.0), 0) if random.random() < 1 / 3 else (0.0, random.randint(1, max_steps))
+    return KillPoint(victim=victim, driver_age_s=age_s, after_steps=steps, delay_s=random.uniform(0.0, 0.5))
 
 
 def disturb(arena: Arena, random: Random, *, num_kills: int, max_steps: int) -> Toll:
     """Drive a sweep and kill at `num_kills` points of it; whatever ended is issued again. Leaves nobody running it."""
     toll, is_over = Toll(), False
     driver: subprocess.Popen[bytes] | None = None
+    began = 0.0
     while toll.kills.total() < num_kills:
         if driver is None or driver.poll() is not None:
-            driver = arena.start()
+            driver, began = arena.start(), time.monotonic()
             toll.num_drivers += 1
         point = draw(random, max_steps=max_steps)
         if is_over:
-            point = KillPoint(victim="driver", after_steps=0, delay_s=random.uniform(0.0, 1.5))
-        if _wait(arena, driver, point):
+            point = KillPoint(victim="driver", driver_age_s=0.0, after_steps=0, delay_s=random.uniform(0.0, 1.5))
+        if _wait(arena, driver, point, began):
             toll.kills[_kill(point.victim, driver)] += 1
             toll.num_after_the_end += is_over
         is_over = is_over or driver.poll() == 0
@@ -69,8 +71,10 @@ def disturb(arena: Arena, random: Random, *, num_kills: int, max_steps: int) -> 
     return toll
 
 
-def _wait(arena: Arena, driver: subprocess.Popen[bytes], point: KillPoint) -> bool:
-    """Wait for the point; False if the driver has ended before it."""
+def _wait(arena: Arena, driver: subprocess.Popen[bytes], point: KillPoint, began: float) -> bool:
+    """Wait for the point; False if the driver, which began at that moment, has ended before it."""
+    with suppress(subprocess.TimeoutExpired):
+        driver.wait(max(0.0, began + point.driver_age_s - time.monotonic()))
     wanted, deadline = arena.num_steps() + point.after_steps, time.monotonic() + PATIENCE_S
     while driver.poll() is None and arena.num_steps() < wanted:
         assert time.monotonic() < deadline, f"no step for {PATIENCE_S:.0f} s:\n{arena.tail()}"

@@ -22,7 +22,8 @@ def test_a_sweep_killed_at_random_moments_equals_an_undisturbed_one(
     undisturbed: Arena, make_arena: MakeArena, dice: Random, tally: Counter[str], num_kills: int
 ) -> None:
     arena = make_arena(undisturbed.axes)
-    toll = disturb(arena, dice, num_kills=num_kills, max_steps=4)
+    num_steps = (arena.num_trials - 1) * NUM_STEPS
+    toll = disturb(arena, dice, num_kills=num_kills, max_steps=min(4, max(1, num_steps // num_kills)))
     num_more = arena.finish()
 
     assert_same(arena, undisturbed)

@@ -38,14 +38,16 @@ class Desk:
     def id(self, seed: int | None) -> str:
         return self.lab.planned(seed).trial.id
 
-    def end(self, planned: PlannedTrial, outcome: Outcome, failure: Failure | None = None) -> None:
+    def end(
+        self, planned: PlannedTrial, outcome: Outcome, failure: Failure | None = None, *, node: str | None = None
+    ) -> None:
         """Leave the record of an attempt that ended so."""
         store = self.lab.store
         store.prepare_trial(planned.trial)
         record = store.find(planned.trial.id) or new_record(planned.trial, at=now())
         attempt = Attempt(
             number=len(record.attempts) + 1, started_at=now(), seed=0, data_digest=None, provenance=collect(()),
-            phase_seconds={}, outcome=outcome, failure=failure,
+            phase_seconds={}, outcome=outcome, failure=failure, node=node,
         )  # fmt: skip
         status = {Outcome.FAILED: Status.FAILED, Outcome.STOPPED: Status.STOPPED}.get(outcome, Status.RUNNING)
         store.write(record.with_attempt(attempt, status=status, at=now()))
@@ -247,6 +249,19 @@ def test_a_trial_whose_process_vanished_with_its_machine_is_tried_again(desk: De
     desk.end(planned, Outcome.RUNNING)
     agenda.finish(planned.trial.id)
     assert reasons(agenda) == {"node lost: again": 1}
+
+
+def test_what_failed_for_its_node_avoids_it_and_what_failed_otherwise_does_not(desk: Desk) -> None:
+    agenda = desk.agenda([0, 1])
+    agenda.see_nodes([replace(NODE, name="a"), replace(NODE, name="b")])
+    first, second = started(agenda), started(agenda)
+    desk.end(first, Outcome.FAILED, replace(PREEMPTED, message="Xid (PCI:0000:b3:00): 79, GPU fell"), node="a")
+    desk.end(second, Outcome.FAILED, PREEMPTED, node="b")
+    agenda.finish(first.trial.id)
+    agenda.finish(second.trial.id)
+    assert (agenda.avoids(first.trial.id), agenda.avoids(second.trial.id)) == (frozenset({"a"}), frozenset())
+    agenda.see_nodes([replace(NODE, name="a")])
+    assert agenda.avoids(first.trial.id) == frozenset(), "no other node is left"
 
 
 def test_what_another_process_has_is_waited_for(desk: Desk, lab: Lab) -> None:

@@ -65,3 +65,26 @@ def test_what_no_node_can_hold_is_told_apart(lab: Lab) -> None:
     order = order_of(huge, small)
     assert order.unplaceable == (huge,)
     assert [order.next(), order.next()] == [small, None]
+
+
+def test_a_trial_starts_on_another_node_than_those_it_failed_on_and_small_ones_take_what_it_leaves(lab: Lab) -> None:
+    bad, good = replace(NODE, name="bad"), replace(NODE, name="good")
+    first, again, small = trial(lab, 0, 8), trial(lab, 1, 8), trial(lab, 2, 8)
+    rules = Rules(avoid={again.trial.id: frozenset({"bad"}), first.trial.id: frozenset({"bad"})})
+    order = StartOrder([first, again, small], [bad, good], rules=rules)
+    assert [order.next(), order.next(), order.next()] == [first, small, None]
+    assert order.request(again).avoid == {"bad"}
+    assert order.reasons() == {"needs 8 GPU: 0 free": (again.trial.id,)}
+    order.finish(small.trial.id)
+    assert order.next() is None, "the node that is free now is the bad one"
+    order.finish(first.trial.id)
+    assert order.next() == again
+
+
+def test_where_no_other_node_holds_it_a_trial_starts_on_the_one_it_failed_on(lab: Lab) -> None:
+    bad, small = replace(NODE, name="bad"), Node(name="small", num_gpus=1, num_cpus=64, memory_gb=100)
+    again = trial(lab, 0, 8)
+    order = StartOrder([again], [bad, small], rules=Rules(avoid={again.trial.id: frozenset({"bad"})}))
+    assert order.unplaceable == ()
+    assert order.request(again).avoid == frozenset()
+    assert order.next() == again
