@@ -14,10 +14,7 @@ from orchestrator.errors import PlanError
 from orchestrator.failures import FailureClass, classify
 from orchestrator.plan import Plan
 from orchestrator.record import Status
-from orchestrator.schedulers import open_scheduler
 from orchestrator.schedulers.ray_gang import gang_factory
-from orchestrator.stop import StopSignal, stop_file
-from orchestrator.sweep import SweepSettings, run_sweep
 from trainers.verl.nodes import GANG
 
 
@@ -29,23 +26,6 @@ def plan_over_nodes(lab: Lab, num_nodes: int) -> Plan:
     trial = replace(planned.trial, recipe=recipe)
     resources = replace(planned.resources, num_nodes=num_nodes)
     return replace(plan, entries=(replace(planned, trial=trial, resources=resources),))
-
-
-def run_on(address: str, lab: Lab, plan: Plan) -> None:
-    run_sweep(
-        plan,
-        lab.store,
-        settings=SweepSettings(
-            cache_folder=lab.root / "models",
-            data_folder=None,
-            argv=("orch", "test"),
-            python_path=lab.environment()["PYTHONPATH"],
-            first_retry_wait_s=0.0,
-        ),
-        open_scheduler=lambda: open_scheduler("ray_tune", address=address),
-        stop=StopSignal(stop_file(lab.store.root, plan.experiment)),
-        on_event=print,
-    )
 
 
 def wait_for(found: Callable[[], object], timeout_s: float = 120.0) -> None:
@@ -96,7 +76,7 @@ def test_a_trial_of_several_nodes_is_not_for_one_process(lab: Lab) -> None:
 @pytest.mark.slow
 def test_a_trial_over_two_nodes_has_a_ray_of_its_own_that_spans_them_and_leaves_nothing(lab: Lab, address: str) -> None:
     plan = plan_over_nodes(lab, 2)
-    run_on(address, lab, plan)
+    lab.sweep(plan, scheduler="ray_tune", address=address)
     record = lab.store.read(plan.entries[0].trial.id)
     assert record.status is Status.DONE, record.failure
     found = json.loads((lab.store.checkpoint_folder(record.trial.id) / "nodes.json").read_text())
@@ -110,7 +90,7 @@ def test_a_killed_agent_is_a_lost_node_and_the_sweep_runs_the_trial_again(lab: L
     trial_id = plan.entries[0].trial.id
     hold = lab.root / "hold"
     hold.touch()
-    driver = threading.Thread(target=run_on, args=(address, lab, plan))
+    driver = threading.Thread(target=lambda: lab.sweep(plan, scheduler="ray_tune", address=address))
     driver.start()
     file = lab.store.checkpoint_folder(trial_id) / "nodes.json"
     wait_for(file.exists)
@@ -132,4 +112,4 @@ def test_a_killed_agent_is_a_lost_node_and_the_sweep_runs_the_trial_again(lab: L
 @pytest.mark.slow
 def test_a_trial_larger_than_the_cluster_is_refused_before_it_starts(lab: Lab, address: str) -> None:
     with pytest.raises(PlanError, match="asks for 3 nodes of 1 CPU, and 2 have that"):
-        run_on(address, lab, plan_over_nodes(lab, 3))
+        lab.sweep(plan_over_nodes(lab, 3), scheduler="ray_tune", address=address)

@@ -10,7 +10,6 @@ import pytest
 from lab import Lab
 
 from orchestrator.failures import FailureClass, classify
-from orchestrator.plan import Plan
 from orchestrator.record import Status
 from orchestrator.schedule import Schedule
 from orchestrator.schedulers import open_scheduler
@@ -43,23 +42,6 @@ def wait_for(found: Callable[[], object], timeout_s: float = 120.0) -> None:
         time.sleep(0.1)
 
 
-def run_on(cluster: Any, lab: Lab, plan: Plan) -> SweepOutcome:
-    return run_sweep(
-        plan,
-        lab.store,
-        settings=SweepSettings(
-            cache_folder=lab.root / "models",
-            data_folder=None,
-            argv=("orch", "test"),
-            python_path=lab.environment()["PYTHONPATH"],
-            first_retry_wait_s=0.0,
-        ),
-        open_scheduler=lambda: open_scheduler("ray_tune", address=cluster.address),
-        stop=StopSignal(stop_file(lab.store.root, plan.experiment)),
-        on_event=print,
-    )
-
-
 @pytest.fixture
 def broken_gpu(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first attempt fails in its second step; nodes that start after this pass it on."""
@@ -75,7 +57,7 @@ def test_a_trial_that_failed_for_its_node_runs_on_another(lab: Lab, cluster: Any
     cluster.add_node(num_cpus=4)
     (planned,) = lab.plan([0]).entries
     plan = replace(lab.plan([0]), entries=(replace(planned, resources=Resources(num_cpus=4, checkpoint_every=2)),))
-    run_on(cluster, lab, plan)
+    lab.sweep(plan, scheduler="ray_tune", address=cluster.address)
     record = lab.store.read(planned.trial.id)
     assert record.status is Status.DONE, record.failure
     first, second = record.attempts

@@ -96,7 +96,14 @@ class Lab:
     def context(self, *, should_stop: Callable[[], bool] = lambda: False) -> RunContext:
         return RunContext(cache_folder=self.root / "models", should_stop=should_stop, argv=("orch", "test"))
 
-    def sweep(self, plan: Plan, *, scheduler: SchedulerName = "inline", stop: StopSignal | None = None) -> SweepOutcome:
+    def sweep(
+        self,
+        plan: Plan,
+        *,
+        scheduler: SchedulerName = "inline",
+        address: str | None = None,
+        stop: StopSignal | None = None,
+    ) -> SweepOutcome:
         return run_sweep(
             plan,
             self.store,
@@ -107,7 +114,7 @@ class Lab:
                 python_path=self.environment()["PYTHONPATH"],
                 first_retry_wait_s=0.0,
             ),
-            open_scheduler=lambda: open_scheduler(scheduler, address=None),
+            open_scheduler=lambda: open_scheduler(scheduler, address=address),
             stop=stop or StopSignal(stop_file(self.store.root, plan.experiment)),
             on_event=lambda line: print("event:", line),
         )
