@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from functools import cache
@@ -15,8 +16,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from trainers.verl.processes import users_of
+
 _PREFIX = "orch-"
 _LOCK = ".alive"
+_RAY = ("python", "raylet", "gcs_server")
+"""Programs that a Ray consists of: nobody's `tail -f` of its logs."""
 
 
 @contextlib.contextmanager
@@ -47,10 +52,14 @@ def _remove_orphans(home: Path) -> None:
 def _remove(folder: Path) -> None:
     """Remove a folder, the file that it is found by last.
 
-    Whoever does it may be killed halfway, and processes of a Ray that was killed may go on writing into it: what is
-    left then falls to the next.
+    Agents of a raylet that was killed at its birth live on for a minute and write there: they are ended first. Whoever
+    does it may be killed halfway: what is left then falls to the next.
     """
     lock = folder / _LOCK
+    for process in users_of(folder):
+        with contextlib.suppress(OSError):
+            if Path(os.readlink(f"/proc/{process}/exe")).name.startswith(_RAY):
+                os.kill(process, signal.SIGKILL)
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             if path.is_dir() and not path.is_symlink():

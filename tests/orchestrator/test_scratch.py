@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,13 @@ from orchestrator.scratch import scratch_folder
 with scratch_folder() as folder:
     print(folder, flush=True)
     input()
+"""
+
+AGENT = """
+import sys, time
+log = open(sys.argv[1], "a")
+print(flush=True)
+time.sleep(60)
 """
 
 
@@ -57,3 +65,25 @@ def test_what_could_not_be_removed_is_left_to_the_next(temporary: Path, monkeypa
     scratch._remove_orphans.cache_clear()
     with scratch_folder() as folder:
         assert list(temporary.iterdir()) == [folder]
+
+
+def test_agents_that_outlive_their_killed_ray_are_ended_and_whoever_reads_its_logs_is_not(temporary: Path) -> None:
+    killed = temporary / "orch-killed"
+    killed.mkdir()
+    (killed / ".alive").touch()
+    log = killed / "agent.log"
+    log.touch()
+    agent = subprocess.Popen([sys.executable, "-c", AGENT, str(log)], stdout=subprocess.PIPE)
+    reader = subprocess.Popen(["tail", "-f", str(log)], stdout=subprocess.DEVNULL)
+    assert agent.stdout is not None
+    agent.stdout.readline()
+    try:
+        with scratch_folder():
+            assert agent.wait(10) == -signal.SIGKILL
+            assert reader.poll() is None
+        assert not killed.exists()
+    finally:
+        agent.kill()
+        reader.kill()
+        agent.communicate()
+        reader.wait()

@@ -121,7 +121,7 @@ def end_leftovers(job: VerlJob) -> None:
     """End what a killed attempt left on this machine: known by the temporary folder that only a keeper deletes."""
     if not job.temporary_folder.exists():
         return
-    for process in _users_of(job.temporary_folder):
+    for process in users_of(job.temporary_folder):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(process, signal.SIGKILL)
     free_memory_and_files(job, since=job.file.stat().st_mtime)
@@ -155,8 +155,8 @@ def orphan_segments(since: float) -> set[Path]:
     return {path for path in found if str(path) not in mapped}
 
 
-def _users_of(folder: Path) -> set[int]:
-    """Processes with an open file in the folder: all that Ray starts write their logs there."""
+def users_of(folder: Path) -> set[int]:
+    """Return the processes with an open file in a folder, but for this one: all that Ray starts write logs in its."""
     found = set[int]()
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):
