@@ -76,7 +76,7 @@ class Agenda:
         self._handed: dict[str, tuple[PlannedTrial, int]] = {}
         """Trial id → what runs, and the attempts that it had before."""
         self._due_s: dict[str, float] = {}
-        self._avoid: dict[str, frozenset[str]] = {}
+        self._avoid: dict[str, tuple[str, ...]] = {}
         """Trial id → nodes on which it has failed under this driver, in a way that others may not repeat."""
         self._blocked_by: dict[str, str] = {}
         self._unplaced_since_s: dict[str, float] = {}

@@ -8,6 +8,7 @@ run by the next `orch sweep`, when somebody has looked.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -191,12 +192,17 @@ def wait_before_retry_s(record: RunRecord, *, since: int, first_wait_s: float) -
     return float(min(first_wait_s * 2 ** max(num_alike - 1, 0), _LONGEST_WAIT_S))
 
 
-def nodes_to_avoid(record: RunRecord) -> frozenset[str]:
-    """Ray's ids of the nodes on which a trial failed in a way that another node may not repeat."""
-    failed = ((attempt.node, class_of(attempt)) for attempt in record.attempts)
-    return frozenset(
-        node for node, name in failed if node is not None and name is not None and POLICIES[name].avoids_node
-    )
+def nodes_to_avoid(record: RunRecord) -> tuple[str, ...]:
+    """Ray's ids of the nodes on which a trial failed in a way that others may not repeat, the most frequent first.
+
+    All nodes of a gang are suspects: which of them it was, nothing tells.
+    """
+    suspects: Counter[str] = Counter()
+    for attempt in record.attempts:
+        name = class_of(attempt)
+        if attempt.node is not None and name is not None and POLICIES[name].avoids_node:
+            suspects.update([attempt.node, *attempt.other_nodes])
+    return tuple(node for node, _ in suspects.most_common())
 
 
 def halved(resources: Resources) -> Resources:

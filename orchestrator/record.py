@@ -112,6 +112,8 @@ class Attempt:
     """Guards that spoke, in order of steps."""
     node: str | None = None
     """Ray's id of the node it ran on, the first of several; None where no Ray chose one."""
+    other_nodes: tuple[str, ...] = ()
+    """The rest of its gang."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,8 +84,8 @@ class RunContext:
     """Called from a thread when another process has taken the trial over, because this one was silent for too long."""
     open_log: Callable[[Path], AbstractContextManager[None]] = log_to_file
     """Sends this trial's log to the file while it works."""
-    node: str | None = None
-    """Ray's id of the node that this is."""
+    nodes: tuple[str, ...] = ()
+    """Ray's ids of the trial's nodes, this one first; empty where no Ray chose them."""
 
 
 class StopRequested(Exception):
@@ -127,7 +127,8 @@ class _AttemptAtTrial:
             data_digest=self.trial.data_digest,
             provenance=collect(context.argv),
             phase_seconds={},
-            node=context.node,
+            node=next(iter(context.nodes), None),
+            other_nodes=context.nodes[1:],
         )
         record = record.with_death(outcome=Outcome.INTERRUPTED, failure=None, at=now())
         self.record = record.with_attempt(self.attempt, status=Status.RUNNING, at=now())

@@ -19,7 +19,7 @@ class Rules:
     priorities: Mapping[str, int] = field(default_factory=dict)
     """Trial id → priority, where somebody gave it one: instead of the schedule's."""
     max_running: int | None = None
-    avoid: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    avoid: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Trial id → names of nodes on which it has failed: it starts on others, where there are any that hold it."""
 
 
@@ -55,13 +55,14 @@ class StartOrder:
         self._waiting = {one.trial.id: one for one in placeable}
 
     def request(self, planned: PlannedTrial) -> Request:
-        """What a trial asks for: not of the nodes on which it failed, unless no other could hold it."""
+        """What a trial asks for: not of the nodes on which it failed, or of as many of them as the others can spare."""
         request = request_of(planned.resources)
-        avoid = self._rules.avoid.get(planned.trial.id)
-        if not avoid:
-            return request
-        elsewhere = replace(request, avoid=avoid)
-        return elsewhere if _can_hold(self._nodes, elsewhere) else request
+        suspects = self._rules.avoid.get(planned.trial.id, ())
+        for number in range(len(suspects), 0, -1):
+            elsewhere = replace(request, avoid=frozenset(suspects[:number]))
+            if _can_hold(self._nodes, elsewhere):
+                return elsewhere
+        return request
 
     def next(self) -> PlannedTrial | None:
         """The trial to start now; None until one of those that run has finished."""

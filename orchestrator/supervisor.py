@@ -46,8 +46,8 @@ class WorkerSettings:
     python_path: str
     """The driver's PYTHONPATH, so that a user's trainer is found on nodes that were up before."""
     grace_s: float = GRACE_S
-    node: str | None = None
-    """Ray's id of the node where the supervisor runs."""
+    nodes: tuple[str, ...] = ()
+    """Ray's ids of the trial's nodes, the supervisor's first; empty where no Ray chose them."""
 
 
 def supervise(planned: PlannedTrial, settings: WorkerSettings) -> int:
@@ -82,8 +82,7 @@ def _command(trial_id: str, settings: WorkerSettings) -> list[str]:
     command = [sys.executable, "-m", "orchestrator.worker"]
     command += ["--store", str(settings.store_root), "--sweep", settings.experiment, "--trial", trial_id]
     command += ["--cache-dir", str(settings.cache_folder), "--parent", str(os.getpid())]
-    if settings.node is not None:
-        command += ["--node", settings.node]
+    command += [f"--node={node}" for node in settings.nodes]
     if settings.data_folder is not None:
         command += ["--data-dir", str(settings.data_folder)]
     return [*command, "--", *settings.argv]
@@ -180,7 +179,8 @@ def _empty_attempt(planned: PlannedTrial, record: RunRecord, settings: WorkerSet
         data_digest=planned.trial.data_digest,
         provenance=collect(settings.argv),
         phase_seconds={},
-        node=settings.node,
+        node=next(iter(settings.nodes), None),
+        other_nodes=settings.nodes[1:],
     )
 
 

@@ -67,7 +67,7 @@ def _run(options: argparse.Namespace, stop: threading.Event) -> int:
         lock_timeout_s=_LOCK_TIMEOUT_S,
         on_lost=lambda: os._exit(LOCKED),  # at once: the supervisor ends the rest of the process group
         open_log=_everything_to,
-        node=options.node,
+        nodes=tuple(options.node),
     )
     record = run_trial(planned, store, context=context)
     return {Status.DONE: DONE, Status.STOPPED: STOPPED}.get(record.status, FAILED)
@@ -98,7 +98,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--trial", required=True, help="trial id")
     parser.add_argument("--cache-dir", type=Path, required=True, help="folder of built and fetched models")
     parser.add_argument("--data-dir", type=Path, help="folder of benchmark files")
-    parser.add_argument("--node", help="Ray's id of this node")
+    parser.add_argument("--node", action="append", default=[], help="Ray's id of this node, then of the others")
     parser.add_argument("--parent", type=int, default=0, help="end when this parent process does")
     parser.add_argument("argv", nargs="*", help="after `--`: the command line to put on record")
     return parser.parse_args(arguments)

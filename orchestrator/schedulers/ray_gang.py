@@ -41,13 +41,17 @@ def gang_factory(request: Mapping[str, float], num_nodes: int, avoid: Sequence[s
 
 
 @contextlib.contextmanager
-def other_nodes(resources: Resources, settings: WorkerSettings) -> Iterator[None]:
-    """Hold the other nodes of the gang for the block, which runs in its first bundle; one node needs nothing."""
+def other_nodes(resources: Resources, settings: WorkerSettings) -> Iterator[tuple[str, ...]]:
+    """Hold the other nodes of the gang for the block, which runs in its first bundle; yields their ids.
+
+    One node needs nothing.
+    """
     if resources.num_nodes == 1:
-        yield
+        yield ()
         return
     gang = Gang.new(ray.util.get_node_ip_address(), resources.num_nodes)
     group = ray.util.get_current_placement_group()
+    node_ids = ray.util.placement_group_table(group)["bundles_to_node_id"]
     request = bundle(resources)
     agents = [
         ray.remote(_hold_node)
@@ -63,7 +67,7 @@ def other_nodes(resources: Resources, settings: WorkerSettings) -> Iterator[None
     ]
     os.environ[GANG] = gang.to_text()
     try:
-        yield
+        yield tuple(node_ids[index] for index in range(1, resources.num_nodes))
     finally:
         del os.environ[GANG]
         for agent in agents:

@@ -199,8 +199,8 @@ def _trainable(settings: WorkerSettings) -> Callable[[dict[str, Any]], dict[str,
     def supervise_trial(config: dict[str, Any]) -> dict[str, Any]:
         planned = Store(settings.store_root).plans.read_planned(settings.experiment, config["trial"])
         node = ray.get_runtime_context().get_node_id()
-        with other_nodes(planned.resources, settings):
-            return {"exit_status": supervise(planned, replace(settings, node=node))}
+        with other_nodes(planned.resources, settings) as others:
+            return {"exit_status": supervise(planned, replace(settings, nodes=(node, *others)))}
 
     return supervise_trial
 

@@ -10,6 +10,7 @@ from orchestrator.failures import (
     FailureClass,
     Holds,
     classify,
+    nodes_to_avoid,
     resources_that_fit,
     wait_before_retry_s,
 )
@@ -73,6 +74,16 @@ def test_a_process_that_vanished_counts_as_lost_with_its_machine(lab: Lab) -> No
         assert wait_before_retry_s(vanished, since=0, first_wait_s=30) == 30
     stopped = record.with_attempt(replace(last, outcome=Outcome.STOPPED), status=Status.STOPPED, at=NOW)
     assert wait_before_retry_s(stopped, since=0, first_wait_s=30) is None
+
+
+def test_of_the_nodes_of_failed_gangs_the_one_that_was_in_most_is_suspected_first(lab: Lab) -> None:
+    lost = "NVRM: Xid (PCI:0000:b3:00): 79, GPU has fallen off the bus"
+    record = failed(lab, lost, "anything", lost)
+    for attempt, nodes in zip(record.attempts, (("a", "b"), ("d", "e"), ("c", "b")), strict=True):
+        record = record.with_attempt(
+            replace(attempt, node=nodes[0], other_nodes=nodes[1:]), status=Status.FAILED, at=NOW
+        )
+    assert nodes_to_avoid(record) == ("b", "a", "c")
 
 
 def test_older_failures_and_other_classes_use_up_nothing(lab: Lab) -> None:

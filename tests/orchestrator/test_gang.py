@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import psutil
 import pytest
@@ -49,17 +50,17 @@ def processes_of_gang(token: str) -> list[psutil.Process]:
 
 
 @pytest.fixture
-def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A Ray cluster of three nodes, one of them too small for a trial."""
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_raylet_start_wait_time_s", "120")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     for _ in range(2):
-        cluster.add_node(num_cpus=1)
-    yield cluster.address
-    cluster.shutdown()
+        made.add_node(num_cpus=1)
+    yield made
+    made.shutdown()
 
 
 def test_a_gang_has_a_bundle_a_node_and_never_two_on_one() -> None:
@@ -74,23 +75,25 @@ def test_a_trial_of_several_nodes_is_not_for_one_process(lab: Lab) -> None:
 
 
 @pytest.mark.slow
-def test_a_trial_over_two_nodes_has_a_ray_of_its_own_that_spans_them_and_leaves_nothing(lab: Lab, address: str) -> None:
+def test_a_trial_over_two_nodes_has_a_ray_of_its_own_that_spans_them_and_leaves_nothing(lab: Lab, cluster: Any) -> None:
     plan = plan_over_nodes(lab, 2)
-    lab.sweep(plan, scheduler="ray_tune", address=address)
+    lab.sweep(plan, scheduler="ray_tune", address=cluster.address)
     record = lab.store.read(plan.entries[0].trial.id)
     assert record.status is Status.DONE, record.failure
     found = json.loads((lab.store.checkpoint_folder(record.trial.id) / "nodes.json").read_text())
     assert len(set(found["nodes"])) == 2
+    (attempt,) = record.attempts
+    assert {attempt.node, *attempt.other_nodes} == {node.node_id for node in cluster.worker_nodes}
     wait_for(lambda: not processes_of_gang(found["token"]), timeout_s=30)
 
 
 @pytest.mark.slow
-def test_a_killed_agent_is_a_lost_node_and_the_sweep_runs_the_trial_again(lab: Lab, address: str) -> None:
+def test_a_killed_agent_is_a_lost_node_and_the_sweep_runs_the_trial_again(lab: Lab, cluster: Any) -> None:
     plan = plan_over_nodes(lab, 2)
     trial_id = plan.entries[0].trial.id
     hold = lab.root / "hold"
     hold.touch()
-    driver = threading.Thread(target=lambda: lab.sweep(plan, scheduler="ray_tune", address=address))
+    driver = threading.Thread(target=lambda: lab.sweep(plan, scheduler="ray_tune", address=cluster.address))
     driver.start()
     file = lab.store.checkpoint_folder(trial_id) / "nodes.json"
     wait_for(file.exists)
@@ -110,6 +113,6 @@ def test_a_killed_agent_is_a_lost_node_and_the_sweep_runs_the_trial_again(lab: L
 
 
 @pytest.mark.slow
-def test_a_trial_larger_than_the_cluster_is_refused_before_it_starts(lab: Lab, address: str) -> None:
+def test_a_trial_larger_than_the_cluster_is_refused_before_it_starts(lab: Lab, cluster: Any) -> None:
     with pytest.raises(PlanError, match="asks for 3 nodes of 1 CPU, and 2 have that"):
-        lab.sweep(plan_over_nodes(lab, 3), scheduler="ray_tune", address=address)
+        lab.sweep(plan_over_nodes(lab, 3), scheduler="ray_tune", address=cluster.address)

@@ -70,7 +70,7 @@ def test_what_no_node_can_hold_is_told_apart(lab: Lab) -> None:
 def test_a_trial_starts_on_another_node_than_those_it_failed_on_and_small_ones_take_what_it_leaves(lab: Lab) -> None:
     bad, good = replace(NODE, name="bad"), replace(NODE, name="good")
     first, again, small = trial(lab, 0, 8), trial(lab, 1, 8), trial(lab, 2, 8)
-    rules = Rules(avoid={again.trial.id: frozenset({"bad"}), first.trial.id: frozenset({"bad"})})
+    rules = Rules(avoid={again.trial.id: ("bad",), first.trial.id: ("bad",)})
     order = StartOrder([first, again, small], [bad, good], rules=rules)
     assert [order.next(), order.next(), order.next()] == [first, small, None]
     assert order.request(again).avoid == {"bad"}
@@ -84,7 +84,16 @@ def test_a_trial_starts_on_another_node_than_those_it_failed_on_and_small_ones_t
 def test_where_no_other_node_holds_it_a_trial_starts_on_the_one_it_failed_on(lab: Lab) -> None:
     bad, small = replace(NODE, name="bad"), Node(name="small", num_gpus=1, num_cpus=64, memory_gb=100)
     again = trial(lab, 0, 8)
-    order = StartOrder([again], [bad, small], rules=Rules(avoid={again.trial.id: frozenset({"bad"})}))
+    order = StartOrder([again], [bad, small], rules=Rules(avoid={again.trial.id: ("bad",)}))
     assert order.unplaceable == ()
     assert order.request(again).avoid == frozenset()
     assert order.next() == again
+
+
+def test_a_gang_avoids_as_many_of_its_suspects_as_the_other_nodes_can_spare(lab: Lab) -> None:
+    nodes = [replace(NODE, name=name) for name in ("a", "b", "c")]
+    again = trial(lab, 0, 8)
+    gang = replace(again, resources=replace(again.resources, num_nodes=2))
+    order = StartOrder([gang], nodes, rules=Rules(avoid={gang.trial.id: ("b", "a", "c")}))
+    assert order.request(gang).avoid == {"b"}
+    assert order.next() == gang
