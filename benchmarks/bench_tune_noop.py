@@ -50,6 +50,7 @@ def followed(num_trials: int, count: Callable[[], int]) -> Iterator[Curve]:
 
     def note(number: int) -> None:
         curve.append((number, time.perf_counter() - started, process.memory_info().rss / 2**20))
+        print("  {} trials, {:.0f} s, {:.0f} MB".format(*curve[-1]), file=sys.stderr, flush=True)
 
     def follow() -> None:
         while not stop.wait(_POLL_S):

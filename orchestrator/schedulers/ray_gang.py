@@ -6,6 +6,7 @@ The trial's supervisor runs in the first bundle and finds the gang in its enviro
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import subprocess
 import sys
@@ -34,7 +35,17 @@ def bundle(resources: Resources) -> dict[str, float]:
 
 
 def gang_factory(request: Mapping[str, float], num_nodes: int, avoid: Sequence[str] = ()) -> tune.PlacementGroupFactory:
-    """The gang that Tune reserves for a trial: never two bundles on one node, and none on nodes of the ids to avoid."""
+    """The gang that Tune reserves for a trial: never two bundles on one node, and none on nodes of the ids to avoid.
+
+    One object for all trials of a shape: Tune keeps it with every trial to the end of the sweep.
+    """
+    return _gang_factory(tuple(request.items()), num_nodes, tuple(avoid))
+
+
+@functools.cache
+def _gang_factory(
+    request: tuple[tuple[str, float], ...], num_nodes: int, avoid: tuple[str, ...]
+) -> tune.PlacementGroupFactory:
     strategy = "STRICT_SPREAD" if num_nodes > 1 else "PACK"
     selector = {"bundle_label_selector": [{_NODE_ID: f"!in({','.join(avoid)})"}] * num_nodes} if avoid else {}
     return tune.PlacementGroupFactory([dict(request) for _ in range(num_nodes)], strategy=strategy, **selector)

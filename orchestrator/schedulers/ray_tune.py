@@ -172,6 +172,11 @@ class _Placement(FIFOScheduler):
                 tune_controller.stop_trial(trial)
         return super().choose_trial_to_run(tune_controller)
 
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        """Drop the running means that Tune would keep of an ended trial: nobody reads them, long sweeps feel them."""
+        trial.run_metadata.metric_analysis.clear()
+        trial.run_metadata.metric_n_steps.clear()
+
 
 class _Deadline(tune.Stopper):
     """Lets Tune drop its trials at a forced stop, or when a clean one takes too long."""
