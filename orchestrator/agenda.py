@@ -1,6 +1,6 @@
 """What a sweep has left to do, while it runs: the one object that decides what may start, and why the rest waits.
 
-    plan, orders, records ─ refresh ─▶ ready · running · later · elsewhere · blocked · held · over
+    plan, orders, records ─ refresh ─▶ ready · running · later · elsewhere · unread · blocked · held · over
                                         └ next ─▶ a scheduler runs it ─▶ finish ─┘
 
 Schedulers ask it for the next trial and tell it when one has ended. A thread of the driver keeps it fresh: orders of
@@ -9,11 +9,12 @@ Schedulers ask it for the next trial and tell it when one has ended. A thread of
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,13 +35,15 @@ from orchestrator.waits import Wait, Waiting
 
 log = logging.getLogger(__name__)
 
-Stage = Literal["ready", "running", "later", "elsewhere", "blocked", "held", "over"]
-"""`later`: a retry that is not due; `elsewhere`: another process has it; `blocked`: a sibling failed in a way that
-repeats; `held`: somebody paused or cancelled it; `over`: done, or failed for good."""
+Stage = Literal["ready", "running", "later", "elsewhere", "unread", "blocked", "held", "over"]
+"""`later`: a retry that is not due; `elsewhere`: another process has it; `unread`: its record does not read; `blocked`:
+a sibling failed in a way that repeats; `held`: somebody paused or cancelled it; `over`: done, or failed for good."""
 HERE = (Node(num_gpus=float("inf"), num_cpus=float("inf"), memory_gb=float("inf")),)
 """The nodes of a scheduler that runs one trial after another in its own process."""
 _NOT_BEGUN_WAIT_S = 2.0
 """Before a trial is handed out again whose process never came to its first word."""
+_UNREAD_S = 60.0
+"""How long a record that does not read keeps a sweep alive that has nothing else to do: a file server may be back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +78,9 @@ class Agenda:
         """Attempts that a trial had when this driver began."""
         self._handed: dict[str, tuple[PlannedTrial, int]] = {}
         """Trial id → what runs, and the attempts that it had before."""
-        self._due_s: dict[str, float] = {}
+        self._due: dict[str, tuple[float, str]] = {}
+        """Trial id → when it is handed out again, and why not before."""
+        self._unread_since_s: dict[str, float] = {}
         self._avoid: dict[str, tuple[str, ...]] = {}
         """Trial id → nodes on which it has failed under this driver, in a way that others may not repeat."""
         self._blocked_by: dict[str, str] = {}
@@ -103,8 +108,12 @@ class Agenda:
     def is_over(self) -> bool:
         """Whether nothing runs, and nothing will start without somebody's word."""
         with self._lock:
-            stages = set(self._stages.values())
-            return not self._handed and (self._is_draining or not stages & {"ready", "running", "later", "elsewhere"})
+            if self._handed or self._is_draining:
+                return not self._handed
+            if set(self._stages.values()) & {"ready", "running", "later", "elsewhere"}:
+                return False
+            moment_s = self._settings.clock()
+            return all(moment_s - self._unread_since_s[one] >= _UNREAD_S for one in self._of("unread"))
 
     @property
     def to_start(self) -> tuple[PlannedTrial, ...]:
@@ -144,14 +153,15 @@ class Agenda:
         with self._lock:
             while not self._is_draining and (planned := self._start_order().next()) is not None:
                 trial_id = planned.trial.id
-                culprit = self._culprit(trial_id)
-                if culprit is None:
-                    self._handed[trial_id] = (planned, self._num_attempts(trial_id))
-                    self._stages[trial_id] = "running"
-                    return planned
-                log.warning("%s is held: %s, which differs in its seed only, failed", trial_id, culprit)
-                self._start_order().finish(trial_id)
-                self._stages[trial_id], self._blocked_by[trial_id] = "blocked", culprit
+                with self._set_aside_unread(trial_id):
+                    culprit = self._culprit(trial_id)
+                    if culprit is None:
+                        self._handed[trial_id] = (planned, self._num_attempts(trial_id))
+                        self._stages[trial_id] = "running"
+                        return planned
+                    log.warning("%s is held: %s, which differs in its seed only, failed", trial_id, culprit)
+                    self._start_order().finish(trial_id)
+                    self._stages[trial_id], self._blocked_by[trial_id] = "blocked", culprit
             return None
 
     def finish(self, trial_id: str) -> None:
@@ -161,7 +171,8 @@ class Agenda:
             if self._order is not None:
                 self._order.finish(trial_id)
             if trial_id in self._trials:
-                self._settle(trial_id, has_tried=self._num_attempts(trial_id) > num_before)
+                with self._set_aside_unread(trial_id):
+                    self._settle(trial_id, has_tried=self._num_attempts(trial_id) > num_before)
 
     def finish_all(self) -> None:
         """What was handed out has ended with the scheduler that ran it."""
@@ -197,12 +208,15 @@ class Agenda:
             self._read_orders()
             moment_s = self._settings.clock()
             for trial_id, stage in list(self._stages.items()):
-                if stage == "later" and self._due_s[trial_id] <= moment_s:
+                if stage == "later" and self._due[trial_id][0] <= moment_s:
                     self._move(trial_id, "ready")
-                elif stage == "elsewhere" and not self._store.is_locked(trial_id):
-                    self._settle(trial_id, has_tried=self._num_attempts(trial_id) > self._since[trial_id])
-                elif stage == "blocked" and self._culprit(trial_id) is None:
-                    self._move(trial_id, "ready")
+                if trial_id in self._handed:
+                    continue
+                with self._set_aside_unread(trial_id):
+                    if stage == "unread" or (stage == "elsewhere" and not self._store.is_locked(trial_id)):
+                        self._settle(trial_id, has_tried=self._num_attempts(trial_id) > self._since[trial_id])
+                    elif stage == "blocked" and self._culprit(trial_id) is None:
+                        self._move(trial_id, "ready")
             self._give_up_overdue(moment_s)
 
     def waiting(self) -> tuple[Waiting, ...]:
@@ -219,6 +233,7 @@ class Agenda:
             for trial_id in self._of("later"):
                 found.setdefault(self._retry_wait(trial_id), []).append(trial_id)
             found[Wait(reason="another process works on it")] = self._of("elsewhere")
+            found[Wait(reason="its record does not read")] = self._of("unread")
             for trial_id in self._of("blocked"):
                 culprit = self._blocked_by[trial_id]
                 found.setdefault(Wait(reason=f"held: {culprit}, of another seed, failed"), []).append(trial_id)
@@ -240,7 +255,7 @@ class Agenda:
             self._settings.on_event(f"waiting for {trial_id}, which another process is running")
             self._move(trial_id, "elsewhere")
         elif record is None or not has_tried:
-            self._wait_s(trial_id, _NOT_BEGUN_WAIT_S)
+            self._wait_s(trial_id, _NOT_BEGUN_WAIT_S, "not begun")
         elif record.status is Status.STOPPED and class_of(record.attempts[-1]) is None:
             self._move(trial_id, "ready")  # what stopped it was taken back before it had ended
         else:
@@ -255,11 +270,22 @@ class Agenda:
             self._move(trial_id, "over")
             return
         self._settings.on_event(f"{trial_id} failed for a passing reason: again in {wait_s:.0f} s")
-        self._wait_s(trial_id, wait_s)
+        self._wait_s(trial_id, wait_s, str(class_of(record.attempts[-1]) or "not begun"))
 
-    def _wait_s(self, trial_id: str, wait_s: float) -> None:
-        self._due_s[trial_id] = self._settings.clock() + wait_s
+    def _wait_s(self, trial_id: str, wait_s: float, why: str) -> None:
+        self._due[trial_id] = (self._settings.clock() + wait_s, why)
         self._move(trial_id, "later" if wait_s > 0 else "ready")
+
+    @contextlib.contextmanager
+    def _set_aside_unread(self, trial_id: str) -> Iterator[None]:
+        """Where the block finds that a record does not read, say so once and set the trial aside until it does."""
+        try:
+            yield
+        except OrchError as error:
+            if self._stages.get(trial_id, "unread") != "unread":
+                self._unread_since_s[trial_id] = self._settings.clock()
+                self._settings.on_event(f"{trial_id} is set aside: {error}")
+                self._move(trial_id, "unread")
 
     def _move(self, trial_id: str, stage: Stage) -> None:
         if "ready" in (stage, self._stages[trial_id]):
@@ -281,7 +307,8 @@ class Agenda:
         self._orders = orders
         for trial_id in changed:
             if trial_id in self._stages:
-                self._follow(trial_id, orders.get(trial_id, NO_ORDER))
+                with self._set_aside_unread(trial_id):
+                    self._follow(trial_id, orders.get(trial_id, NO_ORDER))
                 self._order = None
 
     def _follow(self, trial_id: str, order: Order) -> None:
@@ -330,9 +357,10 @@ class Agenda:
     def _give_up(self, planned: PlannedTrial, why: str) -> None:
         trial_id = planned.trial.id
         self._settings.on_event(f"{trial_id} is given up: {why}")
-        self._settings.give_up(planned, why)
-        if trial_id in self._stages and trial_id not in self._handed:
-            self._move(trial_id, "over")
+        with self._set_aside_unread(trial_id):
+            self._settings.give_up(planned, why)
+            if trial_id in self._stages and trial_id not in self._handed:
+                self._move(trial_id, "over")
 
     def _unplaceable_wait(self, planned: PlannedTrial) -> Wait:
         deadline_s, moment_s = self._plan.schedule.deadline_s, self._settings.clock()
@@ -341,10 +369,8 @@ class Agenda:
         return Wait(reason=_lack(planned, self._nodes), deadline_at=None if left_s is None else _in(left_s))
 
     def _retry_wait(self, trial_id: str) -> Wait:
-        record = self._store.find(trial_id)
-        name = class_of(record.attempts[-1]) if record is not None and record.attempts else None
-        left_s = self._due_s[trial_id] - self._settings.clock()
-        return Wait(reason=f"{name}: again" if name else "not begun: again", due_at=_in(left_s))
+        due_s, why = self._due[trial_id]
+        return Wait(reason=f"{why}: again", due_at=_in(due_s - self._settings.clock()))
 
     def _of(self, stage: Stage) -> list[str]:
         return [trial_id for trial_id, one in self._stages.items() if one == stage]

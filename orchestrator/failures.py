@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from orchestrator.errors import StoreError
 from orchestrator.record import Attempt, Failure, Outcome, RunRecord
 from orchestrator.store import Store
 from orchestrator.trial import Trial
@@ -252,8 +253,11 @@ class Holds:
         return next((name for name in siblings if self._is_culprit(name)), None)
 
     def _is_culprit(self, trial_id: str) -> bool:
-        """Whether its last attempt still is one that holds others: it may have been tried again."""
-        record = self._store.find(trial_id)
+        """Whether its last attempt still is one that holds others: it may have been tried again, or read no more."""
+        try:
+            record = self._store.find(trial_id)
+        except StoreError:
+            return False
         if record is None or record.failure is None:
             return False
         return POLICIES[classify(record.failure)].holds_siblings

@@ -1,4 +1,5 @@
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 from lab import Lab
@@ -25,13 +26,16 @@ class Desk:
     lab: Lab
     moment_s: float = 1000.0
     given_up: list[tuple[str, str]] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.orders = Orders(self.lab.store.root, now=now)
 
     def agenda(self, seeds: list[int | None]) -> Agenda:
         settings = AgendaSettings(
-            give_up=lambda planned, why: self.given_up.append((planned.trial.id, why)), clock=lambda: self.moment_s
+            give_up=lambda planned, why: self.given_up.append((planned.trial.id, why)),
+            on_event=self.events.append,
+            clock=lambda: self.moment_s,
         )
         return Agenda(self.lab.plan(seeds), self.lab.store, settings)
 
@@ -262,6 +266,71 @@ def test_what_failed_for_its_node_avoids_it_and_what_failed_otherwise_does_not(d
     assert (agenda.avoids(first.trial.id), agenda.avoids(second.trial.id)) == (frozenset({"a"}), frozenset())
     agenda.see_nodes([replace(NODE, name="a")])
     assert agenda.avoids(first.trial.id) == frozenset(), "no other node is left"
+
+
+def hidden(record: Path) -> Path:
+    """Make a record unreadable, as a file server that is away does; where it lies now."""
+    aside = record.rename(record.with_suffix(".aside"))
+    record.mkdir()
+    return aside
+
+
+def found_again(aside: Path) -> None:
+    record = aside.with_suffix(".json")
+    record.rmdir()
+    aside.rename(record)
+
+
+def test_a_trial_whose_record_does_not_read_when_it_ends_waits_until_it_does(desk: Desk) -> None:
+    agenda = desk.agenda([0, 1])
+    first, second = started(agenda), started(agenda)
+    for planned in (first, second):
+        run_trial(planned, desk.lab.store, context=desk.lab.context())
+    aside = hidden(desk.lab.store.trial_folder(first.trial.id) / "record.json")
+    agenda.finish(first.trial.id)
+    agenda.finish(second.trial.id)
+    agenda.refresh()
+    assert (reasons(agenda), agenda.is_over) == ({"its record does not read": 1}, False)
+    (told,) = desk.events
+    assert told.startswith(f"{first.trial.id} is set aside: ")
+    assert "record.json" in told
+    found_again(aside)
+    agenda.refresh()
+    assert (reasons(agenda), agenda.is_over, agenda.next()) == ({}, True, None)
+
+
+def test_a_record_that_never_reads_again_does_not_keep_a_sweep_alive(desk: Desk) -> None:
+    agenda = desk.agenda([0])
+    planned = started(agenda)
+    run_trial(planned, desk.lab.store, context=desk.lab.context())
+    hidden(desk.lab.store.trial_folder(planned.trial.id) / "record.json")
+    agenda.finish(planned.trial.id)
+    assert not agenda.is_over
+    desk.moment_s += 60
+    agenda.refresh()
+    assert agenda.is_over
+
+
+def test_records_that_do_not_read_hold_up_nobody_else(desk: Desk) -> None:
+    agenda = desk.agenda([0, 1, 2])
+    retried = started(agenda)
+    desk.end(retried, Outcome.FAILED, PREEMPTED)
+    agenda.finish(retried.trial.id)
+    (folder, other) = (desk.lab.store.trial_folder(desk.id(seed)) for seed in (0, 1))
+    asides = [hidden(folder / "record.json")]
+    assert reasons(agenda) == {"preempted: again": 1, "its turn": 2}
+    (other / "record.json").mkdir(parents=True)
+    assert started(agenda).trial.id == desk.id(2)
+    desk.moment_s += 30
+    agenda.refresh()
+    assert agenda.next() is None
+    assert reasons(agenda) == {"its record does not read": 2}
+    found_again(asides[0])
+    (other / "record.json").rmdir()
+    agenda.refresh()
+    desk.moment_s += 30
+    agenda.refresh()
+    assert {started(agenda).trial.id, started(agenda).trial.id} == {desk.id(0), desk.id(1)}
 
 
 def test_what_another_process_has_is_waited_for(desk: Desk, lab: Lab) -> None:

@@ -283,6 +283,25 @@ def test_kill_nine_of_a_worker_fails_that_trial_alone(lab: Lab) -> None:
     assert lab.results() == undisturbed_results(lab, [0, 1])
 
 
+def test_a_record_that_does_not_read_for_a_while_is_waited_for(lab: Lab) -> None:
+    driver = start_driver(lab, [0, 1], "ray_tune", FAKE_STEP_S="0.02")
+    record = lab.store.trial_folder(lab.planned(0).trial.id) / "record.json"
+
+    def is_done() -> bool:
+        kept = lab.store.find(lab.planned(0).trial.id)
+        return kept is not None and kept.status is Status.DONE
+
+    wait_until(is_done)
+    aside = record.rename(record.with_suffix(".aside"))  # before the driver knows that the process has ended
+    record.mkdir()
+    wait_until(lambda: "is set aside" in (lab.root / "driver.log").read_text())
+    wait_until(lambda: lab.store.find(lab.planned(1).trial.id) is not None)
+    record.rmdir()
+    aside.rename(record)
+    assert driver.wait(60) == 0, (lab.root / "driver.log").read_text()
+    assert lab.results() == undisturbed_results(lab, [0, 1])
+
+
 def test_a_trial_larger_than_every_node_is_refused_before_it_starts(lab: Lab) -> None:
     lab.num_cpus = 4096
     driver = start_driver(lab, [0], "ray_tune")
