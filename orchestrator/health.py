@@ -148,7 +148,7 @@ def check_gpus(
     yield Finding(name="GPUs", state="ok", what="; ".join(done.stdout.strip().splitlines()))
     if "+cpu" in versions.get("torch", ""):
         what = f"{versions['torch']} is built for the CPU: it sees none of these GPUs"
-        mend = "pip install -e '.[gpu]' -c constraints/gpu.txt in an environment of its own"
+        mend = "make gpu: it builds .venv-gpu, by constraints/gpu.txt"
         yield Finding(name="torch on GPUs", state="warning", what=what, mend=mend)
 
 

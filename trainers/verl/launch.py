@@ -82,7 +82,7 @@ def _check_installed() -> None:
         raise OrchError(
             f"{', '.join(missing)} cannot be imported, which trainer verl needs",
             where=sys.prefix,
-            mend="on a CPU: `make verl`, then run `.venv-verl/bin/orch`; on GPUs: docs/verl.md",
+            mend="`make verl`, then `.venv-verl/bin/orch`; on GPUs `make gpu`, then `.venv-gpu/bin/orch`",
         )
 
 
