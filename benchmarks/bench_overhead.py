@@ -31,6 +31,7 @@ from orchestrator.wanted import wanted_scores
 from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection
 
 CONCURRENCY = 2
+HERE = Path(__file__).parent
 
 
 def planned(seed: int, model: Path) -> PlannedTrial:
@@ -106,7 +107,7 @@ def lay_out(root: Path, *entries: PlannedTrial, step: int = 1) -> tuple[Plan, St
         argv=("bench",),
         stop_file=StopSignal(stop_file(store.root, "bench")).path,
         working_folder=root,
-        python_path=str(Path(__file__).parent),  # where workers find NoopTrainer
+        python_path=os.pathsep.join([str(HERE.parent), str(HERE)]),  # this orch, and where workers find NoopTrainer
     )
     return plan, store, settings
 

@@ -66,12 +66,25 @@ def followed(num_trials: int, count: Callable[[], int]) -> Iterator[Curve]:
     note(num_trials)
 
 
+class CountingAgenda(Agenda):
+    """Counts the trials that it has handed out."""
+
+    started = 0
+
+    def next(self) -> PlannedTrial | None:
+        """As the agenda does."""
+        planned = super().next()
+        self.started += planned is not None
+        return planned
+
+
 def run_orch(num_trials: int, root: Path) -> Curve:
     model = empty_model(root)
     plan, store, settings = lay_out(root, *(on_gpus(planned(seed, model)) for seed in range(num_trials)))
     stop = StopSignal(settings.stop_file)
-    with followed(num_trials, lambda: sum(1 for _ in store.root.glob("*/recipe.json"))) as curve:
-        RayTuneScheduler(address=None).run(Agenda(plan, store, AgendaSettings()), settings, stop)
+    agenda = CountingAgenda(plan, store, AgendaSettings())
+    with followed(num_trials, lambda: agenda.started) as curve:
+        RayTuneScheduler(address=None).run(agenda, settings, stop)
     assert [record.status for record in store.list()] == [Status.DONE] * num_trials
     return curve
 

@@ -40,8 +40,8 @@ Stage = Literal["ready", "running", "later", "elsewhere", "unread", "blocked", "
 a sibling failed in a way that repeats; `held`: somebody paused or cancelled it; `over`: done, or failed for good."""
 HERE = (Node(num_gpus=float("inf"), num_cpus=float("inf"), memory_gb=float("inf")),)
 """The nodes of a scheduler that runs one trial after another in its own process."""
-_NOT_BEGUN_WAIT_S = 2.0
-"""Before a trial is handed out again whose process never came to its first word."""
+_NOT_BEGUN_WAIT_S, _LONGEST_NOT_BEGUN_WAIT_S = 2.0, 60.0
+"""Before a trial is handed out again whose process never came to its first word; doubled while its supervisor fails."""
 _UNREAD_S = 60.0
 """How long a record that does not read keeps a sweep alive that has nothing else to do: a file server may be back."""
 
@@ -81,6 +81,8 @@ class Agenda:
         self._due: dict[str, tuple[float, str]] = {}
         """Trial id → when it is handed out again, and why not before."""
         self._unread_since_s: dict[str, float] = {}
+        self._not_begun: dict[str, tuple[float, int]] = {}
+        """Trial id → since when its supervisor fails before the trial begins, and how often it did."""
         self._avoid: dict[str, tuple[str, ...]] = {}
         """Trial id → nodes on which it has failed under this driver, in a way that others may not repeat."""
         self._blocked_by: dict[str, str] = {}
@@ -164,15 +166,24 @@ class Agenda:
                     self._stages[trial_id], self._blocked_by[trial_id] = "blocked", culprit
             return None
 
-    def finish(self, trial_id: str) -> None:
-        """A trial that was handed out has ended, however it did."""
+    def finish(self, trial_id: str, *, problem: str | None = None, node: str | None = None) -> None:
+        """A trial that was handed out has ended, however it did.
+
+        Args:
+            trial_id: of the trial.
+            problem: why its supervisor could not work, where it could not.
+            node: name of the node where that was.
+        """
         with self._lock:
             _, num_before = self._handed.pop(trial_id)
             if self._order is not None:
                 self._order.finish(trial_id)
             if trial_id in self._trials:
                 with self._set_aside_unread(trial_id):
-                    self._settle(trial_id, has_tried=self._num_attempts(trial_id) > num_before)
+                    has_tried = self._num_attempts(trial_id) > num_before
+                    if has_tried and problem is not None:
+                        self._settings.on_event(f"the supervisor of {trial_id} failed: {problem}")
+                    self._settle(trial_id, has_tried=has_tried, problem=problem, node=node)
 
     def finish_all(self) -> None:
         """What was handed out has ended with the scheduler that ran it."""
@@ -242,13 +253,15 @@ class Agenda:
                 found.setdefault(Wait(reason=f"{asked.hold} by {asked.by}"), []).append(trial_id)
             return tuple(Waiting(wait=wait, trials=tuple(ids)) for wait, ids in found.items() if ids)
 
-    def _settle(self, trial_id: str, *, has_tried: bool) -> None:
+    def _settle(self, trial_id: str, *, has_tried: bool, problem: str | None = None, node: str | None = None) -> None:
         """Decide what follows from how a trial stands that nobody here works on."""
         record, order = self._store.find(trial_id), self._orders_of.of(trial_id)
         if self._view.row(self._trials[trial_id]).state == "done":
             self._move(trial_id, "over")
         elif order.hold is not None:
             self._move(trial_id, "held")
+        elif not has_tried and problem is not None:
+            self._wait_for_supervisor(trial_id, problem, node)
         elif order.is_due(len(record.attempts) if record else 0):
             self._move(trial_id, "ready")
         elif self._store.is_locked(trial_id):
@@ -263,7 +276,8 @@ class Agenda:
 
     def _try_again(self, trial_id: str, record: RunRecord) -> None:
         self._holds.note(record.trial)
-        self._avoid[trial_id] = nodes_to_avoid(record)
+        self._not_begun.pop(trial_id, None)
+        self._avoid[trial_id] = tuple(dict.fromkeys((*nodes_to_avoid(record), *self._avoid.get(trial_id, ()))))
         since = max(self._since[trial_id], self._order_of(trial_id).requeued_after or 0)
         wait_s = wait_before_retry_s(record, since=since, first_wait_s=self._settings.first_retry_wait_s)
         if wait_s is None:
@@ -271,6 +285,21 @@ class Agenda:
             return
         self._settings.on_event(f"{trial_id} failed for a passing reason: again in {wait_s:.0f} s")
         self._wait_s(trial_id, wait_s, str(class_of(record.attempts[-1]) or "not begun"))
+
+    def _wait_for_supervisor(self, trial_id: str, problem: str, node: str | None) -> None:
+        """Of a trial that could not even begin: a node without the runs folder, say, or without orch."""
+        moment_s, deadline_s = self._settings.clock(), self._plan.schedule.deadline_s
+        since_s, number = self._not_begun.get(trial_id, (moment_s, 0))
+        if deadline_s is not None and moment_s - since_s >= deadline_s:
+            self._not_begun.pop(trial_id, None)
+            self._give_up(self._trials[trial_id], f"it could not begin for {moment_s - since_s:.0f} s: {problem}")
+            return
+        self._not_begun[trial_id] = (since_s, number + 1)
+        if node is not None:
+            self._avoid[trial_id] = tuple(dict.fromkeys((*self._avoid.get(trial_id, ()), node)))
+        wait_s = min(_NOT_BEGUN_WAIT_S * 2**number, _LONGEST_NOT_BEGUN_WAIT_S)
+        self._settings.on_event(f"{trial_id} could not begin: {problem}; again in {wait_s:.0f} s")
+        self._wait_s(trial_id, wait_s, f"could not begin ({problem})")
 
     def _wait_s(self, trial_id: str, wait_s: float, why: str) -> None:
         self._due[trial_id] = (self._settings.clock() + wait_s, why)
@@ -281,7 +310,7 @@ class Agenda:
         """Where the block finds that a record does not read, say so once and set the trial aside until it does."""
         try:
             yield
-        except OrchError as error:
+        except (OrchError, OSError) as error:
             if self._stages.get(trial_id, "unread") != "unread":
                 self._unread_since_s[trial_id] = self._settings.clock()
                 self._settings.on_event(f"{trial_id} is set aside: {error}")
@@ -295,7 +324,7 @@ class Agenda:
     def _read_orders(self) -> None:
         try:
             orders, drain = self._orders_of.all(), self._orders_of.draining(self._plan.experiment)
-        except OrchError as error:
+        except (OrchError, OSError) as error:
             log.warning("orders are not followed: %s", error)
             return
         if self._is_draining != (drain is not None):

@@ -127,7 +127,8 @@ POLICIES: Mapping[FailureClass, Policy] = {
     ),
     FailureClass.NOT_PLACED: Policy(
         kinds=("NotPlaced",),
-        mend="lower its cluster.num_gpus, num_cpus, memory_gb or num_nodes, or join a cluster that has them",
+        mend="lower its cluster.num_gpus, num_cpus, memory_gb or num_nodes, or join a cluster that has them; "
+        "every node needs orch, the runs folder and the working folder at the same paths",
     ),
     FailureClass.DATA: Policy(
         kinds=("DataError",),

@@ -84,15 +84,11 @@ class Steward:
                 self._path.unlink(missing_ok=True)
 
     def look(self) -> None:
-        """Take in what has changed, and write the report if it has."""
-        try:
-            self._take_plan()
-            self._agenda.refresh()
-            self._complaint = ""
-        except OrchError as error:
-            if str(error) != self._complaint:
-                self._complaint = str(error)
-                self._on_event(f"the driver goes on as before: {error}")
+        """Take in what has changed, and write the report if it has; what fails keeps nothing else from being done."""
+        complaint = "\n".join(filter(None, (_problem_of(self._take_plan), _problem_of(self._agenda.refresh))))
+        if complaint and complaint != self._complaint:
+            self._on_event(f"the driver goes on as before: {complaint}")
+        self._complaint = complaint
         self._write()
 
     def _take_plan(self) -> None:
@@ -131,3 +127,12 @@ class Steward:
         self._report = replace(content, updated_at=now())
         self._written_s = time.monotonic()
         write_report(self._path, self._report)
+
+
+def _problem_of(step: Callable[[], None]) -> str:
+    """Do it; empty, or why that was not possible."""
+    try:
+        step()
+    except (OrchError, OSError) as error:
+        return str(error)
+    return ""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from orchestrator.agenda import Agenda
-from orchestrator.stop import StopSignal
-from orchestrator.supervisor import WorkerSettings
+if TYPE_CHECKING:  # a supervisor in a Ray actor starts in half the time without the agenda
+    from orchestrator.agenda import Agenda
+    from orchestrator.stop import StopSignal
+    from orchestrator.supervisor import WorkerSettings
 
 
 class Scheduler(Protocol):

@@ -28,15 +28,13 @@ from ray.tune.search import Searcher
 
 from orchestrator.agenda import Agenda
 from orchestrator.cluster import Node, check_fits, request_of
-from orchestrator.errors import PlanError
+from orchestrator.errors import OrchError, PlanError
 from orchestrator.schedulers.ray_gang import bundle, gang_factory, other_nodes
 from orchestrator.scratch import scratch_folder
 from orchestrator.stop import StopSignal, read_request
 from orchestrator.store import Store
 from orchestrator.supervisor import WorkerSettings, supervise
 from orchestrator.trial import PlannedTrial
-
-log = logging.getLogger(__name__)
 
 ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -79,7 +77,7 @@ class RayTuneScheduler:
                 _trainable(settings),
                 lambda config: gang_factory(config["bundle"], config["num_nodes"], config["avoid"]),
             )
-            results = tune.Tuner(
+            tune.Tuner(
                 trainable,
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
@@ -95,8 +93,6 @@ class RayTuneScheduler:
                     stop=_Deadline(settings.stop_file, settings.grace_s),
                 ),
             ).fit()
-        for error in results.errors:
-            log.error("a supervisor failed: %s", str(error).strip().splitlines()[-1])
 
 
 class _Planned(Searcher):
@@ -107,6 +103,8 @@ class _Planned(Searcher):
         self._agenda, self._stop_file = agenda, stop_file
         self._handed: dict[str, tuple[str, float, frozenset[str]]] = {}
         """Tune's trial id → ours, when it was handed out, and the nodes that it must avoid."""
+        self.errors: dict[str, str] = {}
+        """Tune's trial id → what Ray says of a supervisor that it could not run."""
         self._looked_at_s = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -133,7 +131,9 @@ class _Planned(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Free the trial's place."""
         if trial_id in self._handed:
-            self._agenda.finish(self._handed.pop(trial_id)[0])
+            said = result or {}
+            problem = said.get("problem") or self.errors.pop(trial_id, None)
+            self._agenda.finish(self._handed.pop(trial_id)[0], problem=problem, node=said.get("node"))
 
     def is_unplaceable(self, trial_id: str) -> bool:
         """Whether Tune waits in vain for the place of a trial that it has not started."""
@@ -172,6 +172,11 @@ class _Placement(FIFOScheduler):
                 tune_controller.stop_trial(trial)
         return super().choose_trial_to_run(tune_controller)
 
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Note what Tune says before it tells the searcher that there was an error."""
+        lines = str(trial.get_error() or "Ray does not say why").strip().splitlines()
+        self._searcher.errors[trial.trial_id] = lines[-1]
+
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Drop the running means that Tune would keep of an ended trial: nobody reads them, long sweeps feel them."""
         trial.run_metadata.metric_analysis.clear()
@@ -202,10 +207,13 @@ class _Deadline(tune.Stopper):
 
 def _trainable(settings: WorkerSettings) -> Callable[[dict[str, Any]], dict[str, Any]]:
     def supervise_trial(config: dict[str, Any]) -> dict[str, Any]:
-        planned = Store(settings.store_root).plans.read_planned(settings.experiment, config["trial"])
         node = ray.get_runtime_context().get_node_id()
-        with other_nodes(planned.resources, settings) as others:
-            return {"exit_status": supervise(planned, replace(settings, nodes=(node, *others)))}
+        try:
+            planned = Store(settings.store_root).plans.read_planned(settings.experiment, config["trial"])
+            with other_nodes(planned.resources, settings) as others:
+                return {"exit_status": supervise(planned, replace(settings, nodes=(node, *others)))}
+        except (OrchError, OSError) as error:
+            return {"problem": f"{str(error).splitlines()[0]} (node {node[:8]})", "node": node}
 
     return supervise_trial
 

@@ -11,6 +11,7 @@ from orchestrator.provenance import collect, now
 from orchestrator.record import Attempt, Failure, Outcome, Status, new_record
 from orchestrator.run import run_trial
 from orchestrator.schedule import Schedule
+from orchestrator.steward import Steward
 from orchestrator.trial import PlannedTrial
 from trainers.api import Resources
 
@@ -31,13 +32,14 @@ class Desk:
     def __post_init__(self) -> None:
         self.orders = Orders(self.lab.store.root, now=now)
 
-    def agenda(self, seeds: list[int | None]) -> Agenda:
+    def agenda(self, seeds: list[int | None], *, schedule: Schedule | None = None) -> Agenda:
         settings = AgendaSettings(
             give_up=lambda planned, why: self.given_up.append((planned.trial.id, why)),
             on_event=self.events.append,
             clock=lambda: self.moment_s,
         )
-        return Agenda(self.lab.plan(seeds), self.lab.store, settings)
+        plan = self.lab.plan(seeds)
+        return Agenda(replace(plan, schedule=schedule or plan.schedule), self.lab.store, settings)
 
     def id(self, seed: int | None) -> str:
         return self.lab.planned(seed).trial.id
@@ -268,6 +270,42 @@ def test_what_failed_for_its_node_avoids_it_and_what_failed_otherwise_does_not(d
     assert agenda.avoids(first.trial.id) == frozenset(), "no other node is left"
 
 
+def test_a_trial_that_cannot_begin_says_why_avoids_that_node_and_is_given_up_at_its_deadline(desk: Desk) -> None:
+    agenda = desk.agenda([0], schedule=Schedule(deadline_s=5))
+    agenda.see_nodes([replace(NODE, name="a"), replace(NODE, name="b")])
+    for wait_s in (2, 4):
+        planned = started(agenda)
+        agenda.finish(planned.trial.id, problem="no experiment named test (node a)", node="a")
+        assert (
+            desk.events[-1]
+            == f"{planned.trial.id} could not begin: no experiment named test (node a); again in {wait_s} s"
+        )
+        assert reasons(agenda) == {"could not begin (no experiment named test (node a)): again": 1}
+        assert agenda.avoids(planned.trial.id) == {"a"}
+        agenda.refresh()
+        assert agenda.next() is None
+        desk.moment_s += wait_s
+        agenda.refresh()
+    agenda.finish(started(agenda).trial.id, problem="no experiment named test", node="b")
+    assert desk.given_up == [(planned.trial.id, "it could not begin for 6 s: no experiment named test")]
+    assert agenda.is_over
+
+
+def test_a_trial_that_begins_at_last_has_its_whole_deadline_again(desk: Desk) -> None:
+    agenda = desk.agenda([0], schedule=Schedule(deadline_s=5))
+    planned = started(agenda)
+    agenda.finish(planned.trial.id, problem="no folder")
+    desk.moment_s += 4
+    agenda.refresh()
+    desk.end(started(agenda), Outcome.FAILED, PREEMPTED)
+    agenda.finish(planned.trial.id, problem="the actor died")
+    assert reasons(agenda) == {"preempted: again": 1}
+    desk.moment_s += 60
+    agenda.refresh()
+    agenda.finish(started(agenda).trial.id, problem="no folder")
+    assert (desk.given_up, reasons(agenda)) == ([], {"could not begin (no folder): again": 1})
+
+
 def hidden(record: Path) -> Path:
     """Make a record unreadable, as a file server that is away does; where it lies now."""
     aside = record.rename(record.with_suffix(".aside"))
@@ -331,6 +369,29 @@ def test_records_that_do_not_read_hold_up_nobody_else(desk: Desk) -> None:
     desk.moment_s += 30
     agenda.refresh()
     assert {started(agenda).trial.id, started(agenda).trial.id} == {desk.id(0), desk.id(1)}
+
+
+def test_a_plan_that_does_not_read_is_said_once_and_holds_up_no_retry(desk: Desk) -> None:
+    agenda = desk.agenda([0])
+    planned = started(agenda)
+    desk.end(planned, Outcome.FAILED, PREEMPTED)
+    agenda.finish(planned.trial.id)
+    desk.lab.store.plans.file("test").mkdir(parents=True)
+    steward = Steward(
+        agenda,
+        desk.lab.store,
+        prepare=lambda trials: None,
+        check=lambda trials: None,
+        on_event=desk.events.append,
+    )
+    steward.look()
+    desk.moment_s += 30
+    steward.look()
+    assert started(agenda) == planned
+    assert [event.splitlines()[0] for event in desk.events[1:]] == [
+        "the driver goes on as before: the runs folder does not work: [Errno 21] Is a directory: "
+        f"'{desk.lab.store.plans.file('test')}'"
+    ]
 
 
 def test_what_another_process_has_is_waited_for(desk: Desk, lab: Lab) -> None:

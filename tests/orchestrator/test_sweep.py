@@ -11,12 +11,14 @@ import psutil
 import pytest
 from lab import Lab
 
+from orchestrator.agenda import Agenda, AgendaSettings
 from orchestrator.errors import PlanError, StoreError
 from orchestrator.orders import Orders
 from orchestrator.provenance import now
 from orchestrator.record import Outcome, Status
-from orchestrator.schedulers import SchedulerName
+from orchestrator.schedulers import SchedulerName, open_scheduler
 from orchestrator.stop import StopSignal, stop_file
+from orchestrator.supervisor import WorkerSettings
 from orchestrator.sweep import summary_line
 from orchestrator.view import SweepView
 
@@ -281,6 +283,32 @@ def test_kill_nine_of_a_worker_fails_that_trial_alone(lab: Lab) -> None:
     assert lab.sweep(lab.plan([0, 1])).num_started == 1
     assert [attempt.outcome for attempt in lab.store.read(trial_id).attempts] == [Outcome.FAILED, Outcome.DONE]
     assert lab.results() == undisturbed_results(lab, [0, 1])
+
+
+def test_a_supervisor_that_cannot_work_says_why(lab: Lab) -> None:
+    plan = lab.plan([0])
+    stop = StopSignal(stop_file(lab.store.root, plan.experiment))
+    events: list[str] = []
+
+    def note(event: str) -> None:
+        events.append(event)
+        stop.request()
+
+    workers = WorkerSettings(
+        store_root=lab.root / "not mounted",
+        experiment=plan.experiment,
+        cache_folder=lab.root / "models",
+        data_folder=None,
+        argv=("orch", "test"),
+        stop_file=stop.path,
+        working_folder=lab.root,
+        python_path=lab.environment()["PYTHONPATH"],
+    )
+    agenda = Agenda(plan, lab.store, AgendaSettings(on_event=note))
+    open_scheduler("ray_tune", address=None).run(agenda, workers, stop)
+    (event,) = events
+    assert "could not begin: no experiment named test in the runs folder (node " in event
+    assert not workers.store_root.exists()
 
 
 def test_a_record_that_does_not_read_for_a_while_is_waited_for(lab: Lab) -> None:
