@@ -23,7 +23,10 @@ def assert_same(arena: Arena, undisturbed: Arena, *, is_mirrored: bool = True) -
     found, expected = results(arena.runs), results(undisturbed.runs)
     assert len(found) == arena.num_trials
     for name, trial in found.items():
-        assert [part for part in trial if trial[part] != expected[name][part]] == [], name
+        differing = {
+            part: _apart(trial[part], expected[name][part]) for part in trial if trial[part] != expected[name][part]
+        }
+        assert differing == {}, name
     if is_mirrored:
         assert_same_points(arena, undisturbed)
     if arena.num_trials == undisturbed.num_trials:
@@ -36,6 +39,14 @@ def assert_same_points(arena: Arena, undisturbed: Arena) -> None:
     trials = {record.parent.name for record in arena.runs.glob("*/record.json")}
     wanted = {place: value for place, value in expected.items() if place[0] in trials}
     assert sorted(points.items() ^ wanted.items(), key=str)[:5] == []
+
+
+def _apart(found: Any, expected: Any) -> Any:
+    """What differs, as far down as there are names for it."""
+    if not (isinstance(found, dict) and isinstance(expected, dict)):
+        return found, expected
+    names = sorted(found.keys() | expected.keys())
+    return {one: _apart(found.get(one), expected.get(one)) for one in names if found.get(one) != expected.get(one)}
 
 
 def results(runs: Path) -> dict[str, Any]:
