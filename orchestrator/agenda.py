@@ -81,6 +81,7 @@ class Agenda:
         self._due: dict[str, tuple[float, str]] = {}
         """Trial id → when it is handed out again, and why not before."""
         self._unread_since_s: dict[str, float] = {}
+        """Trial id → since when its record does not read."""
         self._not_begun: dict[str, tuple[float, int]] = {}
         """Trial id → since when its supervisor fails before the trial begins, and how often it did."""
         self._avoid: dict[str, tuple[str, ...]] = {}
