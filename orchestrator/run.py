@@ -150,7 +150,9 @@ class _AttemptAtTrial:
         try:
             self._train_and_evaluate()
         except StopRequested:
-            return Outcome.STOPPED, None
+            # It may have come after the last score was kept: no later call would find anything to go on with.
+            is_whole = is_complete(self.record, self.planned, data_folder=self.context.data_folder)
+            return Outcome.DONE if is_whole else Outcome.STOPPED, None
         except Exception as error:
             log.exception("%s attempt %d failed", self.trial.id, self.attempt.number)
             return Outcome.FAILED, Failure(

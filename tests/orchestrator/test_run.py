@@ -117,6 +117,18 @@ def test_a_stop_during_evaluation_keeps_the_training(lab: Lab) -> None:
     assert run_trial(lab.planned(None), lab.store, context=lab.context()).status is Status.DONE
 
 
+def test_a_stop_that_comes_when_the_last_score_is_kept_finds_the_trial_done(lab: Lab) -> None:
+    trial_id, asked = lab.planned(0).trial.id, []
+
+    def should_stop() -> bool:
+        asked.append(bool(lab.store.read(trial_id).scores))
+        return asked[-1]
+
+    record = run_trial(lab.planned(0), lab.store, context=lab.context(should_stop=should_stop))
+    assert asked[-1], "the request must have been seen"
+    assert (record.status, record.attempts[-1].outcome) == (Status.DONE, Outcome.DONE)
+
+
 def test_evaluation_during_training_is_recorded_once_a_step(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.every_steps = 2
     monkeypatch.setenv("FAKE_FAIL", "0@5")
