@@ -46,7 +46,7 @@ class TinySpec:
 
 ARITHMETIC_TINY = TinySpec(
     name="arithmetic-tiny",
-    version=1,
+    version=2,
     hidden_size=128,
     intermediate_size=384,
     num_layers=4,
