@@ -315,13 +315,16 @@ def test_a_record_that_does_not_read_for_a_while_is_waited_for(lab: Lab) -> None
     driver = start_driver(lab, [0, 1], "ray_tune", FAKE_STEP_S="0.02")
     record = lab.store.trial_folder(lab.planned(0).trial.id) / "record.json"
 
-    def is_done() -> bool:
+    def stands_at(status: Status) -> bool:
         kept = lab.store.find(lab.planned(0).trial.id)
-        return kept is not None and kept.status is Status.DONE
+        return kept is not None and kept.status is status
 
-    wait_until(is_done)
-    aside = record.rename(record.with_suffix(".aside"))  # before the driver knows that the process has ended
+    wait_until(lambda: stands_at(Status.RUNNING))
+    driver.send_signal(signal.SIGSTOP)  # so that it cannot look before the record is away
+    wait_until(lambda: stands_at(Status.DONE))
+    aside = record.rename(record.with_suffix(".aside"))
     record.mkdir()
+    driver.send_signal(signal.SIGCONT)
     wait_until(lambda: "is set aside" in (lab.root / "driver.log").read_text())
     wait_until(lambda: lab.store.find(lab.planned(1).trial.id) is not None)
     record.rmdir()
