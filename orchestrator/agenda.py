@@ -54,6 +54,8 @@ class AgendaSettings:
     max_running: int | None = None
     first_retry_wait_s: float = 30.0
     """Before a trial that failed for a passing reason is started again; doubled each time."""
+    is_stopping: Callable[[], bool] = lambda: False
+    """Whether the whole sweep was asked to stop: what dies then was killed, and is not tried again."""
     give_up: Callable[[PlannedTrial, str], None] = lambda planned, why: None
     """Puts on record that a trial was never placed, and why."""
     on_event: Callable[[str], None] = log.info
@@ -270,8 +272,10 @@ class Agenda:
             self._move(trial_id, "elsewhere")
         elif record is None or not has_tried:
             self._wait_s(trial_id, _NOT_BEGUN_WAIT_S, "not begun")
-        elif record.status is Status.STOPPED and class_of(record.attempts[-1]) is None:
-            self._move(trial_id, "ready")  # what stopped it was taken back before it had ended
+        elif record.status is Status.STOPPED and (
+            self._settings.is_stopping() or class_of(record.attempts[-1]) is None
+        ):
+            self._move(trial_id, "ready")  # it is left for the next call, or what stopped it was taken back by now
         else:
             self._try_again(trial_id, record)
 

@@ -223,6 +223,7 @@ def _drive(
             data_folder=settings.data_folder,
             max_running=settings.max_running,
             first_retry_wait_s=settings.first_retry_wait_s,
+            is_stopping=lambda: stop.is_requested,
             give_up=lambda planned, why: record_unplaced(planned, workers, why),
             on_event=on_event,
         ),

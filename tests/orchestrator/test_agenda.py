@@ -28,6 +28,7 @@ class Desk:
     moment_s: float = 1000.0
     given_up: list[tuple[str, str]] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
+    is_stopping: bool = False
 
     def __post_init__(self) -> None:
         self.orders = Orders(self.lab.store.root, now=now)
@@ -36,6 +37,7 @@ class Desk:
         settings = AgendaSettings(
             give_up=lambda planned, why: self.given_up.append((planned.trial.id, why)),
             on_event=self.events.append,
+            is_stopping=lambda: self.is_stopping,
             clock=lambda: self.moment_s,
         )
         plan = self.lab.plan(seeds)
@@ -255,6 +257,18 @@ def test_a_trial_whose_process_vanished_with_its_machine_is_tried_again(desk: De
     desk.end(planned, Outcome.RUNNING)
     agenda.finish(planned.trial.id)
     assert reasons(agenda) == {"node lost: again": 1}
+
+
+def test_a_trial_killed_by_a_stop_is_left_for_the_next_call_without_a_word_of_failure(desk: Desk) -> None:
+    agenda = desk.agenda([0])
+    planned = started(agenda)
+    desk.is_stopping = True
+    desk.end(planned, Outcome.RUNNING)
+    store = desk.lab.store
+    store.write(store.read(planned.trial.id).with_death(outcome=Outcome.INTERRUPTED, failure=None, at=now()))
+    agenda.finish(planned.trial.id)
+    assert agenda.to_start == (planned,)
+    assert desk.events == []
 
 
 def test_what_failed_for_its_node_avoids_it_and_what_failed_otherwise_does_not(desk: Desk) -> None:
