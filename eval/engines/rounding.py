@@ -9,9 +9,11 @@ would not always end as one that was not (tests/eval/test_rounding.py).
 from __future__ import annotations
 
 import os
+from typing import Final
 
-# Read by MKL at its first product; inherited by the processes that this one starts. Without MKL it has no effect.
-os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+MKL_MODE: Final = "AUTO,STRICT"
+"""Read by MKL at its first product in a process. Without MKL it has no effect."""
+os.environ.setdefault("MKL_CBWR", MKL_MODE)
 
 LEAST_WIDTH = 16
 """Positions of the widest vector register: what is narrower is summed otherwise."""

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from tempfile import gettempdir
 
+from eval.engines.rounding import MKL_MODE
 from trainers.verl.job import JOB_FILE, TOKEN, VerlJob
 
 _SEGMENTS = ("verl_weights_*", "psm_*", "torch_*")
@@ -53,6 +54,7 @@ def environment(job: VerlJob, inherited: dict[str, str]) -> dict[str, str]:
 
 
 _ON_CPU = {
+    "MKL_CBWR": MKL_MODE,
     "VERL_PLATFORM": "cpu",
     "VERL_USE_EXTERNAL_MODULES": "trainers.verl.platform_cpu",
     "VLLM_CPU_KVCACHE_SPACE": "1",
