@@ -41,7 +41,8 @@ class Lab:
     def benchmark(self, number: int) -> str:
         path = self.root / f"bench{number}.jsonl"
         rows = [{"id": f"q{n}", "question": f"{number} {n}", "answer": str(n), "kind": "integer"} for n in range(5)]
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        if not path.exists():  # once: a trial may be reading it by now
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         return str(path)
 
     def recipe(self) -> Recipe:
