@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -162,12 +162,24 @@ def _record_death(
             return
         if not is_open:
             record = record.with_attempt(_empty_attempt(planned, record, settings), status=Status.RUNNING, at=now())
-        if was_stopped:
+        is_whole = _holds_all(record, planned, settings)
+        if was_stopped or is_whole:
             record = record.with_death(outcome=Outcome.INTERRUPTED, failure=None, at=now())
         else:
             log_tail = store.log_tail(trial_id, record.attempts[-1].number) if is_open else output
             record = record.with_death(outcome=Outcome.FAILED, failure=_failure(code, log_tail, output), at=now())
+        if is_whole:
+            record = replace(record, status=Status.DONE)  # no later call would find anything to go on with
         store.write(record)
+
+
+def _holds_all(record: RunRecord, planned: PlannedTrial, settings: WorkerSettings) -> bool:
+    """Whether the worker had kept its last score; a benchmark that does not read any more leaves that open."""
+    from orchestrator.wanted import is_complete  # loads graders, which a supervisor seldom needs
+
+    with contextlib.suppress(OrchError):
+        return is_complete(record, planned, data_folder=settings.data_folder)
+    return False
 
 
 def _empty_attempt(planned: PlannedTrial, record: RunRecord, settings: WorkerSettings) -> Attempt:

@@ -15,7 +15,7 @@ MKL_MODE: Final = "AUTO,STRICT"
 """Read by MKL at its first product in a process. Without MKL it has no effect."""
 os.environ.setdefault("MKL_CBWR", MKL_MODE)
 
-LEAST_WIDTH = 16
+LEAST_WIDTH: Final = 16
 """Positions of the widest vector register: what is narrower is summed otherwise."""
 
 

@@ -1,4 +1,5 @@
 import signal
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -11,6 +12,7 @@ from orchestrator.failures import FailureClass, classify
 from orchestrator.orders import Orders
 from orchestrator.provenance import now
 from orchestrator.record import Outcome, Status
+from orchestrator.run import run_trial
 from orchestrator.stop import StopSignal, read_request
 from orchestrator.supervisor import WorkerSettings, record_unplaced, supervise
 from orchestrator.worker import DONE, FAILED, LOCKED, REFUSED, STOPPED
@@ -125,6 +127,20 @@ def test_a_worker_that_does_not_listen_is_killed(
     assert time.monotonic() - started < 20.0
     record = lab.store.read(lab.planned(0).trial.id)
     assert (record.status, record.attempts[-1].outcome) == (Status.STOPPED, Outcome.INTERRUPTED)
+
+
+def test_a_worker_that_dies_after_its_last_score_leaves_the_trial_done(
+    lab: Lab, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = lab.planned(0)
+    record = run_trial(planned, lab.store, context=lab.context())
+    opened = replace(record.attempts[0], outcome=Outcome.RUNNING, ended_at=None)
+    lab.store.write(replace(record, attempts=(opened,), status=Status.TRAINED))
+    dying = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
+    monkeypatch.setattr("orchestrator.supervisor._command", lambda trial_id, settings: dying)
+    assert supervise(planned, settings) == -signal.SIGKILL
+    record = lab.store.read(planned.trial.id)
+    assert (record.status, record.attempts[-1].outcome, record.failure) == (Status.DONE, Outcome.INTERRUPTED, None)
 
 
 def test_a_paused_trial_writes_its_checkpoint_and_does_not_start_before_it_is_resumed(
