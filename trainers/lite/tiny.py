@@ -102,11 +102,17 @@ def build(spec: TinySpec, folder: Path, *, on_progress: Callable[[str], None] = 
     return average
 
 
-def make_tokenizer(spec: TinySpec) -> Any:
-    """Return a byte-level tokenizer without merges: one token a byte, and the chat's special tokens."""
+def make_tokenizer(spec: TinySpec, *, vocabulary: int = 0) -> Any:
+    """Return a byte-level tokenizer without merges: one token a byte, and the chat's special tokens.
+
+    Args:
+        spec: gives the longest sequence.
+        vocabulary: fill up to so many tokens with ones that no text has, for measurements at a real model's head.
+    """
     # The symbols are Qwen2's byte alphabet, because transformers puts Qwen2's own pre-tokenizer around any vocabulary
     # of a model of that type.
     symbols = [*sorted(bytes_to_unicode().values()), PAD, END, SYSTEM, USER, ASSISTANT]
+    symbols += [f"<{number}>" for number in range(len(symbols), vocabulary)]
     return Qwen2Tokenizer(
         vocab={symbol: index for index, symbol in enumerate(symbols)},
         merges=[],

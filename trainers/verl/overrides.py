@@ -79,6 +79,11 @@ def num_devices(job: VerlJob) -> int:
     return num_workers(job.resources)
 
 
+def helpers(job: VerlJob) -> int:
+    """Processes that pass responses on, and as many that grade them: each response takes one some 12 ms of a core."""
+    return max(1, min(8, job.resources.num_cpus // 4))
+
+
 def _algorithm(job: VerlJob) -> dict[str, Any]:
     algorithm = job.recipe.algorithm
     rounds = algorithm.max_sampling_rounds if algorithm.dynamic_sampling else 1
@@ -168,10 +173,10 @@ def _rollout(job: VerlJob) -> dict[str, Any]:
         f"{rollout}.max_num_batched_tokens": max(2048, context),
         f"{rollout}.log_prob_micro_batch_size_per_gpu": scoring_batch(job),
         f"{rollout}.log_prob_use_dynamic_bsz": job.resources.tokens_per_pass is not None,
-        f"{rollout}.agent.num_workers": 1,
+        f"{rollout}.agent.num_workers": helpers(job),
         f"{rollout}.agent.agent_loop_config_path": AGENT_LOOPS,
         f"{rollout}.agent.default_agent_loop": "orch",
-        "reward.num_workers": 1,
+        "reward.num_workers": helpers(job),
         "reward.custom_reward_function.path": "pkg://trainers.verl.reward",
         "reward.custom_reward_function.name": "compute_score",
     }

