@@ -13,7 +13,16 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
-from trainers.distribution import CHUNK, Head, TokenStatistics, hidden_statistics, row_blocks, statistics
+from trainers.distribution import (
+    CHUNK,
+    Head,
+    TokenStatistics,
+    has_kernels,
+    hidden_statistics,
+    raw_statistics,
+    row_blocks,
+    statistics,
+)
 
 LN2: Final = log(2.0)
 _ALMOST_ONE: Final = 1 - 2.0**-24
@@ -66,7 +75,15 @@ def group_deviation(
     )
     order_parts: list[Tensor] = []
     parts: list[TokenStatistics] = []
-    for order_M, sizes in _cell_chunks(cell_N, max(1, max_logits // head.vocabulary)):
+    for by_cell_M, count_C in _cell_chunks(cell_N, max(1, max_logits // head.vocabulary)):
+        if has_kernels(hidden_ND) and distance != "wasserstein":
+            deviation_N[by_cell_M], found = _by_kernel(
+                head.raw_logits(hidden_ND[by_cell_M]), head, token_N[by_cell_M], count_C, distance, leave_one_out
+            )
+            parts.append(found)
+            order_parts.append(by_cell_M)
+            continue
+        order_M, sizes = _by_slot(by_cell_M, count_C)
         logits_MV = head.logits(hidden_ND[order_M])
         parts.append(statistics(logits_MV, token_N[order_M]))
         order_parts.append(order_M)
@@ -113,8 +130,35 @@ def _to_probabilities(logits_NV: Tensor, lse_N: Tensor) -> None:
         logits_NV[rows].sub_(lse_N[rows, None]).exp_()
 
 
-def _cell_chunks(cell_N: Tensor, max_rows: int) -> Iterator[tuple[Tensor, list[int]]]:
-    """Yield tokens of whole cells, slot by slot, cells by falling size; and how many cells have a k-th member."""
+def _by_kernel(
+    logits_MV: Tensor, head: Head, token_M: Tensor, count_C: Tensor, distance: Distance, leave_one_out: bool
+) -> tuple[Tensor, TokenStatistics]:
+    """Two reads of the chunk: its statistics, then each cell's mean and distances."""
+    from trainers.kernels import chunk_deviation
+
+    found = raw_statistics(logits_MV, token_M, temperature=head.temperature)
+    deviation_M = chunk_deviation(
+        logits_MV,
+        found.lse_N,
+        torch.arange(len(token_M), device=token_M.device),
+        torch.nn.functional.pad(count_C.cumsum(0), (1, 0)),
+        temperature=head.temperature,
+        distance=distance,
+        leave_one_out=leave_one_out,
+    )
+    is_alone_M = (count_C == 1).repeat_interleave(count_C)
+    return deviation_M.masked_fill_(is_alone_M, 0.0), found
+
+
+def _by_slot(by_cell_M: Tensor, count_C: Tensor) -> tuple[Tensor, list[int]]:
+    """Return the tokens slot by slot, and how many cells have a k-th member."""
+    starts_C = count_C.cumsum(0) - count_C
+    member_M = torch.arange(len(by_cell_M), device=by_cell_M.device) - starts_C.repeat_interleave(count_C)
+    return by_cell_M[torch.argsort(member_M, stable=True)], torch.bincount(member_M).tolist()
+
+
+def _cell_chunks(cell_N: Tensor, max_rows: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield tokens of whole cells, one cell after another, by falling size; and the size of each."""
     _, inverse_N, count_C = torch.unique(cell_N, return_inverse=True, return_counts=True)
     by_size_C = torch.argsort(count_C, descending=True, stable=True)
     place_C = torch.empty_like(by_size_C)
@@ -127,10 +171,7 @@ def _cell_chunks(cell_N: Tensor, max_rows: int) -> Iterator[tuple[Tensor, list[i
     while first < len(ends):
         last = max(first + 1, int(torch.searchsorted(ends_C, start + max_rows, right=True)))
         tokens_M = order_N[start : ends[last - 1]]
-        sizes_C = count_C[by_size_C[first:last]]
-        starts_C = sizes_C.cumsum(0) - sizes_C
-        member_M = torch.arange(len(tokens_M), device=cell_N.device) - starts_C.repeat_interleave(sizes_C)
-        yield tokens_M[torch.argsort(member_M, stable=True)], torch.bincount(member_M).tolist()
+        yield tokens_M, count_C[by_size_C[first:last]]
         first, start = last, ends[last - 1]
 
 

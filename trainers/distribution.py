@@ -91,9 +91,15 @@ class Head:
         """V."""
         return self.weight_VD.shape[0]
 
+    def raw_logits(self, hidden_ND: Tensor) -> Tensor:
+        """Return z, (N, V): on a GPU the product's own float32 sums, which a cast to the model's type would round."""
+        if hidden_ND.is_cuda and hidden_ND.element_size() == 2 and self.bias_V is None and not hidden_ND.requires_grad:
+            return torch.mm(hidden_ND, self.weight_VD.t(), out_dtype=torch.float32)
+        return functional.linear(hidden_ND, self.weight_VD, self.bias_V)
+
     def logits(self, hidden_ND: Tensor) -> Tensor:
         """Return z/T, at least float32 (N, V)."""
-        return scaled(functional.linear(hidden_ND, self.weight_VD, self.bias_V), self.temperature)
+        return scaled(self.raw_logits(hidden_ND), self.temperature)
 
     def chunks(self, num_tokens: int, max_logits: int = CHUNK) -> Iterator[slice]:
         """Yield slices over tokens that cut a batch so that at most `max_logits` logits exist at once."""
@@ -126,14 +132,51 @@ def statistics(logits_NV: Tensor, token_N: Tensor) -> TokenStatistics:
 @torch.no_grad()
 def hidden_statistics(hidden_ND: Tensor, head: Head, token_N: Tensor, *, max_logits: int = CHUNK) -> TokenStatistics:
     """Return the statistics of tokens from their hidden states, holding at most `max_logits` logits at a time."""
-    parts = [statistics(head.logits(hidden_ND[rows]), token_N[rows]) for rows in head.chunks(len(token_N), max_logits)]
+    parts = [
+        raw_statistics(head.raw_logits(hidden_ND[rows]), token_N[rows], temperature=head.temperature)
+        for rows in head.chunks(len(token_N), max_logits)
+    ]
     return TokenStatistics.concatenate(parts) if parts else statistics(head.logits(hidden_ND), token_N)
+
+
+@torch.no_grad()
+def raw_statistics(
+    logits_NV: Tensor, token_N: Tensor, *, temperature: float, has_statistics: bool = True
+) -> TokenStatistics:
+    """Return the statistics of tokens from z: by one kernel on a GPU, by `statistics` elsewhere.
+
+    Args:
+        logits_NV: z, as the model gives it.
+        token_N: int64, the chosen tokens.
+        temperature: T.
+        has_statistics: whether entropy and purity are wanted; a kernel leaves them undefined otherwise.
+    """
+    if not has_kernels(logits_NV):
+        return statistics(scaled(logits_NV, temperature), token_N)
+    from trainers.kernels import chunk_statistics
+
+    logp_N, entropy_N, purity_N, lse_N = chunk_statistics(
+        logits_NV, token_N, temperature=temperature, has_statistics=has_statistics
+    )
+    return TokenStatistics(logp_N=logp_N, entropy_N=entropy_N, purity_N=purity_N, lse_N=lse_N)
+
+
+def has_kernels(values: Tensor) -> bool:
+    """Whether Triton's kernels take these values: on an NVIDIA GPU, but for float64."""
+    return values.is_cuda and values.dtype != torch.float64
 
 
 @torch.no_grad()
 def hidden_logp(hidden_ND: Tensor, head: Head, token_N: Tensor, *, max_logits: int = CHUNK) -> Tensor:
     """Return only the chosen log-probs (N,), in nats: all that is wanted of a reference model."""
-    parts = [chosen_logp(head.logits(hidden_ND[rows]), token_N[rows]) for rows in head.chunks(len(token_N), max_logits)]
+    parts = []
+    for rows in head.chunks(len(token_N), max_logits):
+        logits_CV = head.raw_logits(hidden_ND[rows])
+        if has_kernels(logits_CV):
+            kept = raw_statistics(logits_CV, token_N[rows], temperature=head.temperature, has_statistics=False)
+            parts.append(kept.logp_N)
+        else:
+            parts.append(chosen_logp(scaled(logits_CV, head.temperature), token_N[rows]))
     return torch.cat(parts) if parts else hidden_ND.new_zeros(0)
 
 

@@ -20,7 +20,7 @@ from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from trainers.deviation import group_deviation
-from trainers.distribution import Head, chosen_logp, entropy, scaled, statistics
+from trainers.distribution import Head, chosen_logp, entropy, raw_statistics, scaled
 from trainers.verl.columns import column
 
 SCORES, DISTANCE, LEAVE_ONE_OUT, LEARNING_RATE = "orch_scores", "orch_distance", "orch_leave_one_out", "orch_lr"
@@ -31,9 +31,9 @@ SCORES, DISTANCE, LEAVE_ONE_OUT, LEARNING_RATE = "orch_scores", "orch_distance",
 class LogitsHead(Head):
     """A head for hidden states that are the logits already."""
 
-    def logits(self, hidden_ND: Tensor) -> Tensor:
-        """Return z/T."""
-        return scaled(hidden_ND, self.temperature)
+    def raw_logits(self, hidden_ND: Tensor) -> Tensor:
+        """Return z."""
+        return hidden_ND
 
 
 class ScoringEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl is untyped
@@ -92,7 +92,7 @@ class ScoringEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl is unty
                 leave_one_out=bool(_told(micro_batch, LEAVE_ONE_OUT)),
             )
         else:
-            found = statistics(scaled(logits_NV, temperature), token_N)
+            found = raw_statistics(logits_NV, token_N, temperature=temperature)
             deviation_N = torch.zeros_like(found.entropy_N)
         return {
             "log_probs": found.logp_N,
