@@ -103,9 +103,9 @@ def _is_yaml(word: str) -> bool:
 
 
 def _experiments() -> Path:
-    from orchestrator.compose import PACKAGED
+    from orchestrator.packaged import NAME, PACKAGED
 
-    here = Path("experiments")
+    here = Path(NAME)
     return here if here.is_dir() else PACKAGED
 
 
