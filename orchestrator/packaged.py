@@ -61,6 +61,29 @@ def described(folder: Path) -> list[Described]:
     return [one for file in sorted(folder.glob("*.yaml")) if (one := _describe(file)) is not None]
 
 
+def find_twin(file: Path, tables: Sequence[str]) -> Path | None:
+    """An experiment beside the same printed tables that needs no GPU, or None: `NAME_tiny` first, the user's first."""
+    folders = dict.fromkeys(folder for folder in (file.resolve().parent, PACKAGED) if folder.is_dir())
+    found = [
+        one
+        for folder in folders
+        for one in described(folder)
+        if tables and one.tables == tuple(tables) and not _needs_gpu(one)
+    ]
+    found.sort(key=lambda one: one.file.stem != f"{file.stem}_tiny")
+    return found[0].file if found else None
+
+
+def shown_path(file: Path) -> str:
+    """A file as a user types it here: relative where it lies below, `experiments/NAME.yaml` where that finds it."""
+    if file.resolve().is_relative_to(Path.cwd()):
+        return str(file.resolve().relative_to(Path.cwd()))
+    for name in (Path(NAME) / file.name, Path(file.name)):
+        if find_experiment(name).resolve() == file.resolve():
+            return str(name)
+    return str(file)
+
+
 def choices(folder: Path) -> dict[str, tuple[str, ...]]:
     """Group → its choices, of a folder of experiments."""
     groups = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
@@ -121,6 +144,13 @@ def _describe(file: Path) -> Described | None:
         groups={str(group).removeprefix("override "): str(name) for entry in defaults for group, name in entry.items()},
         tables=tuple(published.get("tables") or ()) if isinstance(published, dict) else (),
     )
+
+
+def _needs_gpu(one: Described) -> bool:
+    places = [folder / "cluster" / f"{one.groups.get('cluster')}.yaml" for folder in (one.file.parent, PACKAGED)]
+    group = next((_read(place) for place in places if place.is_file()), {})
+    own = _read(one.file).get("cluster")
+    return bool({**group, **(own if isinstance(own, dict) else {})}.get("num_gpus"))
 
 
 def _read(file: Path) -> dict[str, Any]:

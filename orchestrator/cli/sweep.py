@@ -55,7 +55,7 @@ def sweep(
     from orchestrator.store import Store
 
     spec = load_sweep(file, tuple(overrides or ()))
-    plan = make_plan(spec, data_folder=data_dir)
+    plan = make_plan(spec)
     runs = Store(store)
     if dry_run:
         _print_missing(plan, runs, data_dir, as_json=as_json)
@@ -96,6 +96,8 @@ class _Choice:
 
 def _run(plan: Plan, runs: Store, choice: _Choice) -> SweepOutcome:
     from orchestrator.cli.display import open_display
+    from orchestrator.devices import count_gpus
+    from orchestrator.health import why_no_hub
     from orchestrator.provenance import masked
     from orchestrator.schedulers import open_scheduler
     from orchestrator.schedulers.api import Scheduler
@@ -120,10 +122,13 @@ def _run(plan: Plan, runs: Store, choice: _Choice) -> SweepOutcome:
                     argv=masked(sys.argv),
                     python_path=os.environ.get("PYTHONPATH", ""),
                     max_running=choice.max_concurrent,
+                    num_gpus=count_gpus(os.environ) if choice.address is None else None,
+                    why_no_hub=lambda: why_no_hub(os.environ),
                 ),
                 open_scheduler=scheduler,
                 stop=stop,
                 on_event=display.say,
+                on_progress=display.progress,
                 around=_beside(plan, runs, choice, display, stop),
             )
         except KeyboardInterrupt:

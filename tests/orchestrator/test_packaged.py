@@ -81,7 +81,7 @@ def test_a_copy_plans_the_same_trials_and_its_groups_win(tmp_path: Path) -> None
         path.name for path in REPOSITORY.iterdir()
     )
     file = tmp_path / "mine" / "first.yaml"
-    copied, packaged = (make_plan(load_sweep(one), data_folder=None) for one in (file, PACKAGED / "first.yaml"))
+    copied, packaged = (make_plan(load_sweep(one)) for one in (file, PACKAGED / "first.yaml"))
     assert [one.trial.id for one in copied.entries] == [one.trial.id for one in packaged.entries]
     assert Composer(file).file_of("model", "tiny") == tmp_path / "mine" / "model" / "tiny.yaml"
 
