@@ -62,16 +62,16 @@ def described(folder: Path) -> list[Described]:
 
 
 def find_twin(file: Path, tables: Sequence[str]) -> Path | None:
-    """An experiment beside the same printed tables that needs no GPU, or None: `NAME_tiny` first, the user's first."""
+    """What compares the same arms without a GPU: `NAME_tiny`, else an experiment beside the same printed tables.
+
+    The user's own folder is looked through first; None where there is neither.
+    """
     folders = dict.fromkeys(folder for folder in (file.resolve().parent, PACKAGED) if folder.is_dir())
-    found = [
-        one
-        for folder in folders
-        for one in described(folder)
-        if tables and one.tables == tuple(tables) and not _needs_gpu(one)
-    ]
-    found.sort(key=lambda one: one.file.stem != f"{file.stem}_tiny")
-    return found[0].file if found else None
+    candidates = [one for folder in folders for one in described(folder) if not _needs_gpu(one)]
+    tiny = f"{file.stem.removesuffix('_small')}_tiny"
+    by_name = [one.file for one in candidates if one.file.stem == tiny]
+    by_tables = [one.file for one in candidates if tables and one.tables == tuple(tables)]
+    return next(iter([*by_name, *by_tables]), None)
 
 
 def shown_path(file: Path) -> str:
