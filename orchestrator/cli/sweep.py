@@ -74,7 +74,7 @@ def sweep(
         ways_out=channels(spec.notify, os.environ),
     )
     outcome = _run(plan, runs, choice)
-    _report(outcome, runs, choice)
+    _report(outcome, plan, runs, choice)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -171,7 +171,7 @@ def _mirrored(
         mirror.stop(MIRROR_PATIENCE_STOPPED_S if is_in_haste else MIRROR_PATIENCE_S)
 
 
-def _report(outcome: SweepOutcome, runs: Store, choice: _Choice) -> None:
+def _report(outcome: SweepOutcome, plan: Plan, runs: Store, choice: _Choice) -> None:
     """Print how it ended: the failures, the table, and the commands that are useful next."""
     if outcome.handed_to is not None and not choice.is_json:
         typer.echo(f"{outcome.experiment}: the plan was handed to the driver that runs it, {outcome.handed_to}")
@@ -180,7 +180,7 @@ def _report(outcome: SweepOutcome, runs: Store, choice: _Choice) -> None:
     if outcome.num_started == 0 and outcome.handed_to is None:
         _catch_up(outcome.experiment, runs, choice)
     if choice.is_json:
-        _print_json(outcome)
+        _print_json(outcome, plan, runs)
         return
     for row in outcome.failed[:_NUM_FAILURES_SHOWN]:
         _print_failure(row, runs)
@@ -188,6 +188,10 @@ def _report(outcome: SweepOutcome, runs: Store, choice: _Choice) -> None:
         from orchestrator.cli.table import table
 
         table(outcome.experiment, format="text", output=None, store=runs.root)
+    if outcome.num_started and (digests := _digests(plan, runs)):
+        typer.echo(
+            f"inputs, as {runs.root}/inputs holds them: " + ", ".join(f"{n} {d[:12]}" for n, d in digests.items())
+        )
     typer.echo(_closing_line(outcome))
     for command in _next_commands(outcome, choice):
         typer.echo(f"  {command}")
@@ -235,7 +239,16 @@ def _next_commands(outcome: SweepOutcome, choice: _Choice) -> list[str]:
     return [*commands, f"orch ui {name}"] if choice.tracking_uri is not None else commands
 
 
-def _print_json(outcome: SweepOutcome) -> None:
+def _digests(plan: Plan, runs: Store) -> dict[str, str]:
+    """Name of a set or model → the digest that this runs folder saw of it first."""
+    from orchestrator.inputs import inputs_of
+    from orchestrator.seen_inputs import SeenInputs
+
+    found = [SeenInputs(runs.root).find(one.name) for one in inputs_of(plan.entries)]
+    return {one.name: one.digest for one in found if one is not None}
+
+
+def _print_json(outcome: SweepOutcome, plan: Plan, runs: Store) -> None:
     import json
 
     from orchestrator.codec import encode
@@ -248,6 +261,7 @@ def _print_json(outcome: SweepOutcome) -> None:
         "was_stopped": outcome.was_stopped,
         "handed_to": outcome.handed_to,
         "counts": count_states(outcome.rows),
+        "inputs": _digests(plan, runs),
         "trials": encode(outcome.rows),
     }
     typer.echo(json.dumps(payload, indent=1, allow_nan=False))

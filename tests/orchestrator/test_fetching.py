@@ -124,6 +124,7 @@ def test_one_command_fetches_all_into_shared_caches_and_changes_no_id(site: Site
     assert set(seen) == {"math12k", "gpqa_diamond", "Qwen--Qwen2.5-Math-1.5B@main"}
     for one in seen.values():
         assert f"sha256 {one['digest'][:12]}…, trusted on first use, kept in " in done.stdout
+    assert f"inputs, as runs/inputs holds them: math12k {seen['math12k']['digest'][:12]}, " in done.stdout
     assert seen["math12k"]["commits"] == {
         "hiyouga/math12k": list(site.hub.repository("datasets/hiyouga/math12k").commits)[-1]
     }
