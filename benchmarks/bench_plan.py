@@ -38,7 +38,7 @@ from pathlib import Path
 imported = time.perf_counter()
 spec = load_sweep(Path(sys.argv[1]))
 read = time.perf_counter()
-plan = make_plan(spec, data_folder=None)
+plan = make_plan(spec)
 print(imported - start, read - imported, time.perf_counter() - read, len(plan.entries))
 """
 

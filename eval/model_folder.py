@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from eval.errors import ModelError
@@ -12,18 +13,18 @@ _BLOCK_BYTES = 1 << 16
 _NUM_BLOCKS = 64
 
 
-def folder_digest(folder: Path) -> str:
+def folder_digest(folder: Path, *, patterns: Sequence[str] = ("*",)) -> str:
     """Return a sha256 over the names, sizes and contents of a model folder's files.
 
     Of files above 4 MiB, 64 evenly spaced blocks of 64 KiB are read: training moves weights everywhere, and planning
-    must not read gigabytes. Documents and hidden files do not count.
+    must not read gigabytes. Documents and hidden files do not count, nor does what matches none of the patterns.
 
     Raises:
         ModelError: the folder is missing, has no config.json or no weights, or cannot be read.
     """
     digest = hashlib.sha256()
     try:
-        for file in _files(folder):
+        for file in (one for one in _files(folder) if any(one.match(pattern) for pattern in patterns)):
             size = file.stat().st_size
             digest.update(f"{file.name}\0{size}\0".encode())
             _update_with_content(digest, file, size)

@@ -1,6 +1,6 @@
 """Experiment files to plain dictionaries through Hydra's compose API: groups are folders of YAML found by path.
 
-The experiment's own folder comes first, the `experiments/` of this repository after it. Hydra takes tens of
+The experiment's own folder comes first, the experiments that come with orch after it. Hydra takes tens of
 milliseconds a composition, so a combination of group choices is composed once, and where the files chosen are plain
 (they pull in no others) each choice is composed once instead of each combination, choices of different groups together.
 """
@@ -23,11 +23,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from orchestrator.errors import SpecError
+from orchestrator.packaged import PACKAGED
 from orchestrator.places import place_in
 from orchestrator.schema import GROUPS, unknown_name
 
-PACKAGED = Path(__file__).resolve().parents[1] / "experiments"
-"""The experiments of this repository; absent where only the packages are installed."""
 _PULLS_IN_OTHERS = re.compile(r"^(defaults\s*:|#\s*@package)", re.MULTILINE)
 
 Config = dict[str, Any]

@@ -101,6 +101,26 @@ def write_json(path: Path, payload: dict[str, Any], *, mode: int = 0o666) -> Non
     write_atomically(path, b'{\n "seal": "' + _digest(body) + b'",\n' + body, mode=mode)
 
 
+def create_json(path: Path, payload: dict[str, Any]) -> bool:
+    """Write a sealed JSON object unless the file is there; whether it was this call that wrote it.
+
+    Raises:
+        StoreError: not writable, or the disk is full.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    write_json(draft, payload)
+    try:
+        with explained(path):
+            os.link(draft, path)  # of several processes one succeeds, and what the others find is whole
+    except StoreError as error:
+        if isinstance(error.__cause__, FileExistsError):
+            return False
+        raise
+    finally:
+        draft.unlink(missing_ok=True)
+    return True
+
+
 def read_json(path: Path) -> Any:
     """Parsed content, or None where there is no such file. Without a seal it is taken as it is.
 

@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
+from urllib.request import proxy_bypass
 
 State = Literal["ok", "warning", "failure"]
 
@@ -37,6 +38,7 @@ _ATTEMPT = re.compile(r"orch-[0-9a-f]{8}")
 """Temporary folders of verl attempts: see `trainers.verl.job`."""
 _HUB = "https://huggingface.co"
 _HUB_TIMEOUT_S = 3.0
+_OFFLINE = "HF_HUB_OFFLINE is set"
 _SOCKET_PATH_BYTES = 40
 """Longer temporary folders make Ray's socket paths exceed the system's 107 bytes."""
 
@@ -221,17 +223,30 @@ def check_leftovers(folder: Path = Path("/tmp")) -> Finding:
 
 def check_hub(environment: Mapping[str, str]) -> Finding:
     """Say whether models and data can be fetched; folders need no hub."""
+    reason = why_no_hub(environment)
+    if reason == _OFFLINE:
+        return Finding(name="hub", state="ok", what=f"{reason}: models come from folders and the cache")
+    if reason:
+        mend = "give model.path a local folder, set HF_ENDPOINT to a mirror, or HF_HUB_OFFLINE=1 to fail at once"
+        return Finding(name="hub", state="warning", what=reason, mend=mend)
+    return Finding(name="hub", state="ok", what=f"{environment.get('HF_ENDPOINT', _HUB)} answers")
+
+
+def why_no_hub(environment: Mapping[str, str]) -> str:
+    """Why nothing can be fetched from the hub at this moment; empty where it, or the proxy before it, answers."""
     if environment.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON"):
-        return Finding(name="hub", state="ok", what="HF_HUB_OFFLINE is set: models come from folders and the cache")
+        return _OFFLINE
     address = environment.get("HF_ENDPOINT", _HUB)
     parts = urlsplit(address)
+    proxy = environment.get(f"{parts.scheme}_proxy") or environment.get(f"{parts.scheme.upper()}_PROXY")
+    if proxy and not proxy_bypass(parts.hostname or ""):
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     port = parts.port or {"http": 80}.get(parts.scheme, 443)
     try:
         socket.create_connection((parts.hostname or "", port), timeout=_HUB_TIMEOUT_S).close()
     except OSError as error:
-        mend = "give model.path a local folder, set HF_ENDPOINT to a mirror, or HF_HUB_OFFLINE=1 to fail at once"
-        return Finding(name="hub", state="warning", what=f"{address} cannot be reached: {error}", mend=mend)
-    return Finding(name="hub", state="ok", what=f"{address} answers")
+        return f"{address} cannot be reached: {error}"
+    return ""
 
 
 def check_folder(name: str, folder: Path | None, *, mend: str) -> Finding:

@@ -1,6 +1,7 @@
 """SweepSpec → Plan: trials with ids, base models first, and what the store already knows of each. Pure.
 
-Digests of models and data are taken through the two functions handed in, so that a plan needs neither torch nor a hub.
+What identifies models and data is asked of the two functions handed in, so that a plan needs neither torch nor a hub,
+and comes out the same before and after anything is fetched.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.codec import encode
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.spec import Point, SweepSpec
 
 ModelDigest = Callable[[Model], str]
-DataDigest = Callable[[str, Path | None], str]
+DataIdentity = Callable[[str], str]
 State = Literal["new", "partial", "failed", "running", "done"]
 
 
@@ -56,23 +56,21 @@ class Decision:
 def make_plan(
     spec: SweepSpec,
     *,
-    data_folder: Path | None,
     model_digest: ModelDigest | None = None,
-    data_digest: DataDigest | None = None,
+    data_identity: DataIdentity | None = None,
 ) -> Plan:
     """Give every point and seed of a spec its identity, base models first.
 
     Args:
         spec: the checked experiment.
-        data_folder: where benchmark files lie, if anywhere.
         model_digest: content digest of a model; by default `trainers.models.model_digest`.
-        data_digest: digest of a data set by name; by default `eval.benchmarks.registry.digest`.
+        data_identity: what stands for a data set by name; by default `eval.benchmarks.registry.identity`.
 
     Raises:
         OrchError: an unknown trainer, template, benchmark, data set or model, with its place in the file.
         PlanError: one trial wanted in two ways.
     """
-    trials = _Trials(spec, data_folder, model_digest or _model_digest, data_digest or _data_digest)
+    trials = _Trials(spec, model_digest or _model_digest, data_identity or _data_identity)
     _check_names(spec, trials)
     bases: dict[str, PlannedTrial] = {}
     trained: dict[str, PlannedTrial] = {}
@@ -105,27 +103,6 @@ def plan_digest(
         places.append([planned.trial.id, planned.axes, shapes[shape]])
     content = {"experiment": experiment, "axes": axes, "places": places}
     return hash_of(content if schedule == Schedule() else {**content, "schedule": encode(schedule)})
-
-
-def unfetched(spec: SweepSpec, *, data_folder: Path | None) -> tuple[str, ...]:
-    """Names of the sets whose digest only fetching tells, and that are not on this machine yet.
-
-    A plan can be shown without them, under ids that will change (`stand_in_digest`); a sweep cannot run.
-    """
-    from eval.benchmarks.registry import declared, find_file
-
-    recipes = {id(point.recipe): point.recipe for point in spec.points}.values()
-    evaluations = {id(point.evaluation): point.evaluation for point in spec.points}.values()
-    names = [recipe.data.name for recipe in recipes] + [name for one in evaluations for name in one.benchmarks]
-    known = [name for name in dict.fromkeys(names) if _is_declared(name)]
-    return tuple(
-        name for name in known if declared(name).digest is None and find_file(declared(name), data_folder) is None
-    )
-
-
-def stand_in_digest(missing: tuple[str, ...]) -> DataDigest:
-    """A `data_digest` for `make_plan` that names the missing sets instead of reading them."""
-    return lambda name, data_folder: f"unfetched {name}" if name in missing else _data_digest(name, data_folder)
 
 
 def reconcile(
@@ -180,11 +157,9 @@ def _state(
 class _Trials:
     """Points to planned trials; each digest is asked for once, and what it refuses is told with its place."""
 
-    def __init__(
-        self, spec: SweepSpec, data_folder: Path | None, model_digest: ModelDigest, data_digest: DataDigest
-    ) -> None:
+    def __init__(self, spec: SweepSpec, model_digest: ModelDigest, data_identity: DataIdentity) -> None:
         self.model_digest = cache(lambda model: _placed(spec, "model.path", lambda: model_digest(model)))
-        self.data_digest = cache(lambda name, key: _placed(spec, key, lambda: data_digest(name, data_folder)))
+        self.data_identity = cache(lambda name, key: _placed(spec, key, lambda: data_identity(name)))
         self._bases: dict[int, PlannedTrial] = {}
 
     def base(self, point: Point) -> PlannedTrial:
@@ -211,7 +186,7 @@ class _Trials:
     def trained(self, point: Point) -> PlannedTrial:
         """The training run of a point."""
         recipe = point.recipe
-        model, data = self.model_digest(recipe.model), self.data_digest(recipe.data.name, "data.name")
+        model, data = self.model_digest(recipe.model), self.data_identity(recipe.data.name, "data.name")
         trial = Trial(
             id=trial_id(recipe, seed=point.seed, data_digest=data, model_digest=model),
             kind="train",
@@ -270,7 +245,7 @@ def _check_names(spec: SweepSpec, trials: _Trials) -> None:
     for evaluation in evaluations:
         _placed(spec, "eval.template", partial(template, evaluation.template))
         for name in evaluation.benchmarks:
-            trials.data_digest(name, "eval.benchmarks")
+            trials.data_identity(name, "eval.benchmarks")
 
 
 def _placed(spec: SweepSpec, key: str, ask: Callable[[], Any]) -> Any:
@@ -283,19 +258,13 @@ def _placed(spec: SweepSpec, key: str, ask: Callable[[], Any]) -> Any:
         raise type(error)(error.what, where=place + detail, mend=error.mend) from error
 
 
-def _is_declared(name: str) -> bool:
-    from eval.benchmarks.registry import NAMES
-
-    return name in NAMES
-
-
 def _model_digest(model: Model) -> str:
     from trainers.models import model_digest
 
     return model_digest(model)
 
 
-def _data_digest(name: str, data_folder: Path | None) -> str:
-    from eval.benchmarks.registry import digest
+def _data_identity(name: str) -> str:
+    from eval.benchmarks.registry import identity
 
-    return digest(name, data_folder)
+    return identity(name)

@@ -14,15 +14,17 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from eval.api import Sampler, Score
 from eval.engines import open_sampler
 from eval.runner import EvalJob, EvalProgress, evaluate_all
-from orchestrator.errors import TrialFailed
+from orchestrator.errors import DataError, TrialFailed
 from orchestrator.failures import resources_that_fit
 from orchestrator.guards import Alarm, GuardWatch
+from orchestrator.inputs import Progress, input_of_model, inputs_of, make_ready
 from orchestrator.orders import Orders
 from orchestrator.phase_clock import PhaseClock
 from orchestrator.progress import ProgressWriter
@@ -38,11 +40,11 @@ from orchestrator.record import (
     score_entry,
     train_summary,
 )
+from orchestrator.seen_inputs import SeenInputs
 from orchestrator.store import Store
 from orchestrator.trial import PlannedTrial
 from orchestrator.wanted import WantedScore, final_step, is_complete, missing_scores, wanted_scores
 from trainers.api import POLICIES, Phase, Recipe, TrainJob
-from trainers.models import resolve
 from trainers.registry import trainer
 
 log = logging.getLogger(__name__)
@@ -103,9 +105,17 @@ def run_trial(planned: PlannedTrial, store: Store, *, context: RunContext) -> Ru
     store.prepare_trial(planned.trial)
     with store.lock(planned.trial.id, timeout_s=context.lock_timeout_s, on_lost=context.on_lost):
         record = store.find(planned.trial.id) or new_record(planned.trial, at=now())
-        if record.status not in WORKING and is_complete(record, planned, data_folder=context.data_folder):
+        if record.status not in WORKING and _is_whole(record, planned, context):
             return record
         return _AttemptAtTrial(planned, store, record, context).run()
+
+
+def _is_whole(record: RunRecord, planned: PlannedTrial, context: RunContext) -> bool:
+    """Whether nothing is left to do; a set that this node has yet to fetch leaves that open."""
+    try:
+        return is_complete(record, planned, data_folder=context.data_folder)
+    except DataError:
+        return False
 
 
 class _AttemptAtTrial:
@@ -164,12 +174,27 @@ class _AttemptAtTrial:
 
     def _train_and_evaluate(self) -> None:
         self._enter("prepare", 0)
-        initial = resolve(self.trial.model, cache_folder=self.context.cache_folder, on_progress=log.info)
+        initial = self._inputs()
         recipe = self.trial.recipe
         if recipe is not None and self.record.train is None:
             self._train(recipe, initial)
         self._evaluate_left()
         self._evaluate_missing(initial)
+
+    def _inputs(self) -> Path:
+        """Make sure that sets and model are on this node and as the runs folder first saw them; the model's folder."""
+        seen, progress = SeenInputs(self.store.root), Progress(on_line=log.info)
+        ready = partial(
+            make_ready,
+            seen=seen,
+            data_folder=self.context.data_folder,
+            cache_folder=self.context.cache_folder,
+            progress=progress,
+        )
+        for one in inputs_of([self.planned]):
+            if one.model is None:
+                ready(one)
+        return ready(input_of_model(self.trial.model))
 
     def _train(self, recipe: Recipe, initial: Path) -> None:
         self._check_stop()

@@ -21,6 +21,7 @@ from orchestrator.grid import Cell, Sweep, expand, read_seeds, read_sweep, repla
 from orchestrator.guards import Guards
 from orchestrator.notify import Notify
 from orchestrator.overrides import Change, read_overrides
+from orchestrator.packaged import find_experiment
 from orchestrator.places import Places
 from orchestrator.published import read_published
 from orchestrator.schedule import Schedule, read_schedule
@@ -85,13 +86,13 @@ def load_sweep(file: Path, overrides: Sequence[str] = ()) -> SweepSpec:
     """Read an experiment file.
 
     Args:
-        file: a YAML file; groups are folders beside it, or in the repository's `experiments/`.
+        file: a YAML file, or the name of one that comes with orch; groups are folders beside it, or orch's own.
         overrides: changes such as `selection.ratio=[0.1,0.2]`, `algorithm=dapo`, `seeds=[0,1,2]`.
 
     Raises:
         SpecError: an unknown key, group, type or value, or a sweep block that does not make sense.
     """
-    reader = _Reader(file, read_overrides(overrides))
+    reader = _Reader(find_experiment(file), read_overrides(overrides))
     return reader.read()
 
 

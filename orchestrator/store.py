@@ -8,6 +8,7 @@
     runs/<id>/checkpoints/                  the trainer's own
     runs/<id>/eval/<key>/                   samples.jsonl, score.json
     runs/sweeps/<experiment>.json           the last plan of each experiment: `kept_plans.KeptPlans`
+    runs/inputs/<name>.json                 data and weights as they were first used: `seen_inputs.SeenInputs`
     runs/mlflow/<experiment>.json           how far each experiment is mirrored
     runs/orders/                            what somebody asks of trials and sweeps: `orders.Orders`
     runs/drivers/<experiment>.json          what a driver says of what waits: `waits.DriverReport`

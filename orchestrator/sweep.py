@@ -1,6 +1,6 @@
 """Drive a plan to its end: find what is missing, prepare models, run it, say what is left. Safe to repeat.
 
-    plan ─ unfinished ─▶ prepare models ─▶ agenda ⇄ scheduler ─▶ records ─▶ SweepOutcome
+    plan ─ unfinished ─▶ prepare inputs ─▶ agenda ⇄ scheduler ─▶ records ─▶ SweepOutcome
 
 One driver at a time drives an experiment; a second call hands its plan, if it differs, to the one that runs. A trial
 that another experiment's driver is running is left to it; if it comes back unfinished, this driver runs it.
@@ -18,10 +18,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from orchestrator.agenda import Agenda, AgendaSettings
+from orchestrator.devices import check_gpus
 from orchestrator.errors import PlanError, StoreError
+from orchestrator.inputs import check_reachable, inputs_of, missing_inputs
 from orchestrator.plan import Plan
-from orchestrator.prepare import prepare_models
+from orchestrator.prepare import PrepareSettings, prepare_inputs
 from orchestrator.schedulers.api import Scheduler
+from orchestrator.seen_inputs import SeenInputs
 from orchestrator.steward import Steward
 from orchestrator.stop import StopSignal
 from orchestrator.store import Store, SweepLocked
@@ -42,7 +45,7 @@ class SweepSettings:
     """What surrounds a sweep. None of it changes a number."""
 
     cache_folder: Path
-    """Where models that are built or fetched are kept."""
+    """Where models that are built are kept."""
     data_folder: Path | None
     argv: tuple[str, ...]
     """The command line to put on record."""
@@ -52,6 +55,10 @@ class SweepSettings:
     """Before a trial that failed for a passing reason is started again; doubled each time."""
     max_running: int | None = None
     """Most trials at once; None lets the resources decide."""
+    num_gpus: int | None = None
+    """GPUs of this machine where it alone runs the trials; None where a cluster does, or where nobody knows."""
+    why_no_hub: Callable[[], str] = lambda: ""
+    """Why nothing can be fetched at this moment, asked only where something has to be; empty where it can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +114,7 @@ def run_sweep(
     open_scheduler: Callable[[], Scheduler],
     stop: StopSignal,
     on_event: Callable[[str], None],
+    on_progress: Callable[[str], None] = lambda line: None,
     around: AbstractContextManager[object] | None = None,
 ) -> SweepOutcome:
     """Run what is missing of a plan and report; run again, it does nothing.
@@ -118,15 +126,17 @@ def run_sweep(
         open_scheduler: called only when there is something to run.
         stop: a clean or forced stop may be requested at any moment.
         on_event: told, in one line each, what the driver itself is doing.
+        on_progress: told once a second how far a download is.
         around: entered while trials run, once the plan is kept: displays and mirrors.
 
     Raises:
         StoreError: the runs folder is unusable, or another driver has this experiment.
-        PlanError: a trial that cannot run here. ModelError: a model that cannot be had.
+        PlanError: a trial that cannot run here. OrchError: inputs that cannot be had.
     """
     check_supported(plan.entries)
     view = SweepView(store, plan.entries, data_folder=settings.data_folder)
     missing, was_drained = unfinished_trials(view), False
+    check_possible(missing, plan, store, settings)
     if missing or store.plans.digest(plan.experiment) != plan.digest:
         store.check_writable()
         with contextlib.ExitStack() as stack:
@@ -140,7 +150,9 @@ def run_sweep(
             missing = unfinished_trials(view)
             if missing:
                 with around or nullcontext():
-                    plan, was_drained = _drive(plan, store, settings, open_scheduler, stop, on_event)
+                    plan, was_drained = _drive(
+                        plan, store, settings, open_scheduler, stop, _Told(on_event, on_progress)
+                    )
     return SweepOutcome(
         experiment=plan.experiment,
         rows=SweepView(store, plan.entries, data_folder=settings.data_folder).rows(),
@@ -197,13 +209,33 @@ def check_supported(trials: Sequence[PlannedTrial]) -> None:
             )
 
 
+def check_possible(trials: Sequence[PlannedTrial], plan: Plan, store: Store, settings: SweepSettings) -> None:
+    """Refuse what this machine cannot bring to an end as it is: GPUs it lacks, inputs that nobody can fetch now.
+
+    Raises:
+        PlanError: no such GPUs; the message names a twin. OrchError: all inputs that are missing, in one list.
+    """
+    tables = (plan.config.get("published") or {}).get("tables", ())
+    check_gpus(trials, settings.num_gpus, file=Path(plan.file), tables=tables)
+    missing = missing_inputs(inputs_of(trials), SeenInputs(store.root), data_folder=settings.data_folder)
+    check_reachable(missing, why_no_hub=settings.why_no_hub, experiment=plan.experiment)
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """Who hears of what the driver does."""
+
+    on_event: Callable[[str], None]
+    on_progress: Callable[[str], None]
+
+
 def _drive(
     plan: Plan,
     store: Store,
     settings: SweepSettings,
     open_scheduler: Callable[[], Scheduler],
     stop: StopSignal,
-    on_event: Callable[[str], None],
+    told: _Told,
 ) -> tuple[Plan, bool]:
     """Run what is missing of a plan and of those that replace it; the last of them, and whether it was drained."""
     workers = WorkerSettings(
@@ -225,19 +257,27 @@ def _drive(
             first_retry_wait_s=settings.first_retry_wait_s,
             is_stopping=lambda: stop.is_requested,
             give_up=lambda planned, why: record_unplaced(planned, workers, why),
-            on_event=on_event,
+            on_event=told.on_event,
         ),
+    )
+    folders = PrepareSettings(
+        store_root=store.root, data_folder=settings.data_folder, cache_folder=settings.cache_folder
     )
 
     def prepare(trials: Sequence[PlannedTrial]) -> None:
-        models = tuple(dict.fromkeys(planned.trial.model for planned in trials))
-        on_event(f"preparing {', '.join(dict.fromkeys(model.path for model in models))}")
-        prepare_models(models, cache_folder=settings.cache_folder, stop=stop, on_event=on_event)
+        inputs = inputs_of(trials)
+        names = [*(one.name for one in inputs if one.model is None), *(one.trial.model.path for one in trials)]
+        told.on_event(f"preparing {', '.join(dict.fromkeys(names))}")
+        prepare_inputs(inputs, folders, stop=stop, on_event=told.on_event, on_progress=told.on_progress)
 
-    with Steward(agenda, store, prepare=prepare, check=check_supported, on_event=on_event).at_work():
+    def check(trials: Sequence[PlannedTrial]) -> None:
+        check_supported(trials)
+        check_possible(trials, agenda.plan, store, settings)
+
+    with Steward(agenda, store, prepare=prepare, check=check, on_event=told.on_event).at_work():
         prepare(agenda.to_start)
         if agenda.to_start and not stop.is_requested:
-            on_event(f"starting {len(agenda.to_start)} trials")
+            told.on_event(f"starting {len(agenda.to_start)} trials")
         while not (agenda.is_over or stop.is_requested):
             open_scheduler().run(agenda, workers, stop)
             agenda.finish_all()

@@ -17,7 +17,7 @@ from orchestrator.record import WORKING, RunRecord, Status
 from orchestrator.store import Store
 from orchestrator.trial import PlannedTrial
 from orchestrator.waits import Wait, live_drivers, waits_of
-from orchestrator.wanted import final_step, holds_all, wanted_scores
+from orchestrator.wanted import WantedScore, final_step, holds_all, wanted_scores
 
 State = Literal["waiting", "running", "done", "partial", "failed", "stopped", "interrupted", "paused", "cancelled"]
 STATES: tuple[State, ...] = (
@@ -116,11 +116,14 @@ class SweepView:
         trial_id = planned.trial.id
         stamp = self._store.record_stamp(trial_id)
         if trial_id not in self._seen or self._seen[trial_id][0] != stamp:
-            row = _resting_row(planned, self._store.find_outline(trial_id), self._data_folder)
+            wanted = _wanted(planned, self._data_folder)
+            row = _resting_row(planned, self._store.find_outline(trial_id), wanted)
             if row.state in ("stopped", "failed") and row.step == 0:
                 row = _stopped_row(row, self._store.progress(trial_id))
-            self._seen[trial_id] = (stamp, row)
-        row = self._seen[trial_id][1]
+            if wanted is not None:  # else it changes without the record, when the benchmark is fetched
+                self._seen[trial_id] = (stamp, row)
+        else:
+            row = self._seen[trial_id][1]
         return _moving_row(row, self._store.progress(trial_id)) if row.state == "running" else row
 
 
@@ -134,12 +137,14 @@ REWARD_METRIC = "reward/mean"
 """The training metric that views show."""
 
 
-def _resting_row(planned: PlannedTrial, record: Outline | RunRecord | None, data_folder: Path | None) -> TrialRow:
+def _resting_row(
+    planned: PlannedTrial, record: Outline | RunRecord | None, wanted: Sequence[WantedScore] | None
+) -> TrialRow:
     """What the record alone tells; `running` where it says so, whether or not the process still lives."""
     row = TrialRow(id=planned.trial.id, label=planned.label, state="waiting", total=final_step(planned), scores={})
     if record is None:
         return row
-    scores, has_everything = _scores(planned, record, data_folder)
+    scores, has_everything = _scores(planned, record, wanted)
     return replace(
         row,
         state=_state(record, has_everything),
@@ -186,17 +191,23 @@ def _asked_row(row: TrialRow, order: Order, wait: Wait | None) -> TrialRow:
 _ENDING: dict[Hold, str] = {"paused": "pausing: writes its checkpoint", "cancelled": "being cancelled"}
 
 
+def _wanted(planned: PlannedTrial, data_folder: Path | None) -> tuple[WantedScore, ...] | None:
+    """The final policy's scores that this plan wants; None where a benchmark is not on this machine, or not whole."""
+    try:
+        return wanted_scores(planned, step=final_step(planned), data_folder=data_folder)
+    except OrchError:
+        return None
+
+
 def _scores(
-    planned: PlannedTrial, record: Outline | RunRecord, data_folder: Path | None
+    planned: PlannedTrial, record: Outline | RunRecord, wanted: Sequence[WantedScore] | None
 ) -> tuple[dict[str, float], bool]:
     """The final policy's scores that this plan wants, and whether everything it wants is there.
 
-    Where a benchmark's file is gone, a view still shows what was scored.
+    Where that is not known, a view still shows what was scored.
     """
-    final = final_step(planned)
-    try:
-        wanted = wanted_scores(planned, step=final, data_folder=data_folder)
-    except OrchError:
+    if wanted is None:
+        final = final_step(planned)
         return {entry.benchmark: entry.avg for entry in record.scores if entry.step == final}, False
     keys = {one.key for one in wanted}
     scores = {entry.benchmark: entry.avg for entry in record.scores if entry.key in keys}

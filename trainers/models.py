@@ -17,7 +17,6 @@ from trainers.lite.tiny_spec import ARITHMETIC_TINY, TinySpec
 
 _BUILTIN = "builtin:"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
 BUILTINS: dict[str, TinySpec] = {"builtin:arithmetic-tiny": ARITHMETIC_TINY}
 
@@ -34,16 +33,30 @@ def model_digest(model: Model) -> str:
         return _builtin(model.path).digest
     if Path(model.path).is_dir():
         return folder_digest(Path(model.path))
-    return f"{_hub_id(model.path)}@{model.revision or 'main'}"
+    return f"{checked_hub_id(model.path)}@{model.revision or 'main'}"
 
 
-def resolve(model: Model, *, cache_folder: Path, on_progress: Callable[[str], None] = lambda line: None) -> Path:
+def is_of_hub(model: Model) -> bool:
+    """Whether a model is neither built here nor a folder of this machine."""
+    return not model.path.startswith(_BUILTIN) and not Path(model.path).is_dir()
+
+
+def resolve(
+    model: Model,
+    *,
+    cache_folder: Path,
+    commit: str | None = None,
+    on_progress: Callable[[str], None] = lambda line: None,
+    on_bytes: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
     """Return the model as a Hugging Face folder, building or fetching it once.
 
     Args:
         model: what the recipe names.
         cache_folder: where built models are kept; hub models go to the hub's own cache.
+        commit: of a hub model, exactly this commit instead of what its revision stands for now.
         on_progress: told a line at a time while work is done; silent where everything is there.
+        on_bytes: told of bytes that are here and bytes that are wanted while a hub model comes.
 
     Raises:
         ModelError: it cannot be found, built or fetched.
@@ -55,7 +68,10 @@ def resolve(model: Model, *, cache_folder: Path, on_progress: Callable[[str], No
     if Path(model.path).is_dir():
         check_folder(Path(model.path))
         return Path(model.path)
-    return _fetch(_hub_id(model.path), model.revision, on_progress)
+    from trainers.hub import fetch_model, find_model
+
+    hub_id, revision = checked_hub_id(model.path), commit or model.revision
+    return find_model(hub_id, revision) or fetch_model(hub_id, revision, on_progress=on_progress, on_bytes=on_bytes)
 
 
 def _builtin(path: str) -> TinySpec:
@@ -68,7 +84,12 @@ def _builtin(path: str) -> TinySpec:
     return BUILTINS[path]
 
 
-def _hub_id(path: str) -> str:
+def checked_hub_id(path: str) -> str:
+    """The path, if it has the form `owner/name`.
+
+    Raises:
+        ModelError: it has not.
+    """
     if _HUB_ID.fullmatch(path):
         return path
     near = get_close_matches(path, BUILTINS, n=1)
@@ -77,21 +98,3 @@ def _hub_id(path: str) -> str:
         where="model.path",
         mend=f"did you mean {near[0]}?" if near else "correct the path, or write the id as owner/name",
     )
-
-
-def _fetch(hub_id: str, revision: str | None, on_progress: Callable[[str], None]) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    name = f"{hub_id}@{revision or 'main'}"
-    on_progress(f"fetching {name} from the Hugging Face hub")
-    try:
-        folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=_HUB_FILES))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelError(
-            f"cannot fetch {name}: {error}",
-            where="model.path",
-            mend="check the id, the network and HF_TOKEN, or give the path of a local folder",
-        ) from error
-    check_folder(folder)
-    return folder

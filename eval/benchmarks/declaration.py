@@ -57,6 +57,12 @@ class Declaration:
     note: str = ""
     """What a reader of a table must know about this set."""
 
+    @property
+    def origin(self) -> str:
+        """Which rows these are by their source, for example `hiyouga/math12k@main train`; empty without one."""
+        parts = ([f"{one.repository}@{one.revision or 'main'}", one.config, one.split] for one in self.hub)
+        return " + ".join(" ".join(word for word in words if word) for words in parts)
+
 
 def problem_of_row(row: RawRow, *, name: str, index: int, kind: AnswerKind, where: str) -> Problem:
     """Normalise one row of our layout: {question, answer, choices?, error?, kind?, id?}.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,29 @@ from eval.benchmarks.registry import verify
 from eval.errors import DataError
 
 
-def fetch(declaration: Declaration, folder: Path) -> Path:
+def commits_of(declaration: Declaration) -> dict[str, str]:
+    """Repository → its commit: the declared one, else what `main` stands for now.
+
+    Raises:
+        DataError: no network, no such repository, or no permission.
+    """
+    from huggingface_hub import HfApi
+
+    found = dict[str, str]()
+    for source in declaration.hub:
+        if source.repository not in found:
+            with _explained(declaration, source):
+                found[source.repository] = source.revision or str(HfApi().dataset_info(source.repository).sha)
+    return found
+
+
+def fetch(declaration: Declaration, folder: Path, *, commits: Mapping[str, str] | None = None) -> Path:
     """Download, normalise and verify a set, and write it as `folder/<file>` atomically.
+
+    Args:
+        declaration: the set.
+        folder: made if need be.
+        commits: repository → the commit to fetch, where none is declared.
 
     Raises:
         DataError: no hub source, no network or no permission, or rows other than the declared ones.
@@ -25,7 +48,7 @@ def fetch(declaration: Declaration, folder: Path) -> Path:
             f"{declaration.name} has no hub source",
             mend=f"put {declaration.file} into a folder and pass --data-dir (or set ORCH_DATA_DIR)",
         )
-    rows = [row for source in declaration.hub for row in _rows(declaration, source)]
+    rows = [row for source in declaration.hub for row in _rows(declaration, source, commits or {})]
     problems = tuple(
         problem_of_row(row, name=declaration.name, index=index, kind=declaration.kind, where=f"hub row {index}")
         for index, row in enumerate(rows)
@@ -34,20 +57,29 @@ def fetch(declaration: Declaration, folder: Path) -> Path:
     return _write(problems, folder / declaration.file)
 
 
-def _rows(declaration: Declaration, source: HubSource) -> list[dict[str, Any]]:
+def _rows(declaration: Declaration, source: HubSource, commits: Mapping[str, str]) -> list[dict[str, Any]]:
     from datasets import load_dataset
 
+    revision = source.revision or commits.get(source.repository)
+    with _explained(declaration, source):
+        raw = load_dataset(source.repository, source.config, split=source.split, revision=revision)
+    rows = (source.read({**row, "_repository": source.repository}) for row in raw)
+    return [dict(row) for row in rows if row is not None]
+
+
+@contextlib.contextmanager
+def _explained(declaration: Declaration, source: HubSource) -> Iterator[None]:
+    """Turn whatever the hub's libraries raise into what a user can do: they have no common base."""
     try:
-        raw = load_dataset(source.repository, source.config, split=source.split, revision=source.revision)
+        yield
     except Exception as error:
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
         raise DataError(
-            f"{declaration.name} could not be fetched from the hub: {type(error).__name__}: {error}",
+            f"{declaration.name} could not be fetched from the hub: {type(error).__name__}: {reason}",
             where=f"{source.repository} @ {source.revision or 'main'}",
             mend=f"{declaration.note + '; or ' if 'gated' in declaration.note else ''}"
             f"put {declaration.file} into a folder and pass --data-dir (or set ORCH_DATA_DIR)",
         ) from error
-    rows = (source.read({**row, "_repository": source.repository}) for row in raw)
-    return [dict(row) for row in rows if row is not None]
 
 
 def _write(problems: tuple[Problem, ...], file: Path) -> Path:

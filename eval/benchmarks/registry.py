@@ -98,8 +98,22 @@ def load(name: str, *, data_folder: Path | None, limit: int | None = None) -> Be
     return benchmark if limit is None else replace(benchmark, problems=benchmark.problems[:limit])
 
 
+def identity(name: str) -> str:
+    """Return what stands for a set in a trial's id: the same before and after it is fetched.
+
+    The declared digest, or that of a user's file; else its source, whose rows are trusted on first use.
+
+    Raises:
+        DataError: unknown name, or no such file.
+    """
+    if _is_path(name):
+        return _hash_of_file(Path(name))
+    declaration = declared(name)
+    return declaration.digest or declaration.origin
+
+
 def digest(name: str, data_folder: Path | None) -> str:
-    """Return the digest of a set without loading it where it is declared; light enough for planning.
+    """Return the digest of a set's rows without loading it where it is declared.
 
     Raises:
         DataError: unknown name, or a set without a declared digest whose file is not at hand.

@@ -17,6 +17,7 @@ from orchestrator.cli.data import data
 from orchestrator.cli.diagnose import diagnose
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.eval import evaluate
+from orchestrator.cli.experiments import experiments, init
 from orchestrator.cli.export import export, import_
 from orchestrator.cli.gc import gc
 from orchestrator.cli.grade import grade
@@ -41,6 +42,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(experiments)
+app.command()(init)
 app.command()(plan)
 app.command()(sweep)
 app.command()(status)

@@ -44,6 +44,9 @@ class Display(Protocol):
     def say(self, line: str) -> None:
         """Show what the driver is doing."""
 
+    def progress(self, line: str) -> None:
+        """Show how far it is with it; called once a second."""
+
 
 class PlainDisplay:
     """For logs and pipes: one line for each change of state, and a heartbeat while nothing changes."""
@@ -74,6 +77,12 @@ class PlainDisplay:
         self._message = line
         self._print(line)
 
+    def progress(self, line: str) -> None:
+        """Print a line now and then."""
+        self._message = line
+        if time.monotonic() - self._last_line_s >= HEARTBEAT_S:
+            self._print(line)
+
     def _print(self, line: str) -> None:
         self._last_line_s = time.monotonic()
         typer.echo(f"{time.strftime('%H:%M:%S', time.gmtime())}Z {line}", err=self._on_stderr)
@@ -97,6 +106,10 @@ class LiveDisplay:
         """Show a message under the table until the next one."""
         self._message = line
         self._redraw()
+
+    def progress(self, line: str) -> None:
+        """Show it in the place of the message."""
+        self.say(line)
 
     def _redraw(self) -> None:
         room = max(5, self._console.height - 6)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.cli.plan_cost import CostAsked, PlanCost
+    from orchestrator.inputs import Input
     from orchestrator.plan import Decision, Plan
     from orchestrator.record import RunRecord
     from orchestrator.store import Store
@@ -39,16 +40,14 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print every trial as JSON.")] = False,
 ) -> None:
     """List the trials of experiments: which are new, done or shared, and why; with --cluster, what they cost."""
-    from orchestrator.plan import make_plan, stand_in_digest, unfetched
+    from orchestrator.plan import make_plan
     from orchestrator.spec import load_sweep
     from orchestrator.store import Store
 
     files, overrides = _files(words or [], every=every)
     asked = _asked(cluster, price=price, assume=assume or [])
     specs = [load_sweep(file, overrides) for file in files]
-    missing = tuple(dict.fromkeys(name for spec in specs for name in unfetched(spec, data_folder=data_dir)))
-    digest = stand_in_digest(missing)
-    plans = [make_plan(spec, data_folder=data_dir, data_digest=digest) for spec in specs]
+    plans = [make_plan(spec) for spec in specs]
     runs = Store(store)
     cost = None if asked is None else asked.cost(specs, plans, runs, data_dir)
     if every or len(plans) > 1:
@@ -56,7 +55,7 @@ def plan(
 
         show_union(plans, cost, as_json=as_json)
         return
-    decisions = _decide(plans[0], runs, data_dir)
+    decisions, missing = _decide(plans[0], runs, data_dir), _missing(plans[0], runs, data_dir)
     if as_json:
         _print_json(plans[0], decisions, missing, cost)
         return
@@ -69,9 +68,7 @@ def plan(
     if cost is not None:
         typer.echo(cost.text())
     if missing:
-        typer.echo(f"not on this machine yet: {', '.join(missing)}; trial ids may change when fetched")
-        for name in missing:
-            typer.echo(f"  orch data fetch {name}")
+        typer.echo(f"not on this machine yet, and fetched by `orch sweep`: {', '.join(one.name for one in missing)}")
     typer.echo(f"  orch sweep {' '.join([str(files[0]), *overrides])}")
 
 
@@ -103,9 +100,9 @@ def _is_yaml(word: str) -> bool:
 
 
 def _experiments() -> Path:
-    from orchestrator.compose import PACKAGED
+    from orchestrator.packaged import NAME, PACKAGED
 
-    here = Path("experiments")
+    here = Path(NAME)
     return here if here.is_dir() else PACKAGED
 
 
@@ -149,6 +146,14 @@ def _decide(made: Plan, runs: Store, data_folder: Path | None) -> list[Decision]
         is_running=runs.is_locked,
         others=_others(made.experiment, runs),
     )
+
+
+def _missing(made: Plan, runs: Store, data_folder: Path | None) -> tuple[Input, ...]:
+    """The sets and models that a sweep would fetch first; ids are the same before and after."""
+    from orchestrator.inputs import inputs_of, missing_inputs
+    from orchestrator.seen_inputs import SeenInputs
+
+    return missing_inputs(inputs_of(made.entries), SeenInputs(runs.root), data_folder=data_folder)
 
 
 def _others(experiment: str, runs: Store) -> dict[str, tuple[str, ...]]:
@@ -205,7 +210,7 @@ def _trusted(made: Plan) -> list[str]:
     return [f"runs code that comes with {path} (model.trust_remote_code)" for path in sorted(models)]
 
 
-def _print_json(made: Plan, decisions: Sequence[Decision], missing: Sequence[str], cost: PlanCost | None) -> None:
+def _print_json(made: Plan, decisions: Sequence[Decision], missing: Sequence[Input], cost: PlanCost | None) -> None:
     import json
 
     rows = [
@@ -224,6 +229,6 @@ def _print_json(made: Plan, decisions: Sequence[Decision], missing: Sequence[str
         for one in decisions
     ]
     payload = {"experiment": made.experiment, "file": made.file, "digest": made.digest, "axes": made.axes}
-    summary = {"num_trials": len(rows), "unfetched": list(missing), "trials": rows}
+    summary = {"num_trials": len(rows), "unfetched": [one.name for one in missing], "trials": rows}
     summary |= {} if cost is None else {"cost": cost.json()}
     typer.echo(json.dumps({**payload, **summary}, indent=1, allow_nan=False))

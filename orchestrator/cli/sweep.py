@@ -55,7 +55,7 @@ def sweep(
     from orchestrator.store import Store
 
     spec = load_sweep(file, tuple(overrides or ()))
-    plan = make_plan(spec, data_folder=data_dir)
+    plan = make_plan(spec)
     runs = Store(store)
     if dry_run:
         _print_missing(plan, runs, data_dir, as_json=as_json)
@@ -74,7 +74,7 @@ def sweep(
         ways_out=channels(spec.notify, os.environ),
     )
     outcome = _run(plan, runs, choice)
-    _report(outcome, runs, choice)
+    _report(outcome, plan, runs, choice)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -96,6 +96,8 @@ class _Choice:
 
 def _run(plan: Plan, runs: Store, choice: _Choice) -> SweepOutcome:
     from orchestrator.cli.display import open_display
+    from orchestrator.devices import count_gpus
+    from orchestrator.health import why_no_hub
     from orchestrator.provenance import masked
     from orchestrator.schedulers import open_scheduler
     from orchestrator.schedulers.api import Scheduler
@@ -120,10 +122,13 @@ def _run(plan: Plan, runs: Store, choice: _Choice) -> SweepOutcome:
                     argv=masked(sys.argv),
                     python_path=os.environ.get("PYTHONPATH", ""),
                     max_running=choice.max_concurrent,
+                    num_gpus=count_gpus(os.environ) if choice.address is None else None,
+                    why_no_hub=lambda: why_no_hub(os.environ),
                 ),
                 open_scheduler=scheduler,
                 stop=stop,
                 on_event=display.say,
+                on_progress=display.progress,
                 around=_beside(plan, runs, choice, display, stop),
             )
         except KeyboardInterrupt:
@@ -166,7 +171,7 @@ def _mirrored(
         mirror.stop(MIRROR_PATIENCE_STOPPED_S if is_in_haste else MIRROR_PATIENCE_S)
 
 
-def _report(outcome: SweepOutcome, runs: Store, choice: _Choice) -> None:
+def _report(outcome: SweepOutcome, plan: Plan, runs: Store, choice: _Choice) -> None:
     """Print how it ended: the failures, the table, and the commands that are useful next."""
     if outcome.handed_to is not None and not choice.is_json:
         typer.echo(f"{outcome.experiment}: the plan was handed to the driver that runs it, {outcome.handed_to}")
@@ -175,7 +180,7 @@ def _report(outcome: SweepOutcome, runs: Store, choice: _Choice) -> None:
     if outcome.num_started == 0 and outcome.handed_to is None:
         _catch_up(outcome.experiment, runs, choice)
     if choice.is_json:
-        _print_json(outcome)
+        _print_json(outcome, plan, runs)
         return
     for row in outcome.failed[:_NUM_FAILURES_SHOWN]:
         _print_failure(row, runs)
@@ -183,6 +188,10 @@ def _report(outcome: SweepOutcome, runs: Store, choice: _Choice) -> None:
         from orchestrator.cli.table import table
 
         table(outcome.experiment, format="text", output=None, store=runs.root)
+    if outcome.num_started and (digests := _digests(plan, runs)):
+        typer.echo(
+            f"inputs, as {runs.root}/inputs holds them: " + ", ".join(f"{n} {d[:12]}" for n, d in digests.items())
+        )
     typer.echo(_closing_line(outcome))
     for command in _next_commands(outcome, choice):
         typer.echo(f"  {command}")
@@ -230,7 +239,16 @@ def _next_commands(outcome: SweepOutcome, choice: _Choice) -> list[str]:
     return [*commands, f"orch ui {name}"] if choice.tracking_uri is not None else commands
 
 
-def _print_json(outcome: SweepOutcome) -> None:
+def _digests(plan: Plan, runs: Store) -> dict[str, str]:
+    """Name of a set or model → the digest that this runs folder saw of it first."""
+    from orchestrator.inputs import inputs_of
+    from orchestrator.seen_inputs import SeenInputs
+
+    found = [SeenInputs(runs.root).find(one.name) for one in inputs_of(plan.entries)]
+    return {one.name: one.digest for one in found if one is not None}
+
+
+def _print_json(outcome: SweepOutcome, plan: Plan, runs: Store) -> None:
     import json
 
     from orchestrator.codec import encode
@@ -243,6 +261,7 @@ def _print_json(outcome: SweepOutcome) -> None:
         "was_stopped": outcome.was_stopped,
         "handed_to": outcome.handed_to,
         "counts": count_states(outcome.rows),
+        "inputs": _digests(plan, runs),
         "trials": encode(outcome.rows),
     }
     typer.echo(json.dumps(payload, indent=1, allow_nan=False))

@@ -29,6 +29,10 @@ class TellingDisplay:
         """Show what the driver is doing."""
         self._display.say(line)
 
+    def progress(self, line: str) -> None:
+        """Show how far it is with it."""
+        self._display.progress(line)
+
 
 @contextlib.contextmanager
 def telling(

@@ -17,7 +17,6 @@ from dashboards.papers.comparison_table import compare_with_paper, published_of
 from dashboards.papers.experiment_runs import is_behind
 from dashboards.papers.load import load_papers
 from dashboards.papers.published import PublishedTable
-from eval.benchmarks.registry import declared
 from orchestrator.plan import Plan, make_plan
 from orchestrator.published import StandsFor
 from orchestrator.spec import load_sweep
@@ -35,9 +34,8 @@ TRAINED = [table for table in PAPERS.values() if any(row.arm.algorithm for row i
 
 @cache
 def plan_of(experiment: str) -> Plan:
-    """The plan; sets whose rows are not at hand get a stand-in digest, so that the test needs no download."""
     spec = load_sweep(ROOT / "experiments" / f"{experiment}.yaml")
-    return make_plan(spec, data_folder=None, data_digest=lambda name, folder: declared(name).digest or f"of {name}")
+    return make_plan(spec)
 
 
 def recipes(experiment: str) -> list[Recipe]:

@@ -186,7 +186,7 @@ def test_a_changed_experiment_file_is_warned_of(tmp_path: Path, monkeypatch) -> 
     file = tmp_path / "mine.yaml"
     text = (Path(__file__).parents[2] / "experiments" / "smoke.yaml").read_text()
     file.write_text(text)
-    plan = make_plan(load_sweep(file), data_folder=None)
+    plan = make_plan(load_sweep(file))
     assert drift(plan) == ""
     file.write_text(text.replace("[grpo, dapo]", "[grpo]"))
     assert (

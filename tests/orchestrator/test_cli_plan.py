@@ -46,7 +46,7 @@ def test_planning_writes_nothing(file: Path, tmp_path: Path) -> None:
 
 def test_json_holds_every_trial(file: Path, tmp_path: Path) -> None:
     printed = json.loads(run(file, "--json", "--limit-rows", 1, "--store", tmp_path / "runs"))
-    plan = make_plan(load_sweep(file), data_folder=None)
+    plan = make_plan(load_sweep(file))
     assert (printed["experiment"], printed["digest"], printed["num_trials"]) == ("exp", plan.digest, 5)
     assert [row["id"] for row in printed["trials"]] == [entry.trial.id for entry in plan.entries]
     assert printed["trials"][1] == {
@@ -68,7 +68,7 @@ def test_long_plans_are_cut_and_say_so(file: Path, tmp_path: Path) -> None:
 
 
 def test_a_trial_that_another_experiment_plans_is_shared(file: Path, lab: Lab) -> None:
-    other = make_plan(load_sweep(file, ["name=other", "seeds=[1]", "selection=full"]), data_folder=None)
+    other = make_plan(load_sweep(file, ["name=other", "seeds=[1]", "selection=full"]))
     lab.store.plans.save(other)
     printed = json.loads(run(file, "--json", "--store", lab.store.root))
     shared = {row["label"]: row["shared_with"] for row in printed["trials"]}
@@ -97,7 +97,7 @@ def test_what_was_run_is_done(lab: Lab, tmp_path: Path) -> None:
         "{eval: own}]\ntrainer: fake_trainer:FakeTrainer\nsweep: {seeds: [0]}\n"
     )
     assert "mine: 2 trials: 2 new" in run(file, "--store", lab.store.root)
-    lab.sweep(make_plan(load_sweep(file), data_folder=None))
+    lab.sweep(make_plan(load_sweep(file)))
     assert "mine: 2 trials: 2 done" in run(file, "--store", lab.store.root)
     longer = json.loads(run(file, "eval.num_samples=3", "recipe.steps=[2,3]", "--json", "--store", lab.store.root))
     assert [(row["state"], row["reason"]) for row in longer["trials"]] == [
@@ -107,12 +107,13 @@ def test_what_was_run_is_done(lab: Lab, tmp_path: Path) -> None:
     ]
 
 
-def test_a_set_that_is_not_here_is_named_with_the_command_that_fetches_it(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_sweep_would_fetch_is_named(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    printed = run(file, "data=math12k", "--store", tmp_path / "runs")
-    assert "not on this machine yet: math12k; trial ids may change when fetched\n  orch data fetch math12k" in printed
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    printed = run(file, "data=math12k", "model=qwen2.5-0.5b", "--store", tmp_path / "runs")
+    assert "not on this machine yet, and fetched by `orch sweep`: math12k, Qwen/Qwen2.5-0.5B@main" in printed
+    as_json = json.loads(run(file, "data=math12k", "--json", "--store", tmp_path / "runs"))
+    assert as_json["unfetched"] == ["math12k"]
 
 
 def test_a_refused_experiment_raises_for_the_command_line_to_print(file: Path) -> None:

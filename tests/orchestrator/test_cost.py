@@ -15,7 +15,7 @@ from orchestrator.cost.phases import Place, checkpoint_gb, decoding_seconds, pla
 from orchestrator.cost.shape import ModelShape
 from orchestrator.cost.trial_cost import Coster, TrialCost, evaluated_steps, evaluation_key, question_counter
 from orchestrator.errors import PlanError
-from orchestrator.plan import Plan, make_plan, stand_in_digest
+from orchestrator.plan import Plan, make_plan
 from orchestrator.record import RunRecord
 from orchestrator.spec import load_sweep
 from trainers.api import Recipe, Resources
@@ -130,7 +130,7 @@ def test_sums_keep_both_ends() -> None:
 
 def plans_of(*names: str, folder: Path = EXPERIMENTS) -> list[Plan]:
     specs = [load_sweep(folder / f"{name}.yaml") for name in names]
-    return [make_plan(spec, data_folder=None, data_digest=stand_in_digest(("math12k",))) for spec in specs]
+    return [make_plan(spec) for spec in specs]
 
 
 def coster(measured: Sequence[Measurement] = ()) -> Coster:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from orchestrator.grid import KEYS
-from orchestrator.plan import make_plan, stand_in_digest, unfetched
+from orchestrator.plan import make_plan
 from orchestrator.schema import GROUPS, check_keys
 from orchestrator.spec import load_sweep
 from trainers.methods import METHODS, PRESETS
@@ -22,7 +22,7 @@ GROUP_FILES = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.glob("*/*.
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_of_our_own_plans(name: str) -> None:
     spec = load_sweep(FOLDER / f"{name}.yaml")
-    plan = make_plan(spec, data_folder=None, data_digest=stand_in_digest(unfetched(spec, data_folder=None)))
+    plan = make_plan(spec)
     assert plan.experiment == name
     assert plan.entries[0].trial.kind == "base"
     assert len({entry.trial.id for entry in plan.entries}) == len(plan.entries)
@@ -54,7 +54,7 @@ def test_every_method_and_every_preset_has_a_file() -> None:
 
 
 def test_smoke_is_base_and_two_algorithms_by_four_selections() -> None:
-    plan = make_plan(load_sweep(FOLDER / "smoke.yaml"), data_folder=None)
+    plan = make_plan(load_sweep(FOLDER / "smoke.yaml"))
     assert [entry.label for entry in plan.entries] == [
         "base",
         *(

@@ -20,6 +20,7 @@ from orchestrator.health import (
     check_verl,
     check_versions,
     installed,
+    why_no_hub,
 )
 
 WHOLE = dict.fromkeys(NEEDED, "1.0") | {"antlr4-python3-runtime": "4.9.3"}
@@ -113,6 +114,16 @@ def test_a_hub_that_does_not_answer_is_a_warning_and_offline_is_no_fault():
         server.listen()
         assert check_hub({"HF_ENDPOINT": address}).what == f"{address} answers"
     assert check_hub({"HF_HUB_OFFLINE": "1"}).state == "ok"
+
+
+def test_a_hub_behind_a_proxy_is_reachable_when_the_proxy_is():
+    with socket.socket() as proxy:
+        proxy.bind(("127.0.0.1", 0))
+        proxy.listen()
+        environment = {"HF_ENDPOINT": "https://hub.invalid"}
+        assert "https://hub.invalid cannot be reached" in why_no_hub(environment)
+        assert why_no_hub({**environment, "https_proxy": f"http://127.0.0.1:{proxy.getsockname()[1]}"}) == ""
+    assert why_no_hub({"HF_HUB_OFFLINE": "1"}) == "HF_HUB_OFFLINE is set"
 
 
 def test_the_command_prints_what_it_found_and_its_exit_code_says_whether_trials_can_run(tmp_path):

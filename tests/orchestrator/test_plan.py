@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from orchestrator.codec import decode, encode
-from orchestrator.errors import DataError, OrchError, PlanError
+from orchestrator.errors import OrchError, PlanError
 from orchestrator.identity import base_trial_id, trial_id
-from orchestrator.plan import Plan, make_plan, reconcile, stand_in_digest, unfetched
+from orchestrator.plan import Plan, make_plan, reconcile
 from orchestrator.record import (
     Attempt,
     Failure,
@@ -37,9 +37,8 @@ def spec_of(folder: Path, sweep: str, *overrides: str) -> SweepSpec:
 def plan_of(folder: Path, sweep: str, *overrides: str) -> Plan:
     return make_plan(
         spec_of(folder, sweep, *overrides),
-        data_folder=None,
         model_digest=lambda model: f"model {model.path}",
-        data_digest=lambda name, data_folder: f"data {name}",
+        data_identity=lambda name: f"data {name}",
     )
 
 
@@ -108,33 +107,35 @@ def test_one_trial_wanted_in_two_ways_is_refused(tmp_path: Path, axis: str) -> N
 )  # fmt: skip
 def test_a_name_that_nothing_answers_to_is_refused_at_plan_time(tmp_path: Path, change: str, message: str) -> None:
     with pytest.raises(OrchError) as refused:
-        make_plan(spec_of(tmp_path, "{}", change), data_folder=None)
+        make_plan(spec_of(tmp_path, "{}", change))
     assert str(refused.value).startswith(message)
     assert refused.value.exit_code == 2
 
 
 def test_a_refused_name_in_a_file_is_told_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(OrchError, match=r"at: .*exp\.yaml:3: data\.template"):
-        make_plan(spec_of(tmp_path, "{}\ndata: {template: nope}"), data_folder=None)
+        make_plan(spec_of(tmp_path, "{}\ndata: {template: nope}"))
 
 
 def test_the_real_digests_are_those_of_model_and_data(tmp_path: Path) -> None:
     from eval.benchmarks.registry import digest
     from trainers.models import model_digest
 
-    trial = make_plan(spec_of(tmp_path, "{}"), data_folder=None).entries[1].trial
+    trial = make_plan(spec_of(tmp_path, "{}")).entries[1].trial
     assert trial.data_digest == digest("arithmetic_train", None)
     assert trial.model_digest == model_digest(trial.model)
 
 
-def test_a_set_that_is_not_fetched_is_named_and_stood_in_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ids_are_the_same_before_and_after_a_set_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    spec = spec_of(tmp_path, "{}", "data.name=math12k")
-    assert unfetched(spec, data_folder=None) == ("math12k",)
-    with pytest.raises(DataError, match="has no digest declared"):
-        make_plan(spec, data_folder=None)
-    plan = make_plan(spec, data_folder=None, data_digest=stand_in_digest(("math12k",)))
-    assert plan.entries[1].trial.data_digest == "unfetched math12k"
+    spec = spec_of(tmp_path, "{}", "data.name=math12k", "eval.benchmarks=[gpqa_diamond]")
+    before = make_plan(spec)
+    assert before.entries[1].trial.data_digest == "hiyouga/math12k@main train"
+    for name in ("math12k", "gpqa_diamond"):
+        file = tmp_path / ".cache" / "orch" / "data" / f"{name}.jsonl"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text('{"question": "1+1?", "answer": "2"}\n')
+    assert make_plan(spec) == before
 
 
 def record_of(planned: PlannedTrial, *, status: Status, failure: Failure | None = None, **changes: Any) -> RunRecord:

@@ -1,9 +1,11 @@
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from lab import Lab
 
+from orchestrator import wanted
 from orchestrator.cli.display import PlainDisplay, duration, steps, table_lines
 from orchestrator.progress import ProgressWriter
 from orchestrator.provenance import now
@@ -29,6 +31,19 @@ def test_rows_tell_done_waiting_failed_and_partial_apart(lab: Lab, monkeypatch: 
     assert count_states(rows) == {"done": 2, "waiting": 1, "failed": 1}
     lab.num_benchmarks = 2
     assert [row.state for row in view(lab, [None, 2]).rows()] == ["partial", "waiting"]
+
+
+def test_a_row_changes_when_its_benchmark_comes_though_the_record_does_not(lab: Lab) -> None:
+    run_trial(lab.planned(0), lab.store, context=lab.context())
+    bench = Path(lab.benchmark(0))
+    aside = bench.rename(bench.with_suffix(".aside"))
+    planned = lab.planned(0)
+    aside.with_suffix(".jsonl").unlink()
+    wanted._digest.cache_clear()
+    rows = SweepView(lab.store, [planned], data_folder=None)
+    assert [row.state for row in rows.rows()] == ["partial"]
+    aside.rename(bench)
+    assert [row.state for row in rows.rows()] == ["done"]
 
 
 def test_a_benchmark_that_only_another_plan_wants_does_not_undo_this_one(lab: Lab) -> None:

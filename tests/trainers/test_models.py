@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,17 @@ def test_names_of_models_and_trainers_import_nothing_heavy() -> None:
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_partial_files_of_killed_fetches_go_and_those_that_grow_stay(tmp_path: Path) -> None:
+    from trainers.hub import _num_bytes_here, _remove_leftovers
+
+    now = time.time()
+    for name, size, age_s in (("whole", 10, 9000), ("etag.1a.incomplete", 7, 9000), ("etag.2b.incomplete", 4, 1)):
+        (tmp_path / name).write_bytes(bytes(size))
+        os.utime(tmp_path / name, (now - age_s, now - age_s))
+    sizes = {"whole": 10, "etag": 20, "absent": 5}
+    assert _num_bytes_here(tmp_path, sizes, since=now - 10) == 10 + 4
+    assert _num_bytes_here(tmp_path, sizes, since=now) == 10
+    _remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["etag.2b.incomplete", "whole"]

@@ -1,0 +1,65 @@
+"""`orch experiments`: what comes with orch; `orch init`: a copy of it to begin with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def experiments(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the experiments and groups that come with orch, and those of ./experiments before them."""
+    from orchestrator.packaged import NAME, PACKAGED, choices, described
+
+    own = Path(NAME)
+    folders = [PACKAGED] if not own.is_dir() or own.resolve() == PACKAGED else [own, PACKAGED]
+    if as_json:
+        typer.echo(json.dumps([_payload(folder) for folder in folders], indent=1, ensure_ascii=False))
+        return
+    for folder in folders:
+        typer.echo(f"{folder}:")
+        found = described(folder)
+        width = max((len(one.name) for one in found), default=0)
+        for one in found:
+            typer.echo(f"  {one.name:<{width}}  {one.title}")
+        for group, names in choices(folder).items():
+            typer.echo(f"  {group + '/':<{width}}  {', '.join(names)}")
+    typer.echo("  orch plan NAME says what one consists of; orch init FOLDER copies them to be changed")
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="New folder for the copies.")],
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[EXPERIMENT]…", help="Which experiments; all without any.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the files as JSON.")] = False,
+) -> None:
+    """Copy experiments and their groups into a folder of your own, to be changed; FOLDER/first.yaml explains itself."""
+    from orchestrator.packaged import copy_experiments
+
+    files = copy_experiments(folder, names or [])
+    if as_json:
+        typer.echo(json.dumps({"folder": str(folder), "experiments": [str(file) for file in files]}, indent=1))
+        return
+    first = next((file for file in files if file.stem == "first"), files[0])
+    typer.echo(f"{folder}: {len(files)} experiments and their groups; files there win over those that come with orch")
+    typer.echo(f"  orch plan {first}")
+    typer.echo(f"  orch sweep {first}")
+
+
+def _payload(folder: Path) -> dict[str, Any]:
+    from orchestrator.packaged import choices, described
+
+    found = [
+        {
+            "name": one.name,
+            "file": str(one.file),
+            "title": one.title,
+            "groups": one.groups,
+            "tables": list(one.tables),
+        }
+        for one in described(folder)
+    ]
+    return {"folder": str(folder), "experiments": found, "groups": choices(folder)}
