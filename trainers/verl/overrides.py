@@ -80,8 +80,12 @@ def num_devices(job: VerlJob) -> int:
 
 
 def helpers(job: VerlJob) -> int:
-    """Processes that pass responses on, and as many that grade them: each response takes one some 12 ms of a core."""
-    return max(1, min(8, job.resources.num_cpus // 4))
+    """Processes that pass responses on, and as many that grade them: each response takes one some 12 ms of a core.
+
+    One of each on a CPU: there they are forks, whose Ray draws the same "random" ids in each, so that two of them give
+    one vLLM server two tasks of one name, which ends it.
+    """
+    return max(1, min(8, job.resources.num_cpus // 4)) if job.resources.num_gpus else 1
 
 
 def _algorithm(job: VerlJob) -> dict[str, Any]:
