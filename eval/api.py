@@ -73,10 +73,10 @@ class SampleRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draw:
-    """A request and how it is drawn: what an engine's queue holds when several benchmarks share it."""
+class Batch:
+    """Requests that are handed to an engine together, under one set of settings (`eval.batches`)."""
 
-    request: SampleRequest
+    requests: tuple[SampleRequest, ...]
     settings: SamplingSettings
 
 
@@ -150,6 +150,13 @@ class Sampler(Protocol):
     def model_digest(self) -> str:
         """Content digest of the weights and tokenizer: part of the sample store's key."""
 
+    @property
+    def keeps_batches(self) -> bool:
+        """Whether requests of one call are decoded with one another alone.
+
+        Then a batch that is drawn again comes out as before. An engine with a queue mixes what it is given.
+        """
+
     def encode(self, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
         """Prompt tokens of a chat, with the generation prompt appended."""
 
@@ -165,7 +172,7 @@ class Sampler(Protocol):
 
 @runtime_checkable
 class StreamSampler(Sampler, Protocol):
-    """An engine that pulls draws of any settings from one queue when it has room: no benchmark waits for another."""
+    """An engine that pulls batches of any settings from one queue when it has room: no benchmark waits for another."""
 
-    def sample_stream(self, draws: Iterable[Draw]) -> Iterator[Completion]:
-        """Yield completions as they finish, in any order, each draw exactly once; `draws` is read as there is room."""
+    def sample_stream(self, batches: Iterable[Batch]) -> Iterator[Completion]:
+        """Yield completions as they finish, in any order, each request once; `batches` is read as there is room."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from eval.api import Draw, Problem, Sampler, SampleRequest, SamplingSettings, Score
+from eval.api import Batch, Completion, Problem, Sampler, SampleRequest, SamplingSettings, Score
+from eval.batches import partition
 from eval.benchmarks.registry import load
+from eval.engines.stream import one_by_one
 from eval.errors import DataError
 from eval.grading import grade
 from eval.grading.version import grader_version
@@ -18,6 +21,8 @@ from eval.score_file import write_score
 from eval.scoring import make_score
 from eval.seeds import derive_seed
 from eval.templates import render
+
+log = logging.getLogger(__name__)
 
 Place = tuple[str, int]
 """(sample key, index): what identifies a sample in a store."""
@@ -49,8 +54,12 @@ class JobSamples:
         self.benchmark = load(job.benchmark, data_folder=data_folder, limit=job.limit)
         self.problems = {problem.id: problem for problem in self.benchmark.problems}
         self.keys, self.wanted = _requests(self.benchmark.problems, sampler, job.settings)
+        self.key_of = {problem_id: key for key, problem_id in self.keys.items()}
+        # An engine that mixes what it is given gains nothing from drawing a stored sample beside a missing one.
+        cut = partition if sampler.keeps_batches else one_by_one
+        self.batches = cut(list(self.wanted.values()), job.settings)
         self.samples: dict[Place, Sample] = {}
-        self.num_correct = self.num_reused = 0
+        self.num_correct = self.num_reused = self.num_compared = self.num_differing = 0
         self.store = SampleStore(job.folder)
 
     @property
@@ -67,19 +76,32 @@ class JobSamples:
         for place in (place for place in self.wanted if place in stored):
             self._count(place, stored[place])
         if not self.is_complete:
-            for sample in _sibling_samples(self.store.file, self.keys):
-                place = (sample.key, sample.completion.index)
-                if place in self.wanted and place not in self.samples:
-                    self.keep(place, self._regraded(sample))
+            self._reuse_siblings()
         self.num_reused = len(self.samples)
 
-    def missing(self) -> dict[Place, Draw]:
-        """What has still to be drawn."""
-        return {
-            place: Draw(request=request, settings=self.job.settings)
-            for place, request in self.wanted.items()
-            if place not in self.samples
+    def _reuse_siblings(self) -> None:
+        """Take over what finishes a batch: the rest will be drawn anyway, and as it would be without siblings."""
+        siblings = {
+            (sample.key, sample.completion.index): sample for sample in _sibling_samples(self.store.file, self.keys)
         }
+        for batch in self.unfinished():
+            lacking = [place for place in map(self.place, batch.requests) if place not in self.samples]
+            if siblings.keys() >= set(lacking):
+                for place in lacking:
+                    self.keep(place, self._regraded(siblings[place]))
+
+    def place(self, drawn: SampleRequest | Completion) -> Place:
+        """Return where a sample is stored."""
+        return self.key_of[drawn.problem_id], drawn.index
+
+    def unfinished(self) -> list[Batch]:
+        """Return what has to be drawn: every batch that lacks a sample, as a whole."""
+        return [batch for batch in self.batches if any(self.place(one) not in self.samples for one in batch.requests)]
+
+    def compare(self, completion: Completion) -> None:
+        """Note whether a sample that was drawn again, with its batch, is as it was; the stored one stays."""
+        self.num_compared += 1
+        self.num_differing += completion != self.samples[self.place(completion)].completion
 
     def keep(self, place: Place, sample: Sample) -> None:
         """Store one sample."""
@@ -94,7 +116,15 @@ class JobSamples:
         return score
 
     def close(self) -> None:
-        """Release the store."""
+        """Release the store; say whether samples of unfinished batches came out otherwise than they are stored."""
+        if self.num_differing:
+            log.warning(
+                "%s: %d of %d stored samples of unfinished batches came out otherwise when drawn again; the stored are "
+                "kept (drawn with another number of threads, --batch, version or machine)",
+                self.store.file,
+                self.num_differing,
+                self.num_compared,
+            )
         self.store.close()
 
     def progress(self) -> BenchmarkProgress:

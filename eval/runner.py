@@ -1,8 +1,9 @@
-"""Evaluate one model on benchmarks: render, sample what is missing as one stream, grade, store, average.
+"""Evaluate one model on benchmarks: render, sample unfinished batches as one stream, grade, store, average.
 
     load → render → (stored samples) → sample_all → grade → store.append → Score → score.json
 
-Killing it at any moment loses at most the completions being written; the same call then finishes with the same ids.
+Killing it at any moment costs at most the batch under way, on each device; the same call then ends as an undisturbed
+one would have (`eval.batches`).
 """
 
 from __future__ import annotations
@@ -62,9 +63,9 @@ def evaluate_all(
     data_folder: Path | None,
     on_progress: OnProgress = lambda progress: None,
 ) -> Generator[tuple[EvalJob, Score]]:
-    """Yield avg@K of a sampler's model on each benchmark when its last sample is graded, drawing only what is missing.
+    """Yield avg@K of a sampler's model on each benchmark when its last sample is graded, drawing unfinished batches.
 
-    What all benchmarks miss is drawn as one stream. Appends to each job's `samples.jsonl` and writes its `score.json`
+    Those of all benchmarks are drawn as one stream. Appends to each job's `samples.jsonl` and writes its `score.json`
     atomically. Samples of the same model, prompt and settings in sibling folders are taken over, so a larger K or a new
     grader does not draw them again. The stores are locked until the iterator ends or is closed.
 
@@ -122,32 +123,37 @@ class _Evaluation:
         yield from self._complete()
 
     def _draw_missing(self) -> Iterator[None]:
-        """Sample, grade and store every request that is not answered yet; pause after each."""
-        open_draws = {
-            (draw.request.problem_id, draw.request.index): (part, place, draw)
-            for part in self.parts
-            for place, draw in part.missing().items()
-        }
-        num_missing = len(open_draws)
-        if not num_missing:
+        """Sample, grade and store what unfinished batches lack; pause after each completion."""
+        part_of = {problem_id: part for part in self.parts for problem_id in part.problems}
+        batches = [batch for part in self.parts for batch in part.unfinished()]
+        unanswered = {(one.problem_id, one.index) for batch in batches for one in batch.requests}
+        num_asked = len(unanswered)
+        if not num_asked:
             return
-        for completion in sample_all(self.sampler, [draw for _, _, draw in open_draws.values()]):
-            part, place, _ = open_draws.pop((completion.problem_id, completion.index))
-            verdict = grade_async(completion.text, part.problems[completion.problem_id])
-            self.ungraded.append(_Ungraded(part, place, completion, verdict))
+        for completion in sample_all(self.sampler, batches):
+            unanswered.remove((completion.problem_id, completion.index))
+            self._take(part_of[completion.problem_id], completion)
             self._keep_graded()
             yield
         while self.ungraded:
             wait([self.ungraded[0].verdict], timeout=PROGRESS_INTERVAL_S)
             self._keep_graded()
             yield
-        if open_draws:
-            part, _, _ = next(iter(open_draws.values()))
+        if unanswered:
+            problem_id, _ = min(unanswered)
             raise EngineError(
-                f"{self.sampler.name} left {len(open_draws)} of {num_missing} completions unanswered",
-                where=str(part.store.file),
+                f"{self.sampler.name} left {len(unanswered)} of {num_asked} completions unanswered",
+                where=str(part_of[problem_id].store.file),
                 mend="run the same command again; what was answered is kept",
             )
+
+    def _take(self, part: JobSamples, completion: Completion) -> None:
+        place = part.place(completion)
+        if place in part.samples:
+            part.compare(completion)
+            return
+        verdict = grade_async(completion.text, part.problems[completion.problem_id])
+        self.ungraded.append(_Ungraded(part, place, completion, verdict))
 
     def _keep_graded(self) -> None:
         """Store every completion whose verdict is there; the others wait for the grader pool."""

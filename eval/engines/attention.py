@@ -9,7 +9,6 @@ Shapes: R rows, H query heads, K key heads, Q query positions, L key positions, 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -88,15 +87,6 @@ def attention(
 
 def _is_long(query_RHQD: Tensor, key_RKLD: Tensor) -> bool:
     return query_RHQD.shape[2] > 1 and query_RHQD.shape[:3].numel() * key_RKLD.shape[2] > MAX_SCORES
-
-
-def rows_alike(model: Any, width: int) -> int:
-    """Return how many rows of that many tokens a model may read at once if attention is to go the way it would for one.
-
-    The way decides how sums are rounded.
-    """
-    scores = model.config.get_text_config(decoder=True).num_attention_heads * width**2
-    return sys.maxsize if model.device.type == "cuda" or scores > MAX_SCORES else MAX_SCORES // scores
 
 
 def _rows(states_NHD: Tensor, place_RQ: Tensor) -> Tensor:

@@ -2,14 +2,13 @@
 
 What makes it quick: a prompt shared by several samples is read once, the cache is allocated ahead instead of being
 copied at every token, finished rows leave the batch, and logits are computed for one position a row. Shapes:
-B rows of the batch, U distinct prompts among them, P positions of a prompt with its padding, V vocabulary.
+B rows of the batch, U distinct prompts among them, P prompt tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from eval.engines.attention import rows_alike
 from eval.engines.drawing import draw, statistics
 from eval.engines.key_value_cache import GrowingLayer, merge
-from eval.engines.rounding import padded_width
 from eval.errors import ModelError
 from eval.seeds import uniforms
 
@@ -72,8 +69,8 @@ def generate(
     """Yield one response for each prompt as they finish, in any order.
 
     Token t of a row is drawn by inverse CDF from `uniforms(seed, t)`: it depends on the row's own seed and prompt, not
-    on its neighbours. In float32 on a CPU with MKL that holds for every bit (`eval.engines.rounding`), elsewhere up to
-    the rounding of a differently shaped matrix product.
+    on its neighbours, up to the rounding of a differently shaped matrix product. The same call goes through the same
+    shapes: on the same machine, with as many threads, it gives the same bits.
 
     Args:
         model: a Hugging Face causal language model on its device; put in evaluation mode meanwhile.
@@ -85,24 +82,18 @@ def generate(
         ModelError: an empty prompt, or one that does not fit the model's context with the response.
     """
     _check_lengths(model, prompts, decoding)
+    # Neighbours in length and equal prompts go together: less padding, more sharing.
+    order = sorted(range(len(prompts)), key=lambda row: (-len(prompts[row]), tuple(prompts[row]), row))
     was_training = model.training
     model.eval()
     try:
-        for rows in _batches(prompts, decoding.batch_sequences):
+        for start in range(0, len(order), decoding.batch_sequences):
+            rows = order[start : start + decoding.batch_sequences]
             batch = _Batch(model, [prompts[row] for row in rows], [seeds[row] for row in rows], decoding)
             for response in batch.responses():
                 yield replace(response, row=rows[response.row])
     finally:
         model.train(was_training)
-
-
-def _batches(prompts: Sequence[Sequence[int]], num_rows: int) -> Iterator[list[int]]:
-    """Yield rows of one width, the widest first; equal prompts go together, to be read once."""
-    width = [padded_width(len(prompt)) for prompt in prompts]
-    order = sorted(range(len(prompts)), key=lambda row: (-width[row], tuple(prompts[row]), row))
-    for _, alike in groupby(order, key=width.__getitem__):
-        rows = list(alike)
-        yield from (rows[start : start + num_rows] for start in range(0, len(rows), num_rows))
 
 
 class _Batch:
@@ -147,9 +138,9 @@ class _Batch:
         yield from self._take(self.is_live_B, self.decoding.max_new_tokens, is_complete=False)
 
     def _read_prompts(self) -> Tensor:
-        """Run the distinct prompts, left-padded to their width, and repeat their cache for every row."""
-        width = padded_width(len(self.distinct[0]))
-        rows = min(max(1, PREFILL_TOKENS // width), rows_alike(self.model, width))
+        """Run the distinct prompts, left-padded to one width, and repeat their cache for every row."""
+        width = max(map(len, self.distinct))
+        rows = max(1, PREFILL_TOKENS // width)
         token_UP = torch.full((len(self.distinct), width), self.decoding.pad_token)
         is_token_UP = torch.zeros((len(self.distinct), width), dtype=torch.bool)
         for index, prompt in enumerate(self.distinct):

@@ -1,7 +1,7 @@
-"""Several engines as one: a process for each device, all pulling from one queue of draws.
+"""Several engines as one: a process for each device, all pulling from one queue of batches.
 
-    parent: draws ──▶ queue ──more?──▶ worker 0 (device 0): its own engine ──completions──▶ parent
-                            ──more?──▶ worker 1 (device 1): …
+    parent: batches ──▶ queue ──more?──▶ worker 0 (device 0): its own engine ──completions──▶ parent
+                              ──more?──▶ worker 1 (device 1): …
 
 A worker that is quick asks more often, so no device idles while another has a backlog. Workers are spawned, not forked
 (CUDA), and end when their pipe does: with this process, or when the gang is closed.
@@ -22,12 +22,12 @@ from itertools import chain
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from eval.api import Completion, Draw, Sampler, SampleRequest, SamplingSettings, StreamSampler
-from eval.engines.stream import by_settings
+from eval.api import Batch, Completion, Sampler, SampleRequest, SamplingSettings, StreamSampler
+from eval.engines.stream import one_by_one
 from eval.errors import EngineError, OrchError
 
 LARGEST_SHARE = 64
-"""Draws handed to a worker at once, at most: enough to hide a round trip, few enough to share out the end."""
+"""Requests handed to a worker with a queue at once: enough to hide a round trip, few enough to share out the end."""
 STOP_LIMIT_S = 20.0
 """Time for a worker to end by itself before it is killed."""
 
@@ -36,6 +36,7 @@ STOP_LIMIT_S = 20.0
 class _Ready:
     name: str
     model_digest: str
+    keeps_batches: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class GangSampler:
             raise
         self._name: str = f"{ready[0].name} × {len(workers)}"
         self._digest: str = ready[0].model_digest
+        self._keeps_batches: bool = ready[0].keeps_batches
 
     @property
     def name(self) -> str:
@@ -99,6 +101,11 @@ class GangSampler:
         """Content digest of the weights and tokenizer."""
         return self._digest
 
+    @property
+    def keeps_batches(self) -> bool:
+        """Whether each worker decodes a batch by itself."""
+        return self._keeps_batches
+
     def encode(self, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
         """Prompt tokens of a chat; the first worker's tokenizer knows."""
         return self._ask("encode", list(messages))
@@ -108,17 +115,18 @@ class GangSampler:
         return self._ask("encode_text", text)
 
     def sample(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> Iterator[Completion]:
-        """Yield completions as they finish."""
-        return self.sample_stream(Draw(request=request, settings=settings) for request in requests)
+        """Yield completions as they finish: of one worker where it keeps batches, else of all."""
+        whole = [Batch(requests=tuple(requests), settings=settings)]
+        return self.sample_stream(whole if self._keeps_batches else one_by_one(requests, settings))
 
-    def sample_stream(self, draws: Iterable[Draw]) -> Iterator[Completion]:
+    def sample_stream(self, batches: Iterable[Batch]) -> Iterator[Completion]:
         """Yield completions as they finish; leaving early ends the workers.
 
         Raises:
             EngineError: a worker died; what came before has been yielded.
             OrchError: what a worker's engine raised.
         """
-        waiting, busy = deque(draws), set(self._workers)
+        waiting, busy = deque(batches), set(self._workers)
         for worker in self._workers.values():
             worker.send("sample_stream")
         try:
@@ -140,10 +148,10 @@ class GangSampler:
         for worker in self._workers.values():
             worker.end()
 
-    def _share(self, waiting: deque[Draw]) -> list[Draw]:
-        """Take what a worker gets next: less and less towards the end, so that all finish together."""
+    def _share(self, waiting: deque[Batch]) -> list[Batch]:
+        """Take what a worker gets next: a batch, or requests, less and less of them so that all finish together."""
         fair = math.ceil(len(waiting) / (2 * len(self._workers)))
-        return [waiting.popleft() for _ in range(min(LARGEST_SHARE, fair))]
+        return [waiting.popleft() for _ in range(min(1 if self._keeps_batches else LARGEST_SHARE, fair))]
 
     def _ask(self, method: str, argument: object) -> tuple[int, ...]:
         worker = next(iter(self._workers.values()))
@@ -196,7 +204,7 @@ def _work(connection: Connection, opener: Callable[[], Sampler], environment: di
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
             with contextlib.closing(opener()) as sampler:
-                connection.send(_Ready(sampler.name, sampler.model_digest))
+                connection.send(_Ready(sampler.name, sampler.model_digest, sampler.keeps_batches))
                 while True:
                     method, *arguments = connection.recv()
                     if method == "sample_stream":
@@ -217,15 +225,14 @@ def _sample(sampler: Sampler, connection: Connection) -> None:
         for completion in sampler.sample_stream(chain.from_iterable(shares)):
             connection.send(completion)
     else:
-        for share in shares:
-            for settings, requests in by_settings(share).items():
-                for completion in sampler.sample(requests, settings):
-                    connection.send(completion)
+        for batch in chain.from_iterable(shares):
+            for completion in sampler.sample(batch.requests, batch.settings):
+                connection.send(completion)
     connection.send(_Done())
 
 
-def _shares(connection: Connection) -> Iterator[list[Draw]]:
-    """Ask the parent for draws until there are no more."""
+def _shares(connection: Connection) -> Iterator[list[Batch]]:
+    """Ask the parent for batches until there are no more."""
     while True:
         connection.send(_More())
         (share,) = connection.recv()

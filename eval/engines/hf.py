@@ -76,6 +76,11 @@ class HfSampler:
         """Content digest given at opening."""
         return self._digest
 
+    @property
+    def keeps_batches(self) -> bool:
+        """Yes: a call decodes its own requests, in passes of `batch_sequences`."""
+        return True
+
     def encode(self, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
         """Return the tokens of a chat with the generation prompt appended.
 

@@ -18,7 +18,8 @@ from typing import Any
 
 import httpx
 
-from eval.api import Completion, Draw, SampleRequest, SamplingSettings
+from eval.api import Batch, Completion, SampleRequest, SamplingSettings
+from eval.engines.stream import draws, one_by_one
 from eval.errors import EndpointError, EngineError
 
 MAX_CONCURRENT = 64
@@ -84,6 +85,11 @@ class OpenAiSampler:
         """The endpoint and the model's name: the weights behind them cannot be seen from here."""
         return hashlib.sha256(f"{self._base_url} {self._model}".encode()).hexdigest()
 
+    @property
+    def keeps_batches(self) -> bool:
+        """No: what the endpoint decodes together is its own matter."""
+        return False
+
     def encode(self, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
         """Return the bytes of the chat's canonical JSON."""
         return tuple(json.dumps({"messages": list(messages)}, ensure_ascii=False).encode())
@@ -94,9 +100,9 @@ class OpenAiSampler:
 
     def sample(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> Iterator[Completion]:
         """Yield completions as they arrive: `sample_stream` under one set of settings."""
-        return self.sample_stream(Draw(request=request, settings=settings) for request in requests)
+        return self.sample_stream(one_by_one(requests, settings))
 
-    def sample_stream(self, draws: Iterable[Draw]) -> Iterator[Completion]:
+    def sample_stream(self, batches: Iterable[Batch]) -> Iterator[Completion]:
         """Yield completions as they arrive; a loop in a thread of its own sends the requests.
 
         Raises:
@@ -107,7 +113,7 @@ class OpenAiSampler:
 
         def work() -> None:
             try:
-                asyncio.run(self._send_all(draws, arrived, stop))
+                asyncio.run(self._send_all(batches, arrived, stop))
                 arrived.put(None)
             except BaseException as error:  # re-raised by the reader
                 arrived.put(error)
@@ -128,11 +134,11 @@ class OpenAiSampler:
 
     async def _send_all(
         self,
-        draws: Iterable[Draw],
+        batches: Iterable[Batch],
         arrived: queue.SimpleQueue[Completion | BaseException | None],
         stop: threading.Event,
     ) -> None:
-        waiting = iter(draws)
+        waiting = draws(batches)
         limits = httpx.Limits(max_connections=self._max_concurrent)
         timeout = httpx.Timeout(None, connect=CONNECT_LIMIT_S)
         async with httpx.AsyncClient(headers=self._headers, limits=limits, timeout=timeout) as client:

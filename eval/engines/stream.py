@@ -1,43 +1,52 @@
-"""One queue for all benchmarks: draws of any settings go to an engine together, the longest first."""
+"""One queue for all benchmarks: batches of any settings go to an engine together, the longest first."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
-from eval.api import Completion, Draw, Sampler, SampleRequest, SamplingSettings, StreamSampler
+from eval.api import Batch, Completion, Sampler, SampleRequest, SamplingSettings, StreamSampler
 
 
-def sample_all(sampler: Sampler, draws: Sequence[Draw]) -> Iterator[Completion]:
-    """Yield the completion of every draw as it finishes, in any order.
+class Draw(NamedTuple):
+    """A request and how it is drawn: what the queue of an engine holds."""
 
-    An engine with a queue gets all draws as one stream, so that the long completions of one benchmark overlap with the
-    next; another one gets them settings by settings.
+    request: SampleRequest
+    settings: SamplingSettings
+
+
+def sample_all(sampler: Sampler, batches: Sequence[Batch]) -> Iterator[Completion]:
+    """Yield the completion of every request as it finishes, in any order.
+
+    An engine with a queue gets all batches as one stream, so that the long completions of one benchmark overlap with
+    the next; another one gets them one by one.
     """
-    ordered = longest_first(draws)
+    ordered = longest_first(batches)
     if isinstance(sampler, StreamSampler):
         yield from sampler.sample_stream(ordered)
         return
-    for settings, requests in by_settings(ordered).items():
-        yield from sampler.sample(requests, settings)
+    for batch in ordered:
+        yield from sampler.sample(batch.requests, batch.settings)
 
 
-def longest_first(draws: Sequence[Draw]) -> list[Draw]:
-    """Order by the context that a draw may need: tails overlap, and a misfit shows before anything is drawn.
+def longest_first(batches: Sequence[Batch]) -> list[Batch]:
+    """Order by the context that a batch may need: tails overlap, and a misfit shows before anything is drawn.
 
     Samples of one question stay together, for the cache of their prompt.
     """
-    return sorted(draws, key=lambda draw: -context_tokens(draw))
+    return sorted(batches, key=lambda batch: -context_tokens(batch))
 
 
-def context_tokens(draw: Draw) -> int:
-    """Tokens of the prompt and of the longest response allowed."""
-    return len(draw.request.prompt_tokens) + draw.settings.max_new_tokens
+def context_tokens(batch: Batch) -> int:
+    """Tokens of the longest prompt and of the longest response allowed."""
+    return max(len(request.prompt_tokens) for request in batch.requests) + batch.settings.max_new_tokens
 
 
-def by_settings(draws: Sequence[Draw]) -> dict[SamplingSettings, list[SampleRequest]]:
-    """Group requests that may be drawn in one call: how many samples a question has does not part them."""
-    groups: dict[SamplingSettings, list[SampleRequest]] = {}
-    for draw in draws:
-        groups.setdefault(replace(draw.settings, num_samples=1), []).append(draw.request)
-    return groups
+def one_by_one(requests: Sequence[SampleRequest], settings: SamplingSettings) -> list[Batch]:
+    """Return a batch for each request: an engine with a queue decides itself what it decodes together."""
+    return [Batch(requests=(request,), settings=settings) for request in requests]
+
+
+def draws(batches: Iterable[Batch]) -> Iterator[Draw]:
+    """Yield the requests of batches one by one."""
+    return (Draw(request, batch.settings) for batch in batches for request in batch.requests)

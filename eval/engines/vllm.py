@@ -1,6 +1,6 @@
 """The vLLM engine, on a GPU or with the CPU build: the only module that imports vllm.
 
-One engine in this process serves all benchmarks: it pulls draws of any settings from one stream as it has room, so
+One engine in this process serves all benchmarks: it pulls requests of any settings from one stream as it has room, so
 that long completions overlap with the next benchmark. Samples of a question share their prompt's cache.
 """
 
@@ -13,9 +13,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from eval.api import Completion, Draw, SampleRequest, SamplingSettings
+from eval.api import Batch, Completion, SampleRequest, SamplingSettings
 from eval.engines.hf_model import load_tokenizer
-from eval.engines.stream import longest_first
+from eval.engines.stream import Draw, draws, longest_first, one_by_one
 from eval.errors import EngineError, ModelError
 from eval.model_folder import check_folder, folder_digest
 
@@ -160,6 +160,11 @@ class VllmSampler:
         """Content digest of weights, tokenizer and type."""
         return self._digest
 
+    @property
+    def keeps_batches(self) -> bool:
+        """No: what is decoded together changes from token to token, as requests end and others enter."""
+        return False
+
     def encode(self, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
         """Return the tokens of a chat with the generation prompt appended.
 
@@ -180,16 +185,16 @@ class VllmSampler:
 
     def sample(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> Iterator[Completion]:
         """Yield completions as they finish: `sample_stream` under one set of settings."""
-        return self.sample_stream(longest_first([Draw(request=one, settings=settings) for one in requests]))
+        return self.sample_stream(longest_first(one_by_one(requests, settings)))
 
-    def sample_stream(self, draws: Iterable[Draw]) -> Iterator[Completion]:
-        """Yield completions as they finish; draws are read as there is room.
+    def sample_stream(self, batches: Iterable[Batch]) -> Iterator[Completion]:
+        """Yield completions as they finish; requests are read one by one, as there is room.
 
         Raises:
             ModelError: a prompt and its response do not fit the model's context.
             EngineError: vllm gave a request up.
         """
-        waiting, running = iter(draws), dict[str, SampleRequest]()
+        waiting, running = draws(batches), dict[str, SampleRequest]()
         core = self._engine.llm_engine
         try:
             while True:
@@ -209,17 +214,17 @@ class VllmSampler:
             self._engine.llm_engine.engine_core.shutdown()
         self._engine = None
 
-    def _enqueue(self, draws: Sequence[Draw]) -> dict[str, SampleRequest]:
+    def _enqueue(self, admitted: Sequence[Draw]) -> dict[str, SampleRequest]:
         from vllm import SamplingParams
 
-        if not draws:
+        if not admitted:
             return {}
         # One sample of each question first: its prompt is then in the cache when the others are read.
-        draws = sorted(draws, key=lambda draw: draw.request.index)
-        for draw in draws:
+        admitted = sorted(admitted, key=lambda draw: draw.request.index)
+        for draw in admitted:
             self._check_length(draw)
         names = self._engine.enqueue(
-            [{"prompt_token_ids": list(draw.request.prompt_tokens)} for draw in draws],
+            [{"prompt_token_ids": list(draw.request.prompt_tokens)} for draw in admitted],
             [
                 SamplingParams(
                     temperature=draw.settings.temperature,
@@ -228,12 +233,12 @@ class VllmSampler:
                     stop=list(draw.settings.stop) or None,
                     seed=draw.request.seed,
                 )
-                for draw in draws
+                for draw in admitted
             ],
             use_tqdm=False,
         )
         # vLLM adds a random suffix to the names inside; outputs and aborts go by the name before it.
-        return {name.partition("-")[0]: draw.request for name, draw in zip(names, draws, strict=True)}
+        return {name.partition("-")[0]: draw.request for name, draw in zip(names, admitted, strict=True)}
 
     def _check_length(self, draw: Draw) -> None:
         context = self._engine.llm_engine.model_config.max_model_len

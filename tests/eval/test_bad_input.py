@@ -23,7 +23,7 @@ SETTINGS = SamplingSettings(num_samples=2, temperature=1.0, max_new_tokens=32, t
 class Says:
     """Answers every question with one text."""
 
-    name, model_digest = "says 1", "m"
+    name, model_digest, keeps_batches = "says 1", "m", False
 
     def __init__(self, text: str) -> None:
         self.text, self.num_asked = text, 0

@@ -21,10 +21,11 @@ class FakeSampler:
     """Answers by hash of (prompt, seed): right about half of the time; counts what it is asked for."""
 
     name = "fake 1"
+    keeps_batches = False
 
     def __init__(self, model_digest="m1", stop_after=None, forget=()):
         self.model_digest, self.stop_after, self.forget = model_digest, stop_after, forget
-        self.asked = []
+        self.asked, self.num_answered = [], 0
 
     def encode(self, messages):
         return self.encode_text(messages[-1]["content"])
@@ -34,9 +35,10 @@ class FakeSampler:
 
     def sample(self, requests, settings):
         self.asked += [(request.problem_id, request.index) for request in requests]
-        for number, request in enumerate(reversed(requests)):
-            if self.stop_after == number:
+        for request in reversed(requests):
+            if self.stop_after == self.num_answered:
                 raise KeyboardInterrupt
+            self.num_answered += 1
             if (request.problem_id, request.index) in self.forget:
                 continue
             value = hashlib.sha256(f"{bytes(request.prompt_tokens)}{request.seed}".encode()).digest()[0]
@@ -297,17 +299,17 @@ def two_jobs(benchmark, root, **second):
 
 
 class QueueSampler(FakeSampler):
-    """Takes draws of any settings; every other one is held back to the end, as a long completion would be."""
+    """Takes batches of any settings; every other one is held back to the end, as a long completion would be."""
 
     def __init__(self):
         super().__init__()
         self.limits = []
 
-    def sample_stream(self, draws):
-        draws = list(draws)
-        for draw in draws[::2] + draws[1::2]:
-            self.limits.append(draw.settings.max_new_tokens)
-            yield from self.sample([draw.request], draw.settings)
+    def sample_stream(self, batches):
+        batches = list(batches)
+        for batch in batches[::2] + batches[1::2]:
+            self.limits.append(batch.settings.max_new_tokens)
+            yield from self.sample(batch.requests, batch.settings)
 
 
 def test_all_benchmarks_are_drawn_as_one_stream_and_score_as_they_do_alone(benchmark, tmp_path):
@@ -328,13 +330,13 @@ def test_all_benchmarks_are_drawn_as_one_stream_and_score_as_they_do_alone(bench
 def test_a_stopped_evaluation_of_several_goes_on_in_each(benchmark, tmp_path):
     jobs = two_jobs(benchmark, tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        list(evaluate_all(jobs, FakeSampler(stop_after=20), data_folder=None))
+        list(evaluate_all(jobs, FakeSampler(stop_after=30), data_folder=None))
     kept = {job.name: len(lines(job.folder)) for job in jobs}
-    assert sum(kept.values()) == 20
+    assert sum(kept.values()) == 30
     assert all(kept.values())
     resumed = FakeSampler()
     scores = dict(evaluate_all(jobs, resumed, data_folder=None))
-    assert len(resumed.asked) == 36 - 20
+    assert len(resumed.asked) == 36 - 30
     assert {name: len(lines(tmp_path / "eval" / name)) for name in kept} == {"sums": 24, "more": 12}
     whole = dict(evaluate_all(two_jobs(benchmark, tmp_path), FakeSampler(), data_folder=None))
     assert {job: score.per_problem for job, score in scores.items()} == {

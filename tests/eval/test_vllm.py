@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from eval.api import Draw, SampleRequest, SamplingSettings
+from eval.api import Batch, SampleRequest, SamplingSettings
 from eval.engines import open_sampler
 from eval.engines.vllm import CPU_CONTEXT, VllmSampler, cpu_options, draw_by_inverse_cdf
 from eval.errors import EngineError, ModelError
@@ -90,12 +90,12 @@ def test_draws_of_other_settings_enter_as_there_is_room():
     engine, long = FakeEngine(), replace(SETTINGS, max_new_tokens=9, temperature=0.0)
     read = []
 
-    def draws():
+    def batches():
         for number, request in enumerate(requests(9)):
             read.append(number)
-            yield Draw(request=request, settings=long if number % 2 else SETTINGS)
+            yield Batch(requests=(request,), settings=long if number % 2 else SETTINGS)
 
-    completions = sampler(engine).sample_stream(draws())
+    completions = sampler(engine).sample_stream(batches())
     next(completions)
     assert len(read) == 4
     assert len(list(completions)) == 8

@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from tempfile import gettempdir
 
-from eval.engines.rounding import MKL_MODE
 from trainers.verl.job import JOB_FILE, TOKEN, VerlJob
 
 _SEGMENTS = ("verl_weights_*", "psm_*", "torch_*")
@@ -54,7 +53,6 @@ def environment(job: VerlJob, inherited: dict[str, str]) -> dict[str, str]:
 
 
 _ON_CPU = {
-    "MKL_CBWR": MKL_MODE,
     "VERL_PLATFORM": "cpu",
     "VERL_USE_EXTERNAL_MODULES": "trainers.verl.platform_cpu",
     "VLLM_CPU_KVCACHE_SPACE": "1",

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from eval.api import Completion, Draw, Sampler, SampleRequest, SamplingSettings
+from eval.api import Batch, Completion, Sampler, SampleRequest, SamplingSettings
 from eval.errors import ModelError
 
 
@@ -18,6 +18,7 @@ class Worker:
     has_context: int = 10
     name: str = "fake 1"
     model_digest: str = "m"
+    keeps_batches: bool = True
 
     def encode(self, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
         return tuple(messages[0]["content"].encode())
@@ -47,10 +48,13 @@ class Worker:
         pass
 
 
+@dataclass
 class StreamWorker(Worker):
-    def sample_stream(self, draws: Iterable[Draw]) -> Iterator[Completion]:
-        for draw in draws:
-            yield from self.sample([draw.request], draw.settings)
+    keeps_batches: bool = False
+
+    def sample_stream(self, batches: Iterable[Batch]) -> Iterator[Completion]:
+        for batch in batches:
+            yield from self.sample(batch.requests, batch.settings)
 
 
 def no_engine() -> Sampler:

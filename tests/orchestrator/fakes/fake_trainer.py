@@ -95,6 +95,7 @@ class FakeSampler:
 
     state: str
     name: str = "fake 1"
+    keeps_batches: bool = False
 
     @property
     def model_digest(self) -> str:

@@ -123,7 +123,6 @@ def test_an_outer_ray_does_not_reach_into_the_private_one(make_job):
     assert "CUDA_VISIBLE_DEVICES" not in found
     assert (found["HOME"], found[TOKEN], found[JOB_FILE]) == ("/root", job.token, str(job.file))
     assert (found["VERL_PLATFORM"], found["OMP_NUM_THREADS"]) == ("cpu", "2")
-    assert found["MKL_CBWR"] == "AUTO,STRICT", "whatever was imported before, so that a resumed trial rounds alike"
     assert found["TMPDIR"] == str(job.temporary_folder)
 
 
