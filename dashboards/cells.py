@@ -1,6 +1,6 @@
 """One cell of a table: an arm on a benchmark, averaged over its seeds, and its distance from two other arms.
 
-Source: EVAL.md "Statistics"; the numbers are those of `eval.stats` and `eval.comparison`.
+Source: docs/evaluation.md#statistics; the numbers are those of `eval.stats` and `eval.comparison`.
 """
 
 from __future__ import annotations

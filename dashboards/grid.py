@@ -7,16 +7,16 @@ A header may hold a line break; emphasis is bold and underline where a format ha
 from __future__ import annotations
 
 import html
-import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from rich.table import Table as RichTable
+from dashboards.columns import Block, Column, common_lines, lay_out, short_names
 
 Emphasis = Literal["bold", "underline"]
 TEXT_WIDTH = 160
+_MARGIN = " "
 
 _TEXT_MARKS: Mapping[Emphasis, str] = {"bold": "¹", "underline": "²"}
 _MARKDOWN_TAGS: Mapping[Emphasis, tuple[str, str]] = {"bold": ("**", "**"), "underline": ("<u>", "</u>")}
@@ -59,8 +59,8 @@ class Grid:
     emphasis: Mapping[tuple[int, int], Emphasis] = field(default_factory=dict)
     """(row, column), from 0 → how it is set off."""
     notes: tuple[str, ...]
-    num_side_columns: int = 0
-    """Trailing columns that are left out of plain text where the terminal is too narrow for them."""
+    common: Mapping[str, str] = field(default_factory=dict)
+    """Label column → the one value that all arms share: told once above a plain text instead of in every row."""
 
 
 def text(grids: Sequence[Grid], *, width: int = TEXT_WIDTH) -> str:
@@ -92,34 +92,47 @@ def web(grids: Sequence[Grid]) -> str:
 
 
 def _text(grid: Grid, width: int) -> str:
-    from rich.console import Console
-    from rich.padding import Padding
-    from rich.text import Text
-
-    output = io.StringIO()
-    console = Console(file=output, width=width, color_system=None, highlight=False)
-    shown = _rich_table(grid, len(grid.headers))
-    if console.measure(shown).maximum > width:
-        shown = _rich_table(grid, len(grid.headers) - grid.num_side_columns)
-    console.print(shown)
-    for note in grid.notes:
-        console.print(Padding(Text(note), (0, 0, 0, 2)))
-    return "\n".join(line.rstrip() for line in output.getvalue().splitlines()) + "\n"
+    blocks = lay_out(_columns(grid), width=width - len(_MARGIN), gap=len(_MARGIN) * 3)
+    lines = [grid.title, *common_lines(grid.common, of="all arms", width=width)]
+    for block in blocks:
+        lines += ["", *_block_lines(block, grid.rules_after)]
+    lines += ["", *(line for note in grid.notes for line in _note_lines(note, width))]
+    return "\n".join(lines) + "\n"
 
 
-def _rich_table(grid: Grid, num_columns: int) -> RichTable:
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
+def _columns(grid: Grid) -> list[Column]:
+    labels, results = grid.headers[: grid.num_labels], grid.headers[grid.num_labels :]
+    short = [*short_names(labels, others=results), *results]
+    return [
+        Column(
+            header=header,
+            short_header=short[number],
+            role="name" if number < grid.num_labels else "result",
+            is_number=number >= grid.num_labels,
+            cells=tuple(row[number] + _text_mark(grid.emphasis.get((at, number))) for at, row in enumerate(grid.rows)),
+        )
+        for number, header in enumerate(grid.headers)
+    ]
 
-    shown = RichTable(title=Text(grid.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, header in enumerate(grid.headers[:num_columns]):
-        is_label = number < grid.num_labels
-        shown.add_column(Text(header), justify="left" if is_label else "right", overflow="fold", no_wrap=is_label)
-    for number, row in enumerate(grid.rows):
-        cells = [cell + _text_mark(grid.emphasis.get((number, column))) for column, cell in enumerate(row)]
-        shown.add_row(*(Text(cell) for cell in cells[:num_columns]), end_section=number + 1 in grid.rules_after)
-    return shown
+
+def _block_lines(block: Block, rules_after: frozenset[int]) -> list[str]:
+    lines = [*block.heading, "─" * block.width]
+    for place, (number, line) in enumerate(block.rows, start=1):
+        lines += [line, *([""] if number + 1 in rules_after and place < len(block.rows) else [])]
+    return [(_MARGIN + line).rstrip() for line in lines]
+
+
+def _note_lines(note: str, width: int) -> list[str]:
+    """A note with a margin, broken between words only: what is longer than a line is a path or an id."""
+    margin = _MARGIN * 2
+    return textwrap.wrap(
+        note,
+        width,
+        initial_indent=margin,
+        subsequent_indent=margin,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _text_mark(emphasis: Emphasis | None) -> str:

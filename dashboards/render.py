@@ -11,10 +11,11 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 from dashboards.cells import Cell
+from dashboards.columns import common_values
 from dashboards.grid import TEXT_WIDTH, Grid, latex, markdown, text, web
 from dashboards.table import DASH, SIGNIFICANT, Row, Table
 from eval.comparison import Difference
@@ -22,14 +23,12 @@ from eval.comparison import Difference
 Format = Literal["text", "md", "csv", "latex", "html", "json"]
 
 _NOTE_WIDTH = 24
-_NUM_SIDE_COLUMNS = 3
-"""Tokens, clipped, no box."""
 
 
 def render(table: Table, format: Format, *, width: int = TEXT_WIDTH) -> str:  # noqa: A002  # the option's name
     """Print a table; the result ends in a newline. `width` matters to `text` only."""
     printers: Mapping[Format, Callable[[], str]] = {
-        "text": lambda: text([_grid(table)], width=width),
+        "text": lambda: text([_text_grid(table)], width=width),
         "md": lambda: markdown([_grid(table)]),
         "csv": lambda: _csv(table),
         "latex": lambda: latex([_grid(table)]),
@@ -87,7 +86,28 @@ def _grid(table: Table) -> Grid:
             *table.facts,
             *(note for row in table.rows for note in row.notes),
         ),
-        num_side_columns=_NUM_SIDE_COLUMNS,
+    )
+
+
+def _text_grid(table: Table) -> Grid:
+    """The grid of a terminal: an axis on which all arms stand alike is told once, not in a column."""
+    grid = _grid(table)
+    arms = [dict(zip(table.label_columns, row.labels, strict=True)) for row in table.rows if row.kind != "base"]
+    common = {name: str(value) for name, value in common_values(arms).items()}
+    varying = [name for name in table.label_columns if name not in common] or [table.label_columns[0]]
+    kept = [table.label_columns.index(name) for name in varying]
+    rows = []
+    for row, cells in zip(table.rows, grid.rows, strict=True):
+        labels = [row.labels[place] for place in kept]
+        if row.kind == "base":  # its name stands in the first column, whichever that is
+            labels[0] = row.labels[0]
+        rows.append((*labels, *cells[grid.num_labels :]))
+    return replace(
+        grid,
+        headers=(*varying, *grid.headers[grid.num_labels :]),
+        rows=tuple(rows),
+        num_labels=len(varying),
+        common={name: value for name, value in common.items() if name not in varying},
     )
 
 

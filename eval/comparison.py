@@ -65,7 +65,7 @@ def compare_arms(first: Arm, second: Arm, *, seed: int = 0, with_permutation: bo
     Raises:
         DataError: the runs do not answer the same questions, or fewer than two questions.
 
-    Source: EVAL.md "Statistics"; Miller, arXiv 2411.00640, section 4.
+    Source: docs/evaluation.md#statistics; Miller, arXiv 2411.00640, section 4.
     """
     ids = _common_ids([*first, *second])
     differences = _mean_rates(first, ids) - _mean_rates(second, ids)

@@ -45,7 +45,7 @@ def avg_at_k(per_problem: PerProblem) -> Average:
     Raises:
         ValueError: no question, or a question without samples.
 
-    Source: EVAL.md "Statistics"; Miller, arXiv 2411.00640, eq. 3.
+    Source: docs/evaluation.md#statistics; Miller, arXiv 2411.00640, eq. 3.
     """
     rates = question_rates(per_problem)
     mean = fmean(rates)

@@ -1,4 +1,4 @@
-"""Prompt templates: how a question becomes the tokens a model is given. Source: METHODS.md, "Prompts" of each paper."""
+"""Prompt templates: how a question becomes the tokens a model is given. Source: docs/papers.md#prompts."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -60,6 +60,10 @@ class TrialRow:
     """What guards said, oldest first."""
     reason: str = ""
     """Why it does not run yet, in the words of the driver that will start it; empty where none runs."""
+    axes: dict[str, str | int | float] = field(default_factory=dict)
+    """Where it stands in the grid: the values that its label names."""
+    seed: int | None = None
+    """None for a base model."""
 
 
 class SweepView:
@@ -141,7 +145,16 @@ def _resting_row(
     planned: PlannedTrial, record: Outline | RunRecord | None, wanted: Sequence[WantedScore] | None
 ) -> TrialRow:
     """What the record alone tells; `running` where it says so, whether or not the process still lives."""
-    row = TrialRow(id=planned.trial.id, label=planned.label, state="waiting", total=final_step(planned), scores={})
+    trial = planned.trial
+    row = TrialRow(
+        id=trial.id,
+        label=planned.label,
+        state="waiting",
+        total=final_step(planned),
+        scores={},
+        axes=planned.axes,
+        seed=trial.seed,
+    )
     if record is None:
         return row
     scores, has_everything = _scores(planned, record, wanted)

@@ -24,7 +24,7 @@ def group_advantages(
         group_B: int64 group labels.
         std: divisor n−1 (verl, TRL), divisor n (GMTS), or no division at all.
 
-    Source: GRPO, arXiv 2402.03300, section 4.1.2; METHODS.md "Losses".
+    Source: GRPO, arXiv 2402.03300, section 4.1.2; docs/methods.md#losses.
     """
     reward_B = reward_B.double()
     inverse_B, size_N = _groups(group_B)

@@ -36,7 +36,7 @@ NOT_IDENTITY = {"identity": False}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Algorithm:
-    """The policy-gradient objective. Source: METHODS.md "Losses"; GRPO arXiv 2402.03300, DAPO arXiv 2503.14476."""
+    """The policy-gradient objective. Source: GRPO arXiv 2402.03300, DAPO arXiv 2503.14476; docs/methods.md#losses."""
 
     name: Literal["grpo", "dapo"]
     clip_low: float
@@ -81,7 +81,7 @@ class Algorithm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which tokens are trained on. Switches and presets: METHODS.md; the mathematics: trainers/selection.py."""
+    """Which tokens are trained on. Switches: docs/methods.md#switches; the mathematics: trainers/selection.py."""
 
     method: str
     """A key of `trainers.methods.METHODS`."""

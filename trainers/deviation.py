@@ -67,7 +67,7 @@ def group_deviation(
         leave_one_out: average over the other members only; 0 where there is none.
         max_logits: bound on the logits held at once, as long as one cell fits into it.
 
-    Source: ICT eq. (9), with V_t = {i: T_i ≥ t}; METHODS.md "Scores".
+    Source: ICT eq. (9), with V_t = {i: T_i ≥ t}; docs/methods.md#ict.
     """
     measure = DISTANCES[distance]
     deviation_N = torch.zeros(len(token_N), dtype=torch.promote_types(hidden_ND.dtype, torch.float32)).to(

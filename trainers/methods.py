@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 ETS = "80/20, arXiv 2506.01939"
-GMTS = "GMTS, shared/papers/gmts.txt"
-ICT = "ICT, shared/papers/ict.txt"
+GMTS = "GMTS (docs/papers.md#sources)"
+ICT = "ICT (docs/papers.md#sources)"
 STAPO = "STAPO, arXiv 2602.15620"
 
 SWITCHES: Final = frozenset(
@@ -191,4 +191,4 @@ PRESETS: Final[Mapping[str, Mapping[str, str | int | float]]] = {
         "entropy_quantile": 0.75,
     },
 }
-"""Preset → the switches it stands for. Source: METHODS.md, "One API, five switches, presets"."""
+"""Preset → the switches it stands for. Source: docs/methods.md#presets."""

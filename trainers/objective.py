@@ -150,7 +150,7 @@ def _has_gradient(ratio_N: Tensor, advantage_N: Tensor, algorithm: Algorithm) ->
 def _token_weights(mask_BT: Tensor, scope_B: Tensor) -> Tensor:
     """Mean over the mask inside each scope, scopes weighted by their sequences: what averaging micro-batch losses does.
 
-    Source: METHODS.md, column "ETS code", whose denominator is the selected tokens of each micro-batch.
+    Source: docs/methods.md#presets, column `ets_code`, whose denominator is the selected tokens of each micro-batch.
     """
     _, inverse_B, size_M = torch.unique(scope_B, return_inverse=True, return_counts=True)
     counted_M = torch.zeros_like(size_M).index_add_(0, inverse_B, mask_BT.sum(1))

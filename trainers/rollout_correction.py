@@ -1,8 +1,8 @@
 """The gap between the policy that sampled and the one that is trained: importance weights, and what is rejected.
 
 A fast sampler (vLLM, bfloat16, other kernels) draws from a policy π_rollout that is not quite the trainer's π_old.
-log(π_old/π_rollout) of each sampled token, δ, says how far they are apart. Source: METHODS.md is silent; this is verl
-0.9.1's decoupled rollout correction (its docs/algo/rollout_corr.md), with its names and bounds.
+log(π_old/π_rollout) of each sampled token, δ, says how far they are apart. Source: verl 0.9.1's
+decoupled rollout correction, with its names and bounds (docs/methods.md#rollout-correction).
 
 Shapes: B responses, T response tokens.
 """

@@ -1,7 +1,7 @@
 """Which tokens are trained on: score → select → mask. A new method is one function, one line at the foot, one test.
 
 A score says how much a token is wanted; `select` keeps the top ρ of each scope by it. A rule says directly which
-tokens stay. Their switches and presets: METHODS.md and `trainers/methods.py`; their papers stand at each function.
+tokens stay. Switches: docs/methods.md#switches and `trainers/methods.py`; the papers stand at each function.
 
 Shapes: B sequences, T response tokens, N response tokens of the batch in one row, S scopes.
 """

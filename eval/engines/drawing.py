@@ -31,7 +31,7 @@ def draw(logits_BV: Tensor, uniform_B: Tensor, *, temperature: float, top_p: flo
 def statistics(logits_BV: Tensor, token_B: Tensor, *, temperature: float) -> Tensor:
     """Return log-prob of the given tokens, entropy and purity of their distributions: float32 (3, B).
 
-    Source of the form of the entropy: METHODS.md "Numerics"; probabilities of 0 add nothing to it.
+    Source of the form of the entropy: docs/methods.md#numerics; probabilities of 0 add nothing to it.
     """
     rows = max(1, SAMPLED_ELEMENTS // logits_BV.shape[-1])
     pieces = zip(torch.split(logits_BV, rows), torch.split(token_B, rows), strict=True)

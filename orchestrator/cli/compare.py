@@ -66,26 +66,29 @@ def _print_json(
     typer.echo(json.dumps(payload, indent=1))
 
 
+_COLUMNS = ("benchmark", "n×K", "seeds", "A", "B", "Δ ± SE", "p", "p flips", "p Holm", "detectable")
+
+
 def _print_table(
     sides: tuple[Side, Side], found: dict[str, Difference], adjusted: list[float | None], macro: Difference | None
 ) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from dashboards.columns import Column
+    from orchestrator.cli.terminal import print_columns
 
-    columns = ("benchmark", "n×K", "seeds", "A", "B", "Δ ± SE", "p", "p flips", "p Holm", "detectable")
-    table = Table(
-        *columns, title=f"A = {sides[0].label}, B = {sides[1].label} (percent)", title_justify="left", box=None
-    )
+    rows = []
     for (name, difference), p in zip(found.items(), adjusted, strict=True):
         averages = [f"{100 * _mean(side, name):.1f}" for side in sides]
-        table.add_row(name, *_sizes(difference), *averages, *_numbers(difference, p))
+        rows.append((name, *_sizes(difference), *averages, *_numbers(difference, p)))
     if macro is not None:
         averages = [f"{100 * sum(_mean(side, name) for name in found) / len(found):.1f}" for side in sides]
-        table.add_row("macro", *_sizes(macro), *averages, *_numbers(macro, None), style="bold")
-    console = Console(width=max(Console().width, 110))
-    console.print(table)
+        rows.append(("macro", *_sizes(macro), *averages, *_numbers(macro, None)))
+    columns = [
+        Column(header=header, role="result" if number else "key", cells=cells)
+        for number, (header, cells) in enumerate(zip(_COLUMNS, zip(*rows, strict=True), strict=True))
+    ]
+    print_columns(columns, above=[f"A = {sides[0].label}, B = {sides[1].label} (percent)"])
     for line in _notes(found):
-        console.print(line, style="dim", highlight=False)
+        typer.secho(line, dim=True)
 
 
 def _sizes(difference: Difference) -> tuple[str, str]:

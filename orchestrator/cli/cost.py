@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dashboards.columns import Column
     from orchestrator.accounting import Account, Device
 
 HOURS_OF = {"gpu": "GPU-hours", "core": "CPU core-hours"}
@@ -21,6 +24,7 @@ def cost(
 ) -> None:
     """Show device-hours by phase, what was lost, and what a point of accuracy cost."""
     from orchestrator.accounting import account_of, accounts_by_arm, add_up
+    from orchestrator.cli.terminal import print_columns
     from orchestrator.store import Store
 
     runs = Store(store)
@@ -35,31 +39,38 @@ def cost(
         return
     for device in accounts[-1].hours:
         typer.secho(f"{experiment}: {HOURS_OF[device]}", bold=True)
-        typer.echo("\n".join(_lines(accounts, device)))
+        print_columns(_columns(accounts, device))
     if not accounts[-1].hours:
         typer.echo(f"{experiment}: no trial has begun")
 
 
-def _lines(accounts: tuple[Account, ...], device: Device) -> list[str]:
-    """A heading and a line an account that has used the device, in aligned columns."""
-    phases = [*accounts[-1].hours[device]]
+def _columns(accounts: tuple[Account, ...], device: Device) -> list[Column]:
+    """A row for each account that has used the device."""
+    from dashboards.columns import Column
+
+    used = [account for account in accounts if device in account.hours]
     decimals = _decimals(accounts[-1].total[device])
-    has_points = any(account.gain is not None for account in accounts)
-    heading = ["arm", "trials", "attempts", *phases, "total", *(["points", "per point"] if has_points else [])]
-    cells = [heading]
-    for account in accounts:
-        if device in account.hours:
-            hours = [account.hours[device].get(phase) for phase in phases]
-            counts = [str(account.num_trials), str(account.num_attempts)]
-            points = [_number(account.gain, 1), _number(account.hours_per_point, decimals + 1)] if has_points else []
-            spent = [_number(value, decimals) for value in (*hours, account.total[device])]
-            cells.append([account.label, *counts, *spent, *points])
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+
+    def numbers(header: str, cells: Iterable[str]) -> Column:
+        return Column(header=header, is_number=True, cells=tuple(cells))
+
     return [
-        "  ".join(
-            [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
-        ).rstrip()
-        for line in cells
+        Column(header="arm", role="name", cells=tuple(account.label for account in used)),
+        numbers("trials", (str(account.num_trials) for account in used)),
+        numbers("attempts", (str(account.num_attempts) for account in used)),
+        *(
+            numbers(phase, (_number(account.hours[device].get(phase), decimals) for account in used))
+            for phase in accounts[-1].hours[device]
+        ),
+        numbers("total", (_number(account.total[device], decimals) for account in used)),
+        *(
+            [
+                numbers("points", (_number(account.gain, 1) for account in used)),
+                numbers("per point", (_number(account.hours_per_point, decimals + 1) for account in used)),
+            ]
+            if any(account.gain is not None for account in accounts)
+            else []
+        ),
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import typer
@@ -13,6 +13,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from dashboards.columns import Column, common_lines, common_values, lay_out
 from orchestrator.errors import OrchError
 from orchestrator.stop import StopSignal
 from orchestrator.sweep import summary_line
@@ -112,16 +113,27 @@ class LiveDisplay:
         self.say(line)
 
     def _redraw(self) -> None:
-        room = max(5, self._console.height - 6)
+        footer = summary_line(self._rows)
+        lines = self._lines_of(self._rows)
         urgent = sorted(self._rows, key=lambda row: _ORDER.index(row.state))
-        shown = {row.id for row in urgent[:room]}
-        rows = [row for row in self._rows if row.id in shown]
-        heading, *lines = table_lines(rows)
-        styled = [Text(line, style=STYLES[row.state], no_wrap=True) for line, row in zip(lines, rows, strict=True)]
-        hidden = len(self._rows) - len(shown)
-        footer = summary_line(self._rows) + (f" ({hidden} not shown)" if hidden > 0 else "")
+        num_shown, room = len(urgent), max(5, self._console.height - 4)
+        while len(lines) > room and num_shown > 1:
+            num_shown = max(1, min(num_shown - 1, num_shown * room // len(lines)))
+            shown = {row.id for row in urgent[:num_shown]}
+            lines = self._lines_of([row for row in self._rows if row.id in shown])
+        if hidden := len(urgent) - num_shown:
+            footer += f" ({hidden} not shown)"
         notes = [Text(footer)] + ([Text(self._message, style="dim")] if self._message else [])
-        self._live.update(Group(Text(heading, style="bold", no_wrap=True), *styled, *notes))
+        self._live.update(Group(*lines, *notes))
+
+    def _lines_of(self, rows: Sequence[TrialRow]) -> list[Text]:
+        width = self._console.width
+        columns, common = table_columns(rows)
+        lines = [Text(line) for line in common_lines(common, of="all trials", width=width)]
+        for block in lay_out(columns, width=width):
+            lines += [Text(line, style="bold", no_wrap=True) for line in block.heading]
+            lines += [Text(line, style=STYLES[rows[number].state], no_wrap=True) for number, line in block.rows]
+        return lines
 
 
 @contextlib.contextmanager
@@ -162,26 +174,35 @@ def follow(view: SweepView, display: Display, stop: StopSignal, *, interval_s: f
             display.show(view.rows())
 
 
-def table_lines(rows: Sequence[TrialRow]) -> list[str]:
-    """A heading and a line a trial, in aligned columns; scores in percent. Quick for thousands of rows."""
-    benchmarks = list(dict.fromkeys(name for row in rows for name in row.scores))
-    heading = ["trial", "what", "state", "step", "reward", "ETA", *benchmarks, "doing"]
-    cells = [heading, *(_cells(row, benchmarks) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    is_number = [3 <= index < len(heading) - 1 for index in range(len(heading))]
-    return [
-        "  ".join(
-            text.rjust(width) if right else text.ljust(width)
-            for text, width, right in zip(line, widths, is_number, strict=True)
-        ).rstrip()
-        for line in cells
+def table_columns(rows: Sequence[TrialRow]) -> tuple[list[Column], dict[str, Hashable]]:
+    """What there is to show of trials, scores in percent, and the axes on which all trained ones stand alike."""
+    common = common_values(row.axes for row in rows if row.seed is not None)
+    columns = [
+        Column(header="trial", role="key", cells=tuple(row.id for row in rows)),
+        Column(header="what", role="name", cells=tuple(_label(row, common) for row in rows)),
+        Column(header="state", cells=tuple(row.state for row in rows)),
     ]
+    for name in dict.fromkeys(name for row in rows for name in row.scores):
+        percents = (None if name not in row.scores else 100 * row.scores[name] for row in rows)
+        columns.append(Column(header=name, is_number=True, cells=tuple(_decimals(value, 1) for value in percents)))
+    columns += [
+        Column(header="step", is_number=True, cells=tuple(map(steps, rows))),
+        Column(header="reward", is_number=True, cells=tuple(_decimals(row.reward, 3) for row in rows)),
+        Column(header="ETA", is_number=True, cells=tuple(duration(row.eta_s) for row in rows)),
+        Column(header="doing", cells=tuple(map(_remark, rows))),
+    ]
+    return columns, common
 
 
-def _cells(row: TrialRow, benchmarks: Sequence[str]) -> list[str]:
-    scores = (f"{100 * row.scores[name]:.1f}" if name in row.scores else "" for name in benchmarks)
-    reward = "" if row.reward is None else f"{row.reward:.3f}"
-    return [row.id, row.label, row.state, steps(row), reward, duration(row.eta_s), *scores, _remark(row)]
+def _label(row: TrialRow, common: Mapping[str, Hashable]) -> str:
+    """A trial's label without what holds for all."""
+    if row.seed is None or not common:
+        return row.label
+    return " · ".join([*(str(value) for axis, value in row.axes.items() if axis not in common), f"seed {row.seed}"])
+
+
+def _decimals(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _remark(row: TrialRow) -> str:

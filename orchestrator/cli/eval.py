@@ -243,35 +243,37 @@ def _as_dict(summary: Summary) -> dict[str, object]:
     return asdict(summary)
 
 
-def _print_table(target: Target, summaries: list[Summary]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+_COLUMNS = (
+    "benchmark",
+    "n×K",
+    "avg@K ± SE (gen.)",
+    "95 %",
+    "pass@K",
+    "maj@K",
+    "clip",
+    "no box",
+    "tokens ✓/✗",
+    "loops",
+)
 
-    columns = (
-        "benchmark",
-        "n×K",
-        "avg@K ± SE (gen.)",
-        "95 %",
-        "pass@K",
-        "maj@K",
-        "clip",
-        "no box",
-        "tokens ✓/✗",
-        "loops",
-    )
-    table = Table(*columns, title=f"{target.label} (percent)", title_justify="left", box=None, pad_edge=False)
-    for summary in summaries:
-        table.add_row(*_cells(summary))
-    console = Console(width=max(Console().width, 110))
-    console.print(table)
+
+def _print_table(target: Target, summaries: list[Summary]) -> None:
+    from dashboards.columns import Column
+    from orchestrator.cli.terminal import print_columns
+
+    cells = zip(*(_cells(summary) for summary in summaries), strict=True)
+    columns = [
+        Column(header=header, role="result" if number else "key", cells=column)
+        for number, (header, column) in enumerate(zip(_COLUMNS, cells, strict=True))
+    ]
+    print_columns(columns, above=[f"{target.label} (percent)"])
     for summary in summaries:
         score, settings = summary.score, summary.settings
-        console.print(
+        typer.secho(
             f"{score.benchmark}: T={settings.temperature:g}, top-p {settings.top_p:g}, template {settings.template}, "
             f"≤{settings.max_new_tokens} tokens, data {score.benchmark_digest[:12]}, grader {score.grader_version}, "
             f"{score.engine}, {score.elapsed_s:.0f} s",
-            style="dim",
-            highlight=False,
+            dim=True,
         )
 
 

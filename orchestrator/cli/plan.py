@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from dashboards.columns import Column
     from orchestrator.cli.plan_cost import CostAsked, PlanCost
     from orchestrator.inputs import Input
     from orchestrator.plan import Decision, Plan
@@ -17,9 +18,8 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
     from orchestrator.trial import PlannedTrial
 
-STYLES = {"done": "green", "running": "cyan", "failed": "red", "partial": "magenta", "new": "bright_black"}
-_WIDTH_OF_FILES = 240
-"""Columns of the table where it goes to a file or a pipe: wide enough to keep a trial on one line."""
+STYLES = {"done": "green", "running": "cyan", "failed": "red", "partial": "magenta", "new": None}
+"""State → colour of its line, by typer's names."""
 
 
 def plan(
@@ -167,31 +167,37 @@ def _others(experiment: str, runs: Store) -> dict[str, tuple[str, ...]]:
 
 
 def _print_table(made: Plan, decisions: Sequence[Decision], cost: PlanCost | None) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from dashboards.columns import common_values
+    from orchestrator.cli.terminal import above_columns, print_columns
 
     if not decisions:
         return
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH_OF_FILES)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    costs = () if cost is None else ("hours", "GPU-hours")
-    for name in ("trial", *made.axes, "seed", *costs, "state", "reason"):
-        table.add_column(name, overflow="fold", no_wrap=name != "reason", justify="right" if name in costs else "left")
-    for one in decisions:
-        trial = one.planned.trial
-        cells = [_cell(one, axis) for axis in made.axes]
-        seed = "base" if trial.seed is None else str(trial.seed)
-        spent = () if cost is None else cost.cells(one.planned)
-        table.add_row(trial.id, *cells, seed, *spent, Text(one.state, style=STYLES[one.state]), one.reason)
-    console.print(table)
+    common = common_values(entry.axes for entry in made.entries if entry.trial.kind == "train")
+    colours = [STYLES[one.state] for one in decisions]
+    print_columns(_columns(made, decisions, cost, common), above=above_columns(common), colours=colours)
 
 
-def _cell(one: Decision, axis: str) -> str:
-    value = one.planned.axes.get(axis)
-    return "" if value is None else str(value)
+def _columns(
+    made: Plan, decisions: Sequence[Decision], cost: PlanCost | None, common: Mapping[str, object]
+) -> list[Column]:
+    from dashboards.columns import Column, short_names
+
+    planned = [one.planned for one in decisions]
+    axes = [axis for axis in made.axes if axis not in common]
+    others = ("trial", "seed", "state", "reason")
+    columns = [Column(header="trial", role="key", cells=tuple(one.trial.id for one in planned))]
+    for axis, short in zip(axes, short_names(axes, others=others), strict=True):
+        cells = tuple(str(one.axes.get(axis, "")) for one in planned)
+        columns.append(Column(header=axis, short_header=short, role="name", cells=cells))
+    seeds = tuple("base" if one.trial.seed is None else str(one.trial.seed) for one in planned)
+    columns.append(Column(header="seed", role="name", cells=seeds))
+    if cost is not None:
+        hours, gpu_hours = zip(*(cost.cells(one) for one in planned), strict=True)
+        columns.append(Column(header="hours", is_number=True, cells=hours))
+        columns.append(Column(header="GPU-hours", is_number=True, cells=gpu_hours))
+    columns.append(Column(header="state", cells=tuple(one.state for one in decisions)))
+    columns.append(Column(header="reason", cells=tuple(one.reason for one in decisions)))
+    return columns
 
 
 def _summary(made: Plan, decisions: Sequence[Decision]) -> str:

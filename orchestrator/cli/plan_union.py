@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from orchestrator.cli.plan_cost import PlanCost
     from orchestrator.plan import Plan
 
-_WIDTH_OF_FILES = 160
-
 
 def show_union(plans: Sequence[Plan], cost: PlanCost | None, *, as_json: bool) -> None:
     """Print one line an experiment and the sum, text or JSON."""
@@ -73,21 +71,17 @@ def _places() -> dict[str, str]:
 
 
 def _print_rows(rows: Sequence[dict[str, Any]], *, with_cost: bool) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+    from dashboards.columns import Column
     from orchestrator.cli.plan_cost import amount
+    from orchestrator.cli.terminal import print_columns
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH_OF_FILES)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("experiment", "published"):
-        table.add_column(name)
-    for name in ("trials", "shared", *(("GPU-hours alone", "added") if with_cost else ())):
-        table.add_column(name, justify="right")
-    for row in rows:
-        spent = (amount(row["gpu_hours_alone"]), amount(row["gpu_hours_added"])) if with_cost else ()
-        counts = (str(row["num_trials"]), str(row["num_shared"]))
-        table.add_row(row["experiment"], row["published"], *counts, *spent)
-    console.print(table)
+    columns = [
+        Column(header="experiment", role="key", cells=tuple(row["experiment"] for row in rows)),
+        Column(header="published", role="name", cells=tuple(row["published"] for row in rows)),
+    ]
+    numbers = {"trials": "num_trials", "shared": "num_shared"}
+    spent = {"GPU-hours alone": "gpu_hours_alone", "added": "gpu_hours_added"} if with_cost else {}
+    for header, key in {**numbers, **spent}.items():
+        cells = tuple(amount(row[key]) if key in spent.values() else str(row[key]) for row in rows)
+        columns.append(Column(header=header, is_number=True, cells=cells))
+    print_columns(columns)

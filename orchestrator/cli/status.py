@@ -36,15 +36,15 @@ def status(
 
 
 def _print_tables(runs: Store, names: tuple[str, ...], data_folder: Path | None) -> None:
-    from orchestrator.cli.display import STYLES, table_lines
+    from orchestrator.cli.display import STYLES, table_columns
+    from orchestrator.cli.terminal import above_columns, print_columns
     from orchestrator.sweep import summary_line
 
     for name in names:
         rows = _view(runs, name, data_folder).rows()
         if len(names) == 1:
-            heading, *lines = table_lines(rows)
-            colours = [typer.style(line, fg=STYLES[row.state]) for line, row in zip(lines, rows, strict=True)]
-            typer.echo("\n".join([typer.style(heading, bold=True), *colours]))
+            columns, common = table_columns(rows)
+            print_columns(columns, above=above_columns(common), colours=[STYLES[row.state] for row in rows])
         typer.echo(f"{name}: {summary_line(rows)}")
     typer.echo("  orch status EXPERIMENT" if len(names) > 1 else f"  orch table {names[0]}")
 

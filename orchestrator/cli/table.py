@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
 
 Format = Literal["text", "md", "csv", "latex", "html", "json"]
 FILE_WIDTH = 160
-"""Of plain text in a file."""
+"""Of plain text in a file or a pipe."""
 
 
 def table(
@@ -28,11 +27,12 @@ def table(
     store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
 ) -> None:
     """Print avg@K ± SE of every arm, with differences from base and from the dense arm."""
+    from orchestrator.cli.terminal import terminal_width
     from orchestrator.store import Store, write_atomically
 
     printed = _published if published else _own
     if output is None:
-        typer.echo(printed(Store(store), experiment, format, max(_terminal_width(), 100)), nl=False)
+        typer.echo(printed(Store(store), experiment, format, terminal_width(elsewhere=FILE_WIDTH)), nl=False)
         if format == "text" and not published and "published" in Store(store).plans.read(experiment).config:
             typer.echo(f"  orch table {experiment} --published    # beside the paper")
         return
@@ -55,8 +55,3 @@ def _published(store: Store, experiment: str, format: Format, width: int) -> str
     from dashboards.papers.render import render_compared
 
     return render_compared(compare_with_paper(store, experiment), format, width=width)
-
-
-def _terminal_width() -> int:
-    """Columns of the terminal; plenty where there is none."""
-    return shutil.get_terminal_size(fallback=(160, 40)).columns

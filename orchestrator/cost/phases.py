@@ -2,7 +2,7 @@
 
     step = sample (rounds × decoding) + score (old policy, reference) + update (forward, backward, recomputation)
 
-Source of the operation counts: METHODS.md "Cost"; decoding reads the weights once a token step and each live
+Source of the operation counts: docs/methods.md#cost; decoding reads the weights once a token step and each live
 sequence's keys and values once a token.
 """
 

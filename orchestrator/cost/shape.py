@@ -59,7 +59,7 @@ class ModelShape:
     def forward_flops(self, context: float) -> float:
         """Operations of one token's forward pass in sequences of `context` tokens, causal, head included.
 
-        Source: METHODS.md "Cost": 2(P_l + P_h) + A, with A = 4·layers·width over half of the context.
+        Source: docs/methods.md#cost: 2(P_l + P_h) + A, with A = 4·layers·width over half of the context.
         """
         attention = 2 * self.num_layers * self.attention_size * context
         return 2 * (self.layer_parameters + self.head_parameters) + attention

@@ -1,4 +1,4 @@
-"""Where the real benchmark files are: ORCH_DATA_DIR, or ../shared/data beside the checkout."""
+"""Where the real benchmark files are: ORCH_DATA_DIR, or a folder beside the checkout."""
 
 import os
 import runpy

@@ -39,6 +39,46 @@ def test_the_table_lists_trials_states_reasons_and_the_next_command(file: Path, 
     assert lines[-2:] == ["exp: 3 trials: 3 new", f"  orch sweep {file} seeds=[0]"]
 
 
+MANY_AXES = """
+defaults: [{algorithm: grpo}, {selection: full}, {model: tiny}, {data: arithmetic}, {recipe: tiny}, {eval: arithmetic}]
+sweep:
+  grid:
+    algorithm: [grpo, dapo]
+    selection: [ets, gmts]
+    selection.ratio: [0.1, 0.2]
+    recipe.learning_rate: [1.0e-3, 3.0e-4]
+    recipe.group_size: [8, 16]
+    recipe.temperature: [1.0]
+    recipe.steps: [20, 40]
+    recipe.lr_warmup_steps: [5]
+"""
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 160, 200])
+def test_a_plan_of_eight_axes_loses_no_value_on_a_terminal(
+    width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "many.yaml"
+    file.write_text(MANY_AXES)
+    plan = make_plan(load_sweep(file), data_folder=None)
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = run(file, "--limit-rows", 65, "--store", tmp_path / "runs").partition("many: ")[0].splitlines()
+    assert max(map(len, lines)) <= width
+    assert lines[0].startswith("all trials: recipe.temperature 1.0")
+    assert any("recipe.lr_warmup_steps 5" in line for line in lines[:2])
+    for planned in plan.entries[1:]:
+        words = [word for line in lines if line.startswith(planned.trial.id) for word in line.split()]
+        varying = {axis: value for axis, value in planned.axes.items() if axis not in ALIKE}
+        for word in [*(str(value) for value in varying.values()), str(planned.trial.seed), "new", "never", "run"]:
+            assert word in words
+    headings = [word for line in lines if line.startswith("trial ") for word in line.split()]
+    for name in ("algorithm", "selection", "ratio", "learning_rate", "group_size", "steps", "seed", "state", "reason"):
+        assert [word for word in headings if word == name or word.endswith(f".{name}")]
+
+
+ALIKE = ("recipe.temperature", "recipe.lr_warmup_steps")
+
+
 def test_planning_writes_nothing(file: Path, tmp_path: Path) -> None:
     run(file, "--store", tmp_path / "runs")
     assert not (tmp_path / "runs").exists()

@@ -3,10 +3,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from lab import Lab
 
+from dashboards.columns import lay_out
 from orchestrator import wanted
-from orchestrator.cli.display import PlainDisplay, duration, steps, table_lines
+from orchestrator.cli.display import PlainDisplay, duration, steps, table_columns
 from orchestrator.progress import ProgressWriter
 from orchestrator.provenance import now
 from orchestrator.record import Outcome, Status
@@ -138,10 +141,12 @@ def test_plain_display_repeats_what_the_driver_does_while_nothing_runs(
 def test_the_table_aligns_columns_and_shows_scores_in_percent() -> None:
     done = row(state="done", scores={"arithmetic": 0.4321}, step=6, total=6)
     busy = row(id="ba9876543210", label="base", phase="sample", step=10, total=640, unit="sample", reward=0.5)
-    assert table_lines([done, busy]) == [
-        "trial         what                  state              step  reward  ETA  arithmetic  doing",
-        "0123456789ab  grpo · full · seed 0  done                6/6                     43.2",
-        "ba9876543210  base                  running  10/640 samples   0.500                   sample",
+    columns, _ = table_columns([done, busy])
+    (block,) = lay_out(columns, width=100)
+    assert [*block.heading, *(line for _, line in block.rows)] == [
+        "trial         what                  state    arithmetic            step  reward  ETA  doing",
+        "0123456789ab  grpo · full · seed 0  done           43.2             6/6",
+        "ba9876543210  base                  running              10/640 samples   0.500       sample",
     ]
 
 
@@ -157,3 +162,31 @@ def test_steps_name_their_unit_unless_they_are_training_steps() -> None:
     assert steps(row(step=3, total=40, unit="sample")) == "3/40 samples"
     assert steps(row()) == ""
     assert summary_line([]) == "no trials"
+
+
+AXES = st.dictionaries(st.text("abc.", min_size=1, max_size=12), st.sampled_from([0.1, 1e-06, 16, "gmts"]), max_size=9)
+
+
+@given(
+    axes=st.lists(AXES, min_size=1, max_size=5),
+    scores=st.dictionaries(st.sampled_from(["aime2024", "math500", "olympiadbench", "gsm8k"]), st.floats(0, 1)),
+    failure=st.text("abc ", max_size=150).map(str.strip),
+    width=st.integers(60, 200),
+)
+def test_a_status_loses_nothing_at_any_width(
+    axes: list[dict[str, str | int | float]], scores: dict[str, float], failure: str, width: int
+) -> None:
+    rows = [
+        row(id=f"{seed:012d}", label=label, seed=seed, axes=one, scores=scores, failure=failure, step=3, total=40)
+        for seed, one in enumerate(axes)
+        for label in [" · ".join([*map(str, one.values()), f"seed {seed}"])]
+    ]
+    columns, common = table_columns(rows)
+    blocks = lay_out(columns, width=width)
+    for number, one in enumerate(rows):
+        shown = "\n".join(line for block in blocks for at, line in block.rows if at == number)
+        assert f"seed {one.seed}" in shown
+        assert all(str(value) in shown for axis, value in one.axes.items() if axis not in common)
+        assert all(f"{100 * score:.1f}" in shown for score in scores.values())
+        assert all(word in shown for word in (one.id, "running", "3/40", failure))
+    assert all(common[axis] == value for one in axes for axis, value in one.items() if axis in common)

@@ -1,6 +1,6 @@
 """The columns of the papers' hyper-parameter table, as the groups of `experiments/` state them and verl is told them.
 
-Source: METHODS.md, "Hyper-parameters"; what a paper does not state is an assumption of the group files.
+Source: docs/papers.md#hyper-parameters; what a paper does not state is an assumption of the group files.
 """
 
 from dataclasses import fields

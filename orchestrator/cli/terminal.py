@@ -1,0 +1,47 @@
+"""Columns on standard output: as wide as the terminal, and one line a row where a file or a pipe takes them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from dashboards.columns import Column
+
+NARROWEST = 40
+"""Columns below which nothing is laid out: a trial's id and a number."""
+ENDLESS = 100_000
+"""Width of what is no terminal, for lists that are searched line by line."""
+
+
+def terminal_width(*, elsewhere: int = ENDLESS) -> int:
+    """Columns of the terminal (COLUMNS goes first, as everywhere); `elsewhere` where there is none."""
+    return max(NARROWEST, shutil.get_terminal_size(fallback=(elsewhere, 40)).columns)
+
+
+def print_columns(columns: Sequence[Column], *, above: Sequence[str] = (), colours: Sequence[str | None] = ()) -> None:
+    """Print columns that fit, in blocks where they do not fit beside each other.
+
+    Args:
+        columns: what to print.
+        above: lines that come first.
+        colours: one a row, by typer's names; none at all for plain rows.
+    """
+    from dashboards.columns import lay_out
+
+    for line in above:
+        typer.echo(line)
+    for number, block in enumerate(lay_out(columns, width=terminal_width())):
+        heading = [typer.style(line, bold=True) for line in block.heading]
+        lines = [typer.style(line, fg=colours[row]) if colours else line for row, line in block.rows]
+        typer.echo("\n".join([*([""] if number else []), *heading, *lines]))
+
+
+def above_columns(common: Mapping[str, object]) -> list[str]:
+    """Lines on the axes on which all trials stand alike."""
+    from dashboards.columns import common_lines
+
+    return common_lines(common, of="all trials", width=terminal_width())
