@@ -13,7 +13,8 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
-from trainers.distribution import CHUNK, Head, TokenStatistics, hidden_statistics, row_blocks, statistics
+from trainers.distribution import TokenStatistics, hidden_statistics, row_blocks, statistics
+from trainers.head import CHUNK, Head, Implementation, implementation_for
 
 LN2: Final = log(2.0)
 _ALMOST_ONE: Final = 1 - 2.0**-24
@@ -42,6 +43,7 @@ def group_deviation(
     distance: Distance = "js",
     leave_one_out: bool = False,
     max_logits: int = CHUNK,
+    implementation: Implementation | None = None,
 ) -> tuple[Tensor, TokenStatistics]:
     """Return each token's distance from the mean distribution of its cell, (N,), and its statistics.
 
@@ -57,9 +59,12 @@ def group_deviation(
         distance: JS divergence (at most ln 2), KL(p ‖ p̄), or Wasserstein-1 over the token index.
         leave_one_out: average over the other members only; 0 where there is none.
         max_logits: bound on the logits held at once, as long as one cell fits into it.
+        implementation: None leaves the choice to device and type.
 
     Source: ICT eq. (9), with V_t = {i: T_i ≥ t}; METHODS.md "Scores".
     """
+    if len(token_N) and (implementation or implementation_for(hidden_ND)) == "triton":
+        return _fused_deviation(hidden_ND, head, token_N, cell_N, distance, leave_one_out, max_logits)
     measure = DISTANCES[distance]
     deviation_N = torch.zeros(len(token_N), dtype=torch.promote_types(hidden_ND.dtype, torch.float32)).to(
         hidden_ND.device
@@ -106,6 +111,32 @@ DISTANCES: Final[dict[Distance, Measure]] = {
     "kl": kl_divergence,
     "wasserstein": wasserstein_distance,
 }
+
+
+def _fused_deviation(
+    hidden_ND: Tensor,
+    head: Head,
+    token_N: Tensor,
+    cell_N: Tensor,
+    distance: Distance,
+    leave_one_out: bool,
+    max_logits: int,
+) -> tuple[Tensor, TokenStatistics]:
+    from trainers.fused import Tuning, group_distances
+
+    order_N = torch.argsort(cell_N, stable=True)
+    _, count_C = torch.unique_consecutive(cell_N[order_N], return_counts=True)
+    deviation_N, found = group_distances(
+        hidden_ND[order_N],
+        head,
+        token_N[order_N],
+        torch.nn.functional.pad(count_C.cumsum(0), (1, 0)),
+        distance=distance,
+        leave_one_out=leave_one_out,
+        tuning=Tuning(workspace_bytes=4 * max_logits),
+    )
+    back_N = torch.argsort(order_N)
+    return deviation_N[back_N], found.take(back_N)
 
 
 def _to_probabilities(logits_NV: Tensor, lse_N: Tensor) -> None:

@@ -1,10 +1,10 @@
 """Statistics of next-token distributions: chosen log-prob, entropy H, purity C, log-sum-exp.
 
-From logits, or from hidden states and the head's weight, so that the logits of a whole batch never exist at once.
+From logits, or from hidden states and a head (`trainers/head.py`), so that the logits of a batch never exist at once.
 Accumulation is in float32 (float64 for float64 models) whatever the model's dtype; the temperature divides in that
-dtype too. CPU and CUDA go through the same calls.
+dtype too. The distance from a group's mean distribution: `trainers/deviation.py`; gradients: `trainers/log_probs.py`.
 
-Shapes: N tokens, V vocabulary, D hidden. The distance from a group's mean distribution: `trainers/deviation.py`.
+Shapes: N tokens, V vocabulary, D hidden.
 """
 
 from __future__ import annotations
@@ -15,15 +15,13 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from eval.errors import ModelError
+from trainers.head import CHUNK, Head, Implementation, implementation_for
 
 CPU_BLOCK: Final = 2**20
 """Logits worked on at a time on a CPU: a few rows that stay in its cache."""
 CUDA_BLOCK: Final = 2**26
-CHUNK: Final = 2**27
-"""Logits held at a time, 512 MiB in float32: what bounds the memory of every function that takes hidden states."""
+"""The same on a GPU without Triton, where launching costs more than the cache saves."""
 _NEVER: Final = -1e4
 """Below this difference of logits exp is exactly 0; it stands in for −inf where 0·(−inf) would be NaN."""
 
@@ -61,53 +59,6 @@ class TokenStatistics:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
-    """The last linear map of a causal language model, and the temperature its logits are read at."""
-
-    weight_VD: Tensor
-    bias_V: Tensor | None = None
-    temperature: float = 1.0
-
-    @staticmethod
-    def of(model: Any, temperature: float) -> Head:
-        """Return the head of a Hugging Face causal language model.
-
-        Raises:
-            ModelError: its logits are not a linear map of its hidden states.
-        """
-        for key in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
-            if getattr(model.config, key, None) not in (None, 1, 1.0):
-                raise ModelError(
-                    f"the model rescales its logits ({key}), which the trainer does not do",
-                    where="model.path",
-                    mend="use a model with plain logits, such as the Qwen, Llama or Mistral families",
-                )
-        head = model.get_output_embeddings()
-        return Head(weight_VD=head.weight, bias_V=getattr(head, "bias", None), temperature=temperature)
-
-    @property
-    def vocabulary(self) -> int:
-        """V."""
-        return self.weight_VD.shape[0]
-
-    def logits(self, hidden_ND: Tensor) -> Tensor:
-        """Return z/T, at least float32 (N, V)."""
-        return scaled(functional.linear(hidden_ND, self.weight_VD, self.bias_V), self.temperature)
-
-    def chunks(self, num_tokens: int, max_logits: int = CHUNK) -> Iterator[slice]:
-        """Yield slices over tokens that cut a batch so that at most `max_logits` logits exist at once."""
-        rows = max(1, max_logits // self.vocabulary)
-        for start in range(0, num_tokens, rows):
-            yield slice(start, min(start + rows, num_tokens))
-
-
-def scaled(logits_NV: Tensor, temperature: float) -> Tensor:
-    """Return the logits over the temperature, in at least float32."""
-    wide_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
-    return wide_NV if temperature == 1.0 else wide_NV / temperature
-
-
 @torch.no_grad()
 def statistics(logits_NV: Tensor, token_N: Tensor) -> TokenStatistics:
     """Return the statistics of tokens from their logits (already at the temperature); −inf logits are allowed.
@@ -124,15 +75,45 @@ def statistics(logits_NV: Tensor, token_N: Tensor) -> TokenStatistics:
 
 
 @torch.no_grad()
-def hidden_statistics(hidden_ND: Tensor, head: Head, token_N: Tensor, *, max_logits: int = CHUNK) -> TokenStatistics:
-    """Return the statistics of tokens from their hidden states, holding at most `max_logits` logits at a time."""
+def hidden_statistics(
+    hidden_ND: Tensor,
+    head: Head,
+    token_N: Tensor,
+    *,
+    max_logits: int = CHUNK,
+    implementation: Implementation | None = None,
+) -> TokenStatistics:
+    """Return the statistics of tokens from their hidden states, holding at most `max_logits` logits at a time.
+
+    Args:
+        hidden_ND: hidden states at the positions that predict the tokens.
+        head: the output layer.
+        token_N: int64, the chosen tokens.
+        max_logits: bound on the logits held at once.
+        implementation: None leaves the choice to device and type.
+    """
+    if len(token_N) and (implementation or implementation_for(hidden_ND)) == "triton":
+        from trainers.fused import Tuning, token_statistics
+
+        return token_statistics(hidden_ND, head, token_N, tuning=Tuning(workspace_bytes=4 * max_logits))
     parts = [statistics(head.logits(hidden_ND[rows]), token_N[rows]) for rows in head.chunks(len(token_N), max_logits)]
     return TokenStatistics.concatenate(parts) if parts else statistics(head.logits(hidden_ND), token_N)
 
 
 @torch.no_grad()
-def hidden_logp(hidden_ND: Tensor, head: Head, token_N: Tensor, *, max_logits: int = CHUNK) -> Tensor:
+def hidden_logp(
+    hidden_ND: Tensor,
+    head: Head,
+    token_N: Tensor,
+    *,
+    max_logits: int = CHUNK,
+    implementation: Implementation | None = None,
+) -> Tensor:
     """Return only the chosen log-probs (N,), in nats: all that is wanted of a reference model."""
+    if len(token_N) and (implementation or implementation_for(hidden_ND)) == "triton":
+        from trainers.fused import Tuning, token_logp
+
+        return token_logp(hidden_ND, head, token_N, tuning=Tuning(workspace_bytes=4 * max_logits))[0]
     parts = [chosen_logp(head.logits(hidden_ND[rows]), token_N[rows]) for rows in head.chunks(len(token_N), max_logits)]
     return torch.cat(parts) if parts else hidden_ND.new_zeros(0)
 
@@ -146,6 +127,16 @@ def entropy(logits_NV: Tensor) -> Tensor:
     """Return H in nats, (N,), differentiable: for an entropy bonus. `statistics` is the cheap one."""
     logp_NV = torch.log_softmax(logits_NV, dim=-1).clamp(min=_NEVER)
     return -(logp_NV.exp() * logp_NV).sum(-1)
+
+
+@torch.no_grad()
+def entropy_of(logits_NV: Tensor, lse_N: Tensor) -> Tensor:
+    """Return H in nats, (N,), from logits whose log-sum-exp is known."""
+    parts = []
+    for rows in row_blocks(logits_NV):
+        logp_RV = (logits_NV[rows] - lse_N[rows, None]).clamp_(min=_NEVER)
+        parts.append(-(logp_RV.exp().mul_(logp_RV)).sum(-1))
+    return torch.cat(parts)
 
 
 def gradient_norm_square(logp_N: Tensor, purity_N: Tensor) -> Tensor:

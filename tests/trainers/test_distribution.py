@@ -8,15 +8,14 @@ from hypothesis import strategies as st
 
 from eval.errors import ModelError
 from trainers.distribution import (
-    Head,
     chosen_logp,
     entropy,
     gradient_norm_square,
     hidden_logp,
     hidden_statistics,
-    scaled,
     statistics,
 )
+from trainers.head import Head, scaled
 
 INF = float("inf")
 
@@ -125,6 +124,6 @@ def test_the_gradient_norm_is_that_of_autograd():
 
 
 def test_a_model_that_rescales_its_logits_is_refused():
-    model = SimpleNamespace(config=SimpleNamespace(final_logit_softcapping=30.0))
-    with pytest.raises(ModelError, match="final_logit_softcapping"):
+    model = SimpleNamespace(config=SimpleNamespace(logits_scaling=8.0))
+    with pytest.raises(ModelError, match="logits_scaling"):
         Head.of(model, 1.0)

@@ -24,7 +24,8 @@ from eval.errors import OrchError
 from eval.seeds import derive_seed
 from trainers.api import Recipe, Resources, Selection
 from trainers.batch import RolloutBatch
-from trainers.distribution import Head, TokenStatistics, chosen_logp, gradient_norm_square, hidden_statistics
+from trainers.distribution import TokenStatistics, chosen_logp, gradient_norm_square, hidden_statistics
+from trainers.head import Head
 from trainers.lite.forward import needed_hidden, pass_over, passes, places
 from trainers.lite.optimizer import make_optimizer
 from trainers.lite.policy import Policy

@@ -22,7 +22,8 @@ from trainers.api import Recipe
 from trainers.batch import RolloutBatch
 from trainers.choice import competitors, mini_batches
 from trainers.diagnostics import check_ratio, selection_metrics
-from trainers.distribution import CHUNK, Head, chosen_logp, entropy
+from trainers.distribution import chosen_logp, entropy
+from trainers.head import CHUNK, Head
 from trainers.lite.forward import Pass, last_needed, needed_hidden, passes
 from trainers.lite.score import PolicyScores, policy_scores
 from trainers.objective import LossWeights, loss_weights, needs_gradient, token_terms, weighted_loss

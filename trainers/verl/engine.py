@@ -20,7 +20,8 @@ from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from trainers.deviation import group_deviation
-from trainers.distribution import Head, chosen_logp, entropy, scaled, statistics
+from trainers.distribution import chosen_logp, entropy, statistics
+from trainers.head import Head, scaled
 from trainers.verl.columns import column
 
 SCORES, DISTANCE, LEAVE_ONE_OUT, LEARNING_RATE = "orch_scores", "orch_distance", "orch_leave_one_out", "orch_lr"
