@@ -9,9 +9,9 @@ Shapes: N tokens, V vocabulary, D hidden.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -47,6 +47,30 @@ class TokenStatistics:
             entropy_N=torch.cat([part.entropy_N for part in parts]),
             purity_N=torch.cat([part.purity_N for part in parts]),
             lse_N=torch.cat([part.lse_N for part in parts]),
+        )
+
+    @staticmethod
+    def of_shards(parts: list[TokenStatistics], owner_N: Tensor) -> TokenStatistics:
+        """Return the statistics of the whole vocabulary from those of its shards, each as if it were the whole.
+
+        With w the probability that falls to a shard: H = Σ w(H_shard − ln w), C = Σ w²C_shard; nothing cancels.
+
+        Args:
+            parts: of each shard, whatever token each had been told where it does not hold the chosen one.
+            owner_N: int64, which shard holds the chosen token.
+        """
+        lse_SN = torch.stack([part.lse_N for part in parts])
+        lse_N = torch.logsumexp(lse_SN, dim=0)
+        log_share_SN = (lse_SN - lse_N).clamp(min=_NEVER)
+        share_SN = log_share_SN.exp()
+        within_SN = torch.stack([part.entropy_N for part in parts])
+        purity_SN = torch.stack([part.purity_N for part in parts])
+        chosen_SN = torch.stack([part.logp_N + part.lse_N for part in parts])
+        return TokenStatistics(
+            logp_N=chosen_SN.gather(0, owner_N[None])[0] - lse_N,
+            entropy_N=(share_SN * (within_SN - log_share_SN)).sum(0),
+            purity_N=(share_SN.square() * purity_SN).sum(0),
+            lse_N=lse_N,
         )
 
     def take(self, indices_N: Tensor) -> TokenStatistics:
@@ -119,14 +143,8 @@ def hidden_logp(
 
 
 def chosen_logp(logits_NV: Tensor, token_N: Tensor) -> Tensor:
-    """Return log p(token), (N,), differentiable; the backward pass recomputes p and allocates one (N, V) block."""
-    return _apply_chosen_logp(logits_NV, token_N)
-
-
-def entropy(logits_NV: Tensor) -> Tensor:
-    """Return H in nats, (N,), differentiable: for an entropy bonus. `statistics` is the cheap one."""
-    logp_NV = torch.log_softmax(logits_NV, dim=-1).clamp(min=_NEVER)
-    return -(logp_NV.exp() * logp_NV).sum(-1)
+    """Return log p(token), (N,), in nats."""
+    return logits_NV.gather(-1, token_N[:, None])[:, 0] - torch.logsumexp(logits_NV, dim=-1)
 
 
 @torch.no_grad()
@@ -155,24 +173,6 @@ def row_blocks(values_NV: Tensor) -> Iterator[slice]:
         yield slice(start, start + rows)
 
 
-class _ChosenLogp(torch.autograd.Function):
-    """log_softmax(z)[token] that saves z and lse; its gradient is g·(onehot − p)."""
-
-    @staticmethod
-    def forward(ctx: Any, logits_NV: Tensor, token_N: Tensor) -> Tensor:
-        lse_N = torch.logsumexp(logits_NV, dim=-1)
-        ctx.save_for_backward(logits_NV, token_N, lse_N)
-        return logits_NV.gather(-1, token_N[:, None])[:, 0] - lse_N
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        logits_NV, token_N, lse_N = ctx.saved_tensors
-        gradient_N = gradients[0]
-        result_NV = (logits_NV - lse_N[:, None]).exp_().mul_(-gradient_N[:, None])
-        result_NV.scatter_add_(-1, token_N[:, None], gradient_N[:, None])
-        return result_NV, None
-
-
 def _block_statistics(logits_NV: Tensor, token_N: Tensor) -> TokenStatistics:
     peak_N1 = logits_NV.amax(-1, keepdim=True)
     u_NV = logits_NV - peak_N1
@@ -187,6 +187,3 @@ def _block_statistics(logits_NV: Tensor, token_N: Tensor) -> TokenStatistics:
         purity_N=e_NV.square_().sum(-1) / sum_N.square(),
         lse_N=peak_N1[:, 0] + log_N,
     )
-
-
-_apply_chosen_logp: Callable[[Tensor, Tensor], Tensor] = _ChosenLogp.apply

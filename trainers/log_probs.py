@@ -11,7 +11,7 @@ Shapes: N tokens, K tokens of a chunk, V vocabulary, D hidden.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,6 +46,18 @@ def hidden_log_probs(
     apply = _apply_fused if implementation == "triton" else _apply_torch
     logp_N, entropy_N = apply(hidden_ND, head.weight_VD, head.bias_V, token_N, settings)
     return logp_N, entropy_N if with_entropy else None
+
+
+def kept_chunks(hidden_ND: Tensor, head: Head) -> Iterator[slice]:
+    """Yield slices over tokens for a caller whose loss is a sum over tokens: backward after each spares a product.
+
+    Plain torch keeps the logits of a call that is one chunk, and makes no second product for the backward pass. The
+    kernels cut the vocabulary and not the tokens: one call for all is best.
+    """
+    if implementation_for(hidden_ND) == "torch":
+        yield from head.chunks(len(hidden_ND), CHUNK // 2)
+    elif len(hidden_ND):
+        yield slice(0, len(hidden_ND))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
