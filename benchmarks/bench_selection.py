@@ -24,7 +24,8 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer, Qwen2Rot
 
 from trainers.api import Selection
 from trainers.deviation import group_deviation
-from trainers.distribution import Head, hidden_logp, hidden_statistics
+from trainers.distribution import hidden_logp, hidden_statistics
+from trainers.head import Head
 from trainers.selection import Tokens, select
 
 VOCABULARY = 151_936
@@ -192,9 +193,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--device", choices=["cpu", "cuda", "interpreter"], default="cpu")
     parser.add_argument("--peak", choices=["ours", "naive"], help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    if asked.device != "cpu":
+        from gpu_selection import run  # beside this file
+
+        sys.exit(run(asked.device))
     torch.set_num_threads(1)
     if asked.peak:
         peak_memory(asked.peak, "0.5B", asked.tokens)

@@ -13,16 +13,8 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
-from trainers.distribution import (
-    CHUNK,
-    Head,
-    TokenStatistics,
-    has_kernels,
-    hidden_statistics,
-    raw_statistics,
-    row_blocks,
-    statistics,
-)
+from trainers.distribution import TokenStatistics, hidden_statistics, row_blocks, statistics
+from trainers.head import CHUNK, Head, Implementation, implementation_for
 
 LN2: Final = log(2.0)
 _ALMOST_ONE: Final = 1 - 2.0**-24
@@ -51,6 +43,7 @@ def group_deviation(
     distance: Distance = "js",
     leave_one_out: bool = False,
     max_logits: int = CHUNK,
+    implementation: Implementation | None = None,
 ) -> tuple[Tensor, TokenStatistics]:
     """Return each token's distance from the mean distribution of its cell, (N,), and its statistics.
 
@@ -66,24 +59,19 @@ def group_deviation(
         distance: JS divergence (at most ln 2), KL(p ‖ p̄), or Wasserstein-1 over the token index.
         leave_one_out: average over the other members only; 0 where there is none.
         max_logits: bound on the logits held at once, as long as one cell fits into it.
+        implementation: None leaves the choice to device and type.
 
-    Source: ICT eq. (9), with V_t = {i: T_i ≥ t}; docs/methods.md#ict.
+    Source: ICT eq. (9), with V_t = {i: T_i ≥ t}; METHODS.md "Scores".
     """
+    if len(token_N) and (implementation or implementation_for(hidden_ND)) == "triton":
+        return _fused_deviation(hidden_ND, head, token_N, cell_N, distance, leave_one_out, max_logits)
     measure = DISTANCES[distance]
     deviation_N = torch.zeros(len(token_N), dtype=torch.promote_types(hidden_ND.dtype, torch.float32)).to(
         hidden_ND.device
     )
     order_parts: list[Tensor] = []
     parts: list[TokenStatistics] = []
-    for by_cell_M, count_C in _cell_chunks(cell_N, max(1, max_logits // head.vocabulary)):
-        if has_kernels(hidden_ND) and distance != "wasserstein":
-            deviation_N[by_cell_M], found = _by_kernel(
-                head.raw_logits(hidden_ND[by_cell_M]), head, token_N[by_cell_M], count_C, distance, leave_one_out
-            )
-            parts.append(found)
-            order_parts.append(by_cell_M)
-            continue
-        order_M, sizes = _by_slot(by_cell_M, count_C)
+    for order_M, sizes in _cell_chunks(cell_N, max(1, max_logits // head.vocabulary)):
         logits_MV = head.logits(hidden_ND[order_M])
         parts.append(statistics(logits_MV, token_N[order_M]))
         order_parts.append(order_M)
@@ -125,40 +113,39 @@ DISTANCES: Final[dict[Distance, Measure]] = {
 }
 
 
+def _fused_deviation(
+    hidden_ND: Tensor,
+    head: Head,
+    token_N: Tensor,
+    cell_N: Tensor,
+    distance: Distance,
+    leave_one_out: bool,
+    max_logits: int,
+) -> tuple[Tensor, TokenStatistics]:
+    from trainers.fused import Tuning, group_distances
+
+    order_N = torch.argsort(cell_N, stable=True)
+    _, count_C = torch.unique_consecutive(cell_N[order_N], return_counts=True)
+    deviation_N, found = group_distances(
+        hidden_ND[order_N],
+        head,
+        token_N[order_N],
+        torch.nn.functional.pad(count_C.cumsum(0), (1, 0)),
+        distance=distance,
+        leave_one_out=leave_one_out,
+        tuning=Tuning(workspace_bytes=4 * max_logits),
+    )
+    back_N = torch.argsort(order_N)
+    return deviation_N[back_N], found.take(back_N)
+
+
 def _to_probabilities(logits_NV: Tensor, lse_N: Tensor) -> None:
     for rows in row_blocks(logits_NV):
         logits_NV[rows].sub_(lse_N[rows, None]).exp_()
 
 
-def _by_kernel(
-    logits_MV: Tensor, head: Head, token_M: Tensor, count_C: Tensor, distance: Distance, leave_one_out: bool
-) -> tuple[Tensor, TokenStatistics]:
-    """Two reads of the chunk: its statistics, then each cell's mean and distances."""
-    from trainers.kernels import chunk_deviation
-
-    found = raw_statistics(logits_MV, token_M, temperature=head.temperature)
-    deviation_M = chunk_deviation(
-        logits_MV,
-        found.lse_N,
-        torch.arange(len(token_M), device=token_M.device),
-        torch.nn.functional.pad(count_C.cumsum(0), (1, 0)),
-        temperature=head.temperature,
-        distance=distance,
-        leave_one_out=leave_one_out,
-    )
-    is_alone_M = (count_C == 1).repeat_interleave(count_C)
-    return deviation_M.masked_fill_(is_alone_M, 0.0), found
-
-
-def _by_slot(by_cell_M: Tensor, count_C: Tensor) -> tuple[Tensor, list[int]]:
-    """Return the tokens slot by slot, and how many cells have a k-th member."""
-    starts_C = count_C.cumsum(0) - count_C
-    member_M = torch.arange(len(by_cell_M), device=by_cell_M.device) - starts_C.repeat_interleave(count_C)
-    return by_cell_M[torch.argsort(member_M, stable=True)], torch.bincount(member_M).tolist()
-
-
-def _cell_chunks(cell_N: Tensor, max_rows: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield tokens of whole cells, one cell after another, by falling size; and the size of each."""
+def _cell_chunks(cell_N: Tensor, max_rows: int) -> Iterator[tuple[Tensor, list[int]]]:
+    """Yield tokens of whole cells, slot by slot, cells by falling size; and how many cells have a k-th member."""
     _, inverse_N, count_C = torch.unique(cell_N, return_inverse=True, return_counts=True)
     by_size_C = torch.argsort(count_C, descending=True, stable=True)
     place_C = torch.empty_like(by_size_C)
@@ -171,7 +158,10 @@ def _cell_chunks(cell_N: Tensor, max_rows: int) -> Iterator[tuple[Tensor, Tensor
     while first < len(ends):
         last = max(first + 1, int(torch.searchsorted(ends_C, start + max_rows, right=True)))
         tokens_M = order_N[start : ends[last - 1]]
-        yield tokens_M, count_C[by_size_C[first:last]]
+        sizes_C = count_C[by_size_C[first:last]]
+        starts_C = sizes_C.cumsum(0) - sizes_C
+        member_M = torch.arange(len(tokens_M), device=cell_N.device) - starts_C.repeat_interleave(sizes_C)
+        yield tokens_M[torch.argsort(member_M, stable=True)], torch.bincount(member_M).tolist()
         first, start = last, ends[last - 1]
 
 

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainers.deviation import LN2, group_deviation, js_bound, js_divergence, kl_divergence, wasserstein_distance
-from trainers.distribution import Head, hidden_statistics
+from trainers.distribution import hidden_statistics
+from trainers.head import Head
 
 
 def kl_slowly(p, q):

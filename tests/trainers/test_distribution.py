@@ -1,22 +1,18 @@
 from math import log
-from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval.errors import ModelError
 from trainers.distribution import (
-    Head,
-    chosen_logp,
-    entropy,
+    TokenStatistics,
     gradient_norm_square,
     hidden_logp,
     hidden_statistics,
-    scaled,
     statistics,
 )
+from trainers.head import Head
 
 INF = float("inf")
 
@@ -90,41 +86,27 @@ def test_no_tokens_have_no_statistics():
     assert hidden_logp(torch.zeros(0, 2), head, torch.zeros(0, dtype=torch.int64)).shape == (0,)
 
 
-def test_the_temperature_divides_in_float32_whatever_the_model_computes_in():
-    logits_NV = torch.tensor([[1.0, 2.0, 3.0]], dtype=torch.bfloat16)
-    assert scaled(logits_NV, 0.3).dtype == torch.float32
-    assert scaled(logits_NV, 0.3).tolist()[0] == pytest.approx([1 / 0.3, 2 / 0.3, 3 / 0.3], rel=1e-7)
-    assert scaled(logits_NV.double(), 1.0).dtype == torch.float64
-
-
-def test_gradients_of_the_chosen_log_prob_and_of_the_entropy_are_exact():
-    generator = torch.Generator().manual_seed(2)
-    logits_NV = torch.randn(4, 7, dtype=torch.float64, generator=generator, requires_grad=True)
-    token_N = torch.tensor([0, 6, 3, 3])
-    assert torch.autograd.gradcheck(lambda z: chosen_logp(z, token_N), (logits_NV,))
-    assert torch.autograd.gradcheck(entropy, (logits_NV,))
-    expected_N = torch.log_softmax(logits_NV, -1).gather(-1, token_N[:, None])[:, 0]
-    torch.testing.assert_close(chosen_logp(logits_NV, token_N), expected_N)
-
-
-def test_barred_tokens_do_not_spoil_gradients():
-    logits_NV = torch.tensor([[0.0, -INF, 1.0]], requires_grad=True)
-    (chosen_logp(logits_NV, torch.tensor([2])) + entropy(logits_NV)).sum().backward()
-    assert bool(torch.isfinite(logits_NV.grad).all())
-    assert float(logits_NV.grad[0, 1]) == 0.0
-
-
 def test_the_gradient_norm_is_that_of_autograd():
     generator = torch.Generator().manual_seed(3)
     logits_NV = torch.randn(5, 9, dtype=torch.float64, generator=generator, requires_grad=True)
     token_N = torch.tensor([0, 1, 2, 3, 8])
     found = statistics(logits_NV.detach(), token_N)
-    chosen_logp(logits_NV, token_N).sum().backward()
+    torch.log_softmax(logits_NV, -1).gather(-1, token_N[:, None]).sum().backward()
     expected_N = logits_NV.grad.square().sum(-1)
     torch.testing.assert_close(gradient_norm_square(found.logp_N, found.purity_N), expected_N)
 
 
-def test_a_model_that_rescales_its_logits_is_refused():
-    model = SimpleNamespace(config=SimpleNamespace(final_logit_softcapping=30.0))
-    with pytest.raises(ModelError, match="final_logit_softcapping"):
-        Head.of(model, 1.0)
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 5), st.sampled_from([0.1, 3.0, 40.0]))
+def test_shards_of_the_vocabulary_have_the_statistics_of_the_whole(seed, num_shards, spread):
+    generator = torch.Generator().manual_seed(seed)
+    width = 7
+    logits_NV = torch.randn(6, width * num_shards, generator=generator, dtype=torch.float64) * spread
+    if num_shards > 1:
+        logits_NV[0, :width] = -1e300  # a shard that nothing falls to
+    token_N = torch.randint(width * (num_shards - 1), width * num_shards, (6,), generator=generator)
+    owner_N, within_N = token_N // width, token_N % width
+    parts = [statistics(shard_NW, within_N) for shard_NW in logits_NV.split(width, dim=1)]
+    found, whole = TokenStatistics.of_shards(parts, owner_N), statistics(logits_NV, token_N)
+    for name in ("logp_N", "entropy_N", "purity_N", "lse_N"):
+        torch.testing.assert_close(getattr(found, name), getattr(whole, name), atol=1e-12, rtol=1e-12)

@@ -24,7 +24,8 @@ from eval.errors import OrchError
 from eval.seeds import derive_seed
 from trainers.api import Recipe, Resources, Selection
 from trainers.batch import RolloutBatch
-from trainers.distribution import Head, TokenStatistics, chosen_logp, gradient_norm_square, hidden_statistics
+from trainers.distribution import TokenStatistics, gradient_norm_square, hidden_statistics
+from trainers.head import Head
 from trainers.lite.forward import needed_hidden, pass_over, passes, places
 from trainers.lite.optimizer import make_optimizer
 from trainers.lite.policy import Policy
@@ -32,6 +33,7 @@ from trainers.lite.prompts import PromptOrder
 from trainers.lite.rollout import RolloutSource, collect_rollouts
 from trainers.lite.score import score_rollouts
 from trainers.lite.update import update_policy
+from trainers.log_probs import hidden_log_probs
 from trainers.objective import gradient_weight
 from trainers.selection import Tokens, scopes, select
 
@@ -217,9 +219,11 @@ def _gradients(model: Any, batch: RolloutBatch, tokens: Tokens, recipe: Recipe) 
         length = int(batch.response_length_B[row])
         whole = int(batch.prompt_length_B[row]) + length - 1
         part = pass_over(batch, tokens.mask_BT, row[None], whole)
-        logp_T = chosen_logp(head.logits(needed_hidden(model, part)), batch.response_BT[row, :length])
+        hidden_TD = needed_hidden(model, part)
         for position in range(length):
-            gradient = torch.autograd.grad(logp_T[position], parameters, retain_graph=position < length - 1)
+            token = slice(position, position + 1)
+            logp_1, _ = hidden_log_probs(hidden_TD[token], head, batch.response_BT[row, token])
+            gradient = torch.autograd.grad(logp_1, parameters, retain_graph=position < length - 1)
             columns["logp_gradient"].append(_norm(gradient))
         columns["position"] += range(length)
         columns["uid"] += [int(batch.uid_B[row])] * length

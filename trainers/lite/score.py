@@ -18,7 +18,8 @@ from torch import Tensor
 from trainers.api import Recipe
 from trainers.batch import RolloutBatch
 from trainers.deviation import group_deviation
-from trainers.distribution import Head, TokenStatistics, hidden_logp, hidden_statistics
+from trainers.distribution import TokenStatistics, hidden_logp, hidden_statistics
+from trainers.head import Head
 from trainers.lite.forward import needed_hidden, passes, places
 from trainers.selection import SELECTORS
 

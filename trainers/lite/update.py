@@ -1,7 +1,7 @@
 """The update of one training step: for every epoch and mini-batch, select → weigh → forward and backward → step.
 
 The sparse and the dense update have the same gradients. The sparse one runs rows that hold a needed token, cut after
-the last of them, the last feed-forward block and the head at those tokens only, and one chunk of logits at a time.
+the last of them, the last feed-forward block and the head at those tokens only (`trainers/log_probs.py`).
 
 Shapes: B sequences of the step, T response tokens, N needed tokens of one pass.
 """
@@ -22,9 +22,10 @@ from trainers.api import Recipe
 from trainers.batch import RolloutBatch
 from trainers.choice import competitors, mini_batches
 from trainers.diagnostics import check_ratio, selection_metrics
-from trainers.distribution import CHUNK, Head, chosen_logp, entropy
+from trainers.head import Head
 from trainers.lite.forward import Pass, last_needed, needed_hidden, passes
 from trainers.lite.score import PolicyScores, policy_scores
+from trainers.log_probs import hidden_log_probs, kept_chunks
 from trainers.objective import LossWeights, loss_weights, needs_gradient, token_terms, weighted_loss
 from trainers.selection import Tokens, keep_ratio, scopes, select
 
@@ -200,7 +201,7 @@ _SUMS = ("count", "loss", "ratio", "clipped", "old_kl", "kl")
 def _backward(model: Any, batch: RolloutBatch, part: Pass, weights: LossWeights, recipe: Recipe) -> Tensor:
     """Add the gradient of one pass and return its sums, in the order of `_SUMS`.
 
-    The gradient with respect to the hidden states is made one chunk of logits at a time, each freed before the next.
+    The gradient with respect to the hidden states is made by chunks of tokens, so that logits are made only once.
     """
     head = Head.of(model, recipe.temperature)
     hidden_ND = needed_hidden(model, part)
@@ -209,7 +210,7 @@ def _backward(model: Any, batch: RolloutBatch, part: Pass, weights: LossWeights,
     row_N, position_N = part.needed_RT.nonzero(as_tuple=True)
     row_N = part.rows_R[row_N]
     sums = torch.zeros(len(_SUMS), dtype=torch.float64, device=leaf_ND.device)
-    for cut in head.chunks(len(row_N), CHUNK // 2):
+    for cut in kept_chunks(leaf_ND, head):
         piece_KD = leaf_ND[cut].requires_grad_()
         loss, found = _chunk_loss(piece_KD, head, batch, (row_N[cut], position_N[cut]), weights, recipe)
         torch.autograd.backward(loss)
@@ -231,8 +232,12 @@ def _chunk_loss(
     row_K, position_K = place
     algorithm = recipe.algorithm
     assert batch.old_logp_BT is not None
-    logits_KV = head.logits(hidden_KD)
-    logp_K = chosen_logp(logits_KV, batch.tokens_BS[row_K, batch.prompt_length_B[row_K] + position_K])
+    logp_K, entropy_K = hidden_log_probs(
+        hidden_KD,
+        head,
+        batch.tokens_BS[row_K, batch.prompt_length_B[row_K] + position_K],
+        with_entropy=algorithm.entropy_coef > 0,
+    )
     old_logp_K = batch.old_logp_BT[place]
     terms = token_terms(
         logp_K,
@@ -246,7 +251,7 @@ def _chunk_loss(
         terms,
         policy_N=weights.policy_BT[place],
         regulariser_N=regulariser_K,
-        entropy_N=entropy(logits_KV) if algorithm.entropy_coef > 0 else None,
+        entropy_N=entropy_K,
         algorithm=algorithm,
     )
     with torch.no_grad():

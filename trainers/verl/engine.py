@@ -1,14 +1,13 @@
-"""verl's FSDP engine with our log-probs and scores: one pass over the logits gives all that selection ranks by.
+"""verl's FSDP engine with our log-probs and scores: its head is asked for them, and gives no logits.
 
 Imported in each worker through `model.external_lib`, before verl looks an engine up; registering for a CPU fills a gap,
 and for an NVIDIA GPU takes the place of verl's own entry.
 
-Shapes: N response tokens of a micro-batch, V vocabulary.
+Shapes: N response tokens of a micro-batch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,21 +18,11 @@ from verl.utils.torch_dtypes import PrecisionType
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
-from trainers.deviation import group_deviation
-from trainers.distribution import Head, chosen_logp, entropy, raw_statistics, scaled
 from trainers.verl.columns import column
+from trainers.verl.head import LOG_PROB_NAMES, LOSS_NAMES, SCORE_NAMES, AskedHead, Question
 
 SCORES, DISTANCE, LEAVE_ONE_OUT, LEARNING_RATE = "orch_scores", "orch_distance", "orch_leave_one_out", "orch_lr"
 """What the trainer tells the engine with a batch."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogitsHead(Head):
-    """A head for hidden states that are the logits already."""
-
-    def raw_logits(self, hidden_ND: Tensor) -> Tensor:
-        """Return z."""
-        return hidden_ND
 
 
 class ScoringEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl is untyped
@@ -55,50 +44,37 @@ class ScoringEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl is unty
             group["lr"] = rate
         return super().train_batch(data, loss_function)
 
+    def _build_module(self) -> Any:
+        """Build the model, and let its head answer questions."""
+        module = super()._build_module()
+        self.head = AskedHead.install(module)
+        return module
+
+    def forward_step(self, micro_batch: Any, loss_function: Any, forward_only: bool) -> Any:
+        """Run the model over a micro-batch, and the loss."""
+        with self.head.without_cap():
+            return super().forward_step(micro_batch, loss_function, forward_only)
+
+    def prepare_model_inputs(self, micro_batch: Any) -> Any:
+        """Return what verl's own does, and ask the head for what the batch wants of its response tokens."""
+        rows = _response_places(micro_batch)
+        inputs, output_args = super().prepare_model_inputs(micro_batch)
+        self.head.ask(_question(micro_batch, rows, inputs["input_ids"].shape[1]))
+        return inputs, output_args
+
     def prepare_model_outputs(
         self, output: Any, output_args: Any, micro_batch: Any, logits_processor_func: Any
     ) -> dict[str, Tensor]:
         """Return log-probs, and what else the batch asks for, of the response tokens; 0 elsewhere.
 
         In the place of verl's own: in float32 whatever the model's type, the same in every pass, for responses alone,
-        and without a loop over tokens, which is what verl does where flash-attn is not installed.
+        without logits, and without a loop over tokens, which is what verl does where flash-attn is not installed.
         """
         rows = _response_places(micro_batch)
-        logits_NV = _response_logits(output.logits, micro_batch, rows)
-        token_N = micro_batch["responses"].values()
-        if _told(micro_batch, SCORES):
-            found = self._scores(logits_NV, token_N, micro_batch, rows)
-        else:
-            scaled_NV = scaled(logits_NV, float(_told(micro_batch, "temperature")))
-            found = {"log_probs": chosen_logp(scaled_NV, token_N)}
-            if _told(micro_batch, "calculate_entropy"):
-                found["entropy"] = entropy(scaled_NV)
-        return {name: _on_whole_sequences(value_N, micro_batch, rows) for name, value_N in found.items()}
-
-    @torch.no_grad()
-    def _scores(
-        self, logits_NV: Tensor, token_N: Tensor, micro_batch: Any, rows: list[tuple[int, int, int]]
-    ) -> dict[str, Tensor]:
-        temperature, distance = float(_told(micro_batch, "temperature")), _told(micro_batch, DISTANCE)
-        if distance:
-            cell_N = _cells(micro_batch, rows)
-            head = LogitsHead(weight_VD=logits_NV.new_empty(logits_NV.shape[1], 0), temperature=temperature)
-            deviation_N, found = group_deviation(
-                logits_NV,
-                head,
-                token_N,
-                cell_N,
-                distance=distance,
-                leave_one_out=bool(_told(micro_batch, LEAVE_ONE_OUT)),
-            )
-        else:
-            found = raw_statistics(logits_NV, token_N, temperature=temperature)
-            deviation_N = torch.zeros_like(found.entropy_N)
+        columns = output.logits[0].unbind(-1)
         return {
-            "log_probs": found.logp_N,
-            "entropy": found.entropy_N,
-            "sum_pi_squared": found.purity_N,
-            "orch_deviation": deviation_N,
+            name: _on_whole_sequences(value_N, micro_batch, rows)
+            for name, value_N in zip(_names(micro_batch), columns, strict=True)
         }
 
 
@@ -116,12 +92,34 @@ def _response_places(micro_batch: Any) -> list[tuple[int, int, int]]:
     ]
 
 
-def _response_logits(logits: Tensor, micro_batch: Any, rows: list[tuple[int, int, int]]) -> Tensor:
-    """The logits that predict response tokens: of padded rows, or of rows that lie end to end."""
-    if not tu.get_non_tensor_data(data=micro_batch, key="use_remove_padding", default=True):
-        return torch.cat([logits[row, start:end] for row, start, end in rows])
-    offsets = micro_batch["input_ids"].offsets().tolist()
-    return torch.cat([logits[0, offsets[row] + start : offsets[row] + end] for row, start, end in rows])
+def _names(micro_batch: Any) -> tuple[str, ...]:
+    if _told(micro_batch, SCORES):
+        return SCORE_NAMES
+    return LOSS_NAMES if _told(micro_batch, "calculate_entropy") else LOG_PROB_NAMES
+
+
+def _question(micro_batch: Any, rows: list[tuple[int, int, int]], width: int) -> Question:
+    """What the head is to say; its positions lie end to end, or in padded rows of one width."""
+    if tu.get_non_tensor_data(data=micro_batch, key="use_remove_padding", default=True):
+        firsts = micro_batch["input_ids"].offsets().tolist()
+    else:
+        firsts = [row * width for row in range(len(rows) + 1)]
+    token_N = micro_batch["responses"].values()
+    distance = _told(micro_batch, DISTANCE) if _told(micro_batch, SCORES) else None
+    return Question(
+        names=_names(micro_batch),
+        place_N=_places(firsts, rows).to(token_N.device),
+        token_N=token_N,
+        temperature=float(_told(micro_batch, "temperature")),
+        cell_N=_cells(micro_batch, rows) if distance else None,
+        distance=distance or None,
+        leave_one_out=bool(_told(micro_batch, LEAVE_ONE_OUT)),
+    )
+
+
+def _places(firsts: list[int], rows: list[tuple[int, int, int]]) -> Tensor:
+    """Positions that predict response tokens, int64 (N,), from where each row starts."""
+    return torch.cat([torch.arange(firsts[row] + start, firsts[row] + end) for row, start, end in rows])
 
 
 def _cells(micro_batch: Any, rows: list[tuple[int, int, int]]) -> Tensor:
@@ -136,9 +134,8 @@ def _cells(micro_batch: Any, rows: list[tuple[int, int, int]]) -> Tensor:
 def _on_whole_sequences(value_N: Tensor, micro_batch: Any, rows: list[tuple[int, int, int]]) -> Tensor:
     """Values of response tokens at the positions that predict them, as verl's own outputs are laid out."""
     offsets = micro_batch["input_ids"].offsets()
-    firsts = offsets.tolist()
-    place_N = torch.cat([torch.arange(firsts[row] + start, firsts[row] + end) for row, start, end in rows])
-    whole = value_N.new_zeros(firsts[-1]).index_copy(0, place_N.to(value_N.device), value_N)
+    place_N = _places(offsets.tolist(), rows)
+    whole = value_N.new_zeros(int(offsets[-1])).index_copy(0, place_N.to(value_N.device), value_N)
     return torch.nested.nested_tensor_from_jagged(whole, offsets)
 
 

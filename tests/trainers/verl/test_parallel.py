@@ -3,8 +3,8 @@
 verl's own engine and its own cutting into micro-batches, without processes. Needs verl: slow, and of .venv-verl.
 """
 
+import copy
 from dataclasses import replace
-from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,16 +37,18 @@ LAYOUTS = {
 }
 
 
-def an_engine():
-    """The engine's handling of inputs and outputs, without its processes."""
+def an_engine(model):
+    """The engine's handling of inputs and outputs, without its processes; the model's head answers its questions."""
     from verl.utils.torch_functional import entropy_from_logits
 
     from trainers.verl.engine import ScoringEngine
+    from trainers.verl.head import AskedHead
 
     engine = ScoringEngine.__new__(ScoringEngine)
     engine.compute_entropy_from_logits = entropy_from_logits
     engine.pad_to_length = engine.use_ulysses_sp = False
     engine.engine_config = SimpleNamespace(entropy_checkpointing=False, entropy_from_logits_with_chunking=False)
+    engine.module, engine.head = model, AskedHead.install(model)
     return engine
 
 
@@ -83,7 +85,7 @@ def scores_of(model, batch, recipe, layout, num_workers):
     """(B, T) of each score, through every worker's micro-batches; and the rows of each micro-batch."""
     from verl.workers.engine.utils import prepare_micro_batches
 
-    engine, passes = an_engine(), []
+    engine, passes = an_engine(model), []
     found = {name: torch.zeros(batch.response_mask_BT.shape) for name in ("log_probs", "entropy", "orch_deviation")}
     order = dispatch_order(len(batch), mini_batch_rows=6, num_workers=num_workers)
     share = len(order) // num_workers
@@ -91,7 +93,8 @@ def scores_of(model, batch, recipe, layout, num_workers):
         data = data_of(batch, order[worker * share : (worker + 1) * share], recipe, layout)
         for micro_batch in prepare_micro_batches(data)[0]:
             inputs, output_args = engine.prepare_model_inputs(micro_batch)
-            output = model(**inputs, use_cache=False)
+            with engine.head.without_cap():
+                output = model(**inputs, use_cache=False)
             scores = engine.prepare_model_outputs(output, output_args, micro_batch, None)
             passes.append(micro_batch["row"].tolist())
             for name, values_BT in found.items():
@@ -110,7 +113,7 @@ def test_scores_are_those_of_lite_however_verl_cuts_the_batch(method, layout, nu
     batch = replace(batch, response_length_B=batch.response_length_B.clamp(min=1))  # verl has no empty response
     model = step.a_model(0, attn_implementation="sdpa").float()
     expected = policy_scores(model, batch, recipe, micro_batch_sequences=100)
-    found, passes = scores_of(model, batch, recipe, LAYOUTS[layout], num_workers)
+    found, passes = scores_of(copy.deepcopy(model), batch, recipe, LAYOUTS[layout], num_workers)
     assert sorted(row for rows in passes for row in rows) == list(range(len(batch)))
     mask_BT = batch.response_mask_BT
     torch.testing.assert_close(found["log_probs"], expected.logp_BT * mask_BT, atol=1e-5, rtol=0)
@@ -133,22 +136,25 @@ def test_what_an_update_learns_from_is_what_verls_own_engine_returns(layout, tem
     recipe = step.a_recipe({}, METHODS["ets"], mini_batch_prompts=2, temperature=temperature)
     batch = step.a_batch(2)
     batch = replace(batch, response_length_B=batch.response_length_B.clamp(min=1))
-    model, engine = step.a_model(0, attn_implementation="sdpa").float(), an_engine()
+    plain = step.a_model(0, attn_implementation="sdpa").float()
+    engine, theirs = an_engine(copy.deepcopy(plain)), FSDPEngineWithLMHead
     data = data_of(batch, list(range(len(batch))), recipe, LAYOUTS[layout])
     tu.assign_non_tensor(data, orch_scores=False)
     for micro_batch in prepare_micro_batches(data)[0]:
         lengths = micro_batch["responses"].offsets().diff().tolist()
         found = []
-        for prepare in (engine.prepare_model_outputs, partial(FSDPEngineWithLMHead.prepare_model_outputs, engine)):
-            inputs, output_args = engine.prepare_model_inputs(micro_batch)
-            logits = model(**inputs, use_cache=False).logits.detach().requires_grad_()
-            outputs = prepare(SimpleNamespace(logits=logits * 1), output_args, micro_batch, None)
+        for model, kind in ((engine.module, type(engine)), (plain, theirs)):
+            inputs, output_args = kind.prepare_model_inputs(engine, micro_batch)
+            with engine.head.without_cap():
+                output = model(**inputs, use_cache=False)
+            outputs = kind.prepare_model_outputs(engine, output, output_args, micro_batch, None)
             values = [
                 torch.cat([row[-length - 1 : -1] for row, length in zip(outputs[name].unbind(), lengths, strict=True)])
                 for name in ("log_probs", "entropy")
             ]
-            weights = torch.arange(1.0, len(values[0]) + 1)
-            (gradient,) = torch.autograd.grad((weights * values[0] + weights.flip(0) * values[1]).sum(), logits)
-            found.append((*values, gradient))
-        for ours, theirs in zip(*found, strict=True):
-            torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-5)
+            weights = torch.arange(1.0, len(values[0]) + 1) / len(values[0])
+            loss = (weights * values[0] + weights.flip(0) * values[1]).sum()
+            gradients = torch.autograd.grad(loss, list(model.parameters()))
+            found.append((*values, *gradients))
+        for ours, expected in zip(*found, strict=True):
+            torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-5)

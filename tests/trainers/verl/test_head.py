@@ -1,0 +1,106 @@
+"""The head that answers questions, without verl: alone, capped, under autocast, and sharded by FSDP2."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from transformers import AutoModelForCausalLM, Gemma2Config, Qwen2Config
+
+from trainers.verl.head import LOG_PROB_NAMES, LOSS_NAMES, SCORE_NAMES, AskedHead, Question
+
+SMALL = {
+    "vocab_size": 48,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "attn_implementation": "eager",
+    "pad_token_id": 0,
+}
+TOKENS = torch.arange(1, 13).reshape(2, 6)
+PLACE_N = torch.tensor([1, 2, 4, 7, 9])
+"""Into the flattened positions: the tokens behind them are the responses."""
+TOKEN_N = TOKENS.flatten()[PLACE_N + 1]
+
+
+def a_model(config=None):
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config or Qwen2Config(**SMALL, tie_word_embeddings=True))
+
+
+def asked(model, head, names=LOSS_NAMES, **options):
+    head.ask(Question(names=names, place_N=PLACE_N, token_N=TOKEN_N, temperature=0.7, **options))
+    with head.without_cap():
+        return model(TOKENS, use_cache=False).logits[0].unbind(-1)
+
+
+def loss_of(values):
+    weight_N = torch.arange(1.0, 6.0)
+    return sum((weight_N * value_N).sum() for value_N in values)
+
+
+def plainly(model):
+    """Log-probs and entropies from the logits of all positions."""
+    logp_NV = torch.log_softmax(model(TOKENS, use_cache=False).logits.flatten(0, 1)[PLACE_N].float() / 0.7, -1)
+    return logp_NV.gather(1, TOKEN_N[:, None])[:, 0], -(logp_NV.exp() * logp_NV).sum(-1)
+
+
+@pytest.mark.parametrize("config", [None, Gemma2Config(**SMALL, final_logit_softcapping=0.1)])
+def test_answers_and_gradients_are_those_of_logits(config):
+    model = a_model(config)
+    expected = plainly(model)
+    gradients = torch.autograd.grad(loss_of(expected), list(model.parameters()))
+    head = AskedHead.install(model)
+    found = asked(model, head)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+    for ours, theirs in zip(torch.autograd.grad(loss_of(found), list(model.parameters())), gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+    cell_N = torch.tensor([0, 1, 2, 0, 1])
+    scores = asked(model, head, SCORE_NAMES, cell_N=cell_N, distance="js")
+    assert len(scores) == len(SCORE_NAMES)
+    assert float(scores[3][2]) == 0.0, "alone in its cell"
+    assert float(scores[3][0]) > 0.0
+    assert getattr(model.config, "final_logit_softcapping", None) == (None if config is None else 0.1)
+
+
+def test_autocast_rounds_the_product_and_nothing_behind_it():
+    model = a_model()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        exact = torch.log_softmax(model(TOKENS).logits.flatten(0, 1)[PLACE_N].float() / 0.7, -1)
+        (found,) = asked(model, AskedHead.install(model), LOG_PROB_NAMES)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, exact.gather(1, TOKEN_N[:, None])[:, 0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_two_shards_have_the_gradients_of_the_whole(tmp_path, is_tied):
+    torch.multiprocessing.spawn(one_shard, args=(2, str(tmp_path / "store"), is_tied), nprocs=2)
+    for rank in range(2):
+        worst = torch.load(tmp_path / f"worst{rank}")
+        assert worst < 1e-5
+
+
+def one_shard(rank, world_size, store, is_tied):
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world_size)
+    model = a_model(Qwen2Config(**SMALL, tie_word_embeddings=is_tied))
+    plain = copy.deepcopy(model)
+    loss_of(plainly(plain)).backward()
+    head = AskedHead.install(model)
+    mesh = dist.init_device_mesh("cpu", (world_size,))
+    policy = MixedPrecisionPolicy(param_dtype=torch.float32, reduce_dtype=torch.float32)
+    for layer in model.model.layers:
+        fully_shard(layer, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+    fully_shard(model, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+    loss_of(asked(model, head)).backward()
+    differences = [
+        (value.grad.full_tensor() - expected.grad).abs().max()
+        for value, expected in zip(model.parameters(), plain.parameters(), strict=True)
+    ]
+    torch.save(float(torch.stack(differences).max()), Path(store).parent / f"worst{rank}")
+    dist.destroy_process_group()
