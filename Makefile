@@ -60,8 +60,9 @@ gpu-check: .venv-gpu/.installed  ## what only a GPU can show: kernels, verl's st
 smoke-verl: .venv-verl/.installed  ## the main job by verl with vLLM rollouts, four steps a trial
 	.venv-verl/bin/orch sweep experiments/smoke_verl.yaml
 
-smoke: $(INSTALLED)  ## the main job on a tiny model: plan, train, evaluate, table, MLflow
+smoke: $(INSTALLED)  ## the main job on a tiny model: plan, train, evaluate, table, MLflow; then whether it learned
 	$(BIN)/orch sweep experiments/smoke.yaml
+	$(BIN)/orch table smoke --format json | $(BIN)/python tests/standing/check_smoke.py
 
 test: $(INSTALLED)  ## the default tests, in two processes
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow and not gpu and not chaos'

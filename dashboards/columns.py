@@ -69,7 +69,9 @@ def lay_out(columns: Sequence[Column], *, width: int, gap: int = 2) -> tuple[Blo
     results = [column for column in short if column.role == "result"]
     numbered = keys or [_row_numbers(short)]
     below = _parts(numbered, numbered, [results, names], width=width, gap=gap)
-    beside = _parts([*keys, *names], keys or names, [results], width=width, gap=gap) if names else below
+    beside = below
+    if names and _width([*keys, *names], gap) <= width:
+        beside = _parts([*keys, *names], keys or names, [results], width=width, gap=gap)
 
     def cost(parts: list[list[Column]]) -> tuple[int, bool, int]:
         num_overflowing = sum(_width(part, gap) > width for part in parts)

@@ -17,6 +17,8 @@ from dashboards.columns import Block, Column, common_lines, lay_out, short_names
 Emphasis = Literal["bold", "underline"]
 TEXT_WIDTH = 160
 _MARGIN = " "
+_WIDE_GAP = 3
+"""Columns of a terminal between those of a table that has room for them."""
 
 _TEXT_MARKS: Mapping[Emphasis, str] = {"bold": "¹", "underline": "²"}
 _MARKDOWN_TAGS: Mapping[Emphasis, tuple[str, str]] = {"bold": ("**", "**"), "underline": ("<u>", "</u>")}
@@ -92,7 +94,10 @@ def web(grids: Sequence[Grid]) -> str:
 
 
 def _text(grid: Grid, width: int) -> str:
-    blocks = lay_out(_columns(grid), width=width - len(_MARGIN), gap=len(_MARGIN) * 3)
+    columns = _columns(grid)
+    blocks = lay_out(columns, width=width - len(_MARGIN), gap=_WIDE_GAP)
+    if len(blocks) > 1:
+        blocks = lay_out(columns, width=width - len(_MARGIN))
     lines = [grid.title, *common_lines(grid.common, of="all arms", width=width)]
     for block in blocks:
         lines += ["", *_block_lines(block, grid.rules_after)]

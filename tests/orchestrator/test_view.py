@@ -1,3 +1,4 @@
+import io
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -6,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lab import Lab
+from rich.console import Console
+from rich.live import Live
 
 from dashboards.columns import lay_out
 from orchestrator import wanted
-from orchestrator.cli.display import PlainDisplay, duration, steps, table_columns
+from orchestrator.cli.display import LiveDisplay, PlainDisplay, duration, steps, table_columns
 from orchestrator.progress import ProgressWriter
 from orchestrator.provenance import now
 from orchestrator.record import Outcome, Status
@@ -190,3 +193,18 @@ def test_a_status_loses_nothing_at_any_width(
         assert all(f"{100 * score:.1f}" in shown for score in scores.values())
         assert all(word in shown for word in (one.id, "running", "3/40", failure))
     assert all(common[axis] == value for one in axes for axis, value in one.items() if axis in common)
+
+
+@pytest.mark.parametrize(("width", "height"), [(60, 12), (80, 24), (160, 40)])
+def test_the_live_table_fits_the_screen_and_shows_the_urgent_first(width: int, height: int) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=width, height=height)
+    live = Live(console=console, auto_refresh=False)
+    rows = [row(id=f"{number:012d}", state="done", scores={"arithmetic": 0.5}) for number in range(50)]
+    rows[40] = row(id="ba9876543210", state="failed", failure="RuntimeError: " + "out of memory " * 20)
+    LiveDisplay(console, live).show(rows)
+    lines = console.render_lines(live.renderable, pad=False)
+    shown = ["".join(segment.text for segment in line).rstrip() for line in lines]
+    assert len(shown) <= height
+    assert any(line.startswith("ba9876543210") for line in shown)
+    assert shown[-1].startswith("50 trials: 49 done, 1 failed (")
+    assert sum(line.startswith("0") for line in shown) >= height / 4
