@@ -1,4 +1,4 @@
-"""The GPU part of `bench_selection.py`: kernels checked against float64, ceilings of the machine, times, memory, tuning.
+"""The GPU part of `bench_selection.py`: kernels against float64, ceilings of the machine, times, memory, tuning.
 
 Every time stands beside its floor: FLOP over the measured matrix rate, or bytes over the measured copy bandwidth. A
 section that fails is reported, and the others go on; the exit status says so. With $OUT set, all figures also go to
@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,12 @@ from trainers.distribution import hidden_logp, hidden_statistics
 from trainers.fused import (
     DEFAULT,
     OutputGradients,
+    Parts,
     Tuning,
-    _Parts,
-    _product_gradients,
     cell_distances,
     gradients,
     group_distances,
+    product_gradients,
     products,
     token_logp,
     token_statistics,
@@ -465,7 +466,6 @@ def one_group(sizes: Sizes, machine: dict[str, float], out: dict[str, Any]) -> N
     start = torch.arange(0, rows + 1, GROUP, device=sizes.device)
     chunk_ms = ms(lambda: cell_distances(product, head, lse, start, distance="js", leave_one_out=False), sizes.repeats)
     js_ms = chunk_ms * tokens / rows
-    del product
     whole_ms = ms(lambda: group_deviation(hidden, head, token, cell), max(2, sizes.repeats // 2))
     bound = tokens * sizes.vocabulary * 4 / machine["copy"] * 1e3
     floor = 2 * tokens * sizes.vocabulary * width / machine["flops"] * 1e3 + 3 * bound
@@ -549,7 +549,6 @@ def memory(sizes: Sizes, out: dict[str, Any]) -> None:
             out[f"{name}, {tokens}"] = found | {"gradient of the head": gradient_mb}
             print(f"  {name}, {tokens} tokens: " + ", ".join(f"{key} {value:.0f}" for key, value in found.items())
                   + f" (of an update's, {gradient_mb:.0f} are the head's gradient)", flush=True)  # fmt: skip
-            del hidden, leaf, head, weight
 
 
 @torch.no_grad()
@@ -623,7 +622,7 @@ def tune_statistics(sizes: Sizes, machine: dict[str, float], out: dict[str, Any]
     bound = product.numel() * 4 / machine["copy"] * 1e3
 
     def work_of(tuning: Tuning) -> Callable[[], object]:
-        parts = _Parts.empty(len(product), head.vocabulary, True, tuning, product.device)
+        parts = Parts.empty(len(product), head.vocabulary, True, tuning, product.device)
         return lambda: parts.add(product, head, token, 0)
 
     choices = [(1024, 2), (1024, 4), (2048, 4), (2048, 8), (4096, 4), (4096, 8), (4096, 16), (8192, 8), (8192, 16)]
@@ -677,7 +676,7 @@ def tune_gradient(sizes: Sizes, machine: dict[str, float], out: dict[str, Any]) 
     sweep(
         variants if sizes.device == "cuda" else variants[:1],
         lambda tuning: f"block {tuning.gradient_block}, {tuning.gradient_warps} warps",
-        lambda tuning: lambda: _product_gradients(product, head, 0, outputs, torch.bfloat16, tuning),
+        lambda tuning: lambda: product_gradients(product, head, 0, outputs, torch.bfloat16, tuning),
         bound,
         sizes,
         out,
@@ -697,22 +696,14 @@ def tune_workspace(sizes: Sizes, out: dict[str, Any]) -> None:
         outputs = OutputGradients(token_N=token, lse_N=lse, logp_gradient_N=g)
         for megabytes in (128, 256, 512, 1024) if sizes.device == "cuda" else (512,):
             tuning = replace(DEFAULT, workspace_bytes=megabytes * 2**20)
-            found = {
-                "statistics": ms(lambda: token_statistics(hidden, head, token, tuning=tuning), 4),  # noqa: B023
-                "JS": ms(
-                    lambda: group_distances(
-                        hidden,
-                        head,
-                        token,
-                        start,
-                        distance="js",
-                        leave_one_out=False,
-                        tuning=tuning,  # noqa: B023
-                    ),
-                    4,
+            works = {
+                "statistics": partial(token_statistics, hidden, head, token, tuning=tuning),
+                "JS": partial(
+                    group_distances, hidden, head, token, start, distance="js", leave_one_out=False, tuning=tuning
                 ),
-                "gradients": ms(lambda: gradients(hidden, head, outputs, tuning=tuning), 4),  # noqa: B023
+                "gradients": partial(gradients, hidden, head, outputs, tuning=tuning),
             }
+            found = {key: ms(work, 4) for key, work in works.items()}
             out[f"{name} {megabytes}"] = found
             print(f"  {name}, {megabytes} MB: "
                   + ", ".join(f"{key} {value:.2f} ms" for key, value in found.items()), flush=True)  # fmt: skip
@@ -754,7 +745,7 @@ def peers(sizes: Sizes, out: dict[str, Any]) -> None:
             ("verl's linear_cross_entropy (with entropy)", verl),
         ):
             try:
-                both = lambda forward=forward: torch.autograd.grad(forward(), (hidden, weight))  # type: ignore[misc]  # noqa: B023, E731
+                both = partial(gradients_of, forward, (hidden, weight))
                 out[f"{name} {key}"] = ms(both, 3)
                 out[f"{name} {key}, MB"] = peak_mb(both)
                 line(f"{name} {key}", out[f"{name} {key}"], note=f"peak {out[f'{name} {key}, MB']:.0f} MB")
@@ -762,6 +753,10 @@ def peers(sizes: Sizes, out: dict[str, Any]) -> None:
                 print(f"  {name} {key}: not here ({error})")
             except Exception as error:
                 print(f"  {name} {key}: {type(error).__name__}: {str(error)[:200]}")
+
+
+def gradients_of(forward: Callable[[], Tensor], inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(forward(), inputs)
 
 
 def summary(report: Report) -> None:

@@ -61,7 +61,7 @@ def group_deviation(
         max_logits: bound on the logits held at once, as long as one cell fits into it.
         implementation: None leaves the choice to device and type.
 
-    Source: ICT eq. (9), with V_t = {i: T_i ≥ t}; METHODS.md "Scores".
+    Source: ICT eq. (9), with V_t = {i: T_i ≥ t}; docs/methods.md.
     """
     if len(token_N) and (implementation or implementation_for(hidden_ND)) == "triton":
         return _fused_deviation(hidden_ND, head, token_N, cell_N, distance, leave_one_out, max_logits)

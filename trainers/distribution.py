@@ -160,7 +160,7 @@ def entropy_of(logits_NV: Tensor, lse_N: Tensor) -> Tensor:
 def gradient_norm_square(logp_N: Tensor, purity_N: Tensor) -> Tensor:
     """Return ‖∂ log p_y/∂z‖² = 1 − 2·p_y + C, (N,): the exact form of what GMTS approximates by the entropy.
 
-    Source: GMTS eq. (2) with the L2 norm; METHODS.md "Scores", gnorm.
+    Source: GMTS eq. (2) with the L2 norm; docs/methods.md, gnorm.
     """
     return (1 - 2 * logp_N.exp() + purity_N).clamp(min=0.0)
 

@@ -120,7 +120,7 @@ def group_distances(
     for first, last in _whole_cells(starts, max(1, rows_limit)):
         rows = slice(starts[first], starts[last])
         product_MV = products(hidden_ND[rows], head.weight_VD)
-        parts = _Parts.empty(len(product_MV), head.vocabulary, True, tuning, hidden_ND.device)
+        parts = Parts.empty(len(product_MV), head.vocabulary, True, tuning, hidden_ND.device)
         parts.add(product_MV, head, token_N[rows], 0)
         found_KN[:, rows] = _combined(parts)
         deviation_N[rows] = cell_distances(
@@ -193,7 +193,7 @@ def gradients(
         part = outputs.take(rows)
         for columns in _columns(head, rows.stop - rows.start, bytes_each, tuning, tuning.gradient_block):
             weight_WD = head.weight_VD[columns]
-            gradient_NW = _product_gradients(
+            gradient_NW = product_gradients(
                 products(hidden_ND[rows], weight_WD), head, columns.start, part, hidden_ND.dtype, tuning
             )
             _add_product(sum_ND[rows], gradient_NW, weight_WD)
@@ -231,8 +231,8 @@ def _token_sums(hidden_ND: Tensor, head: Head, token_N: Tensor, with_shape: bool
     return torch.cat(found, dim=1)
 
 
-def _parts(hidden_ND: Tensor, head: Head, token_N: Tensor, with_shape: bool, tuning: Tuning) -> _Parts:
-    parts = _Parts.empty(len(hidden_ND), head.vocabulary, with_shape, tuning, hidden_ND.device)
+def _parts(hidden_ND: Tensor, head: Head, token_N: Tensor, with_shape: bool, tuning: Tuning) -> Parts:
+    parts = Parts.empty(len(hidden_ND), head.vocabulary, with_shape, tuning, hidden_ND.device)
     for columns in _columns(head, len(hidden_ND), _FLOAT_BYTES, tuning, tuning.statistics_block):
         product_NW = products(hidden_ND, head.weight_VD[columns])
         parts.add(product_NW, head, token_N, columns.start)
@@ -240,7 +240,7 @@ def _parts(hidden_ND: Tensor, head: Head, token_N: Tensor, with_shape: bool, tun
     return parts
 
 
-class _Parts:
+class Parts:
     """What each block of columns adds to the statistics of each token."""
 
     def __init__(self, values_KNP: Tensor, chosen_N: Tensor, tuning: Tuning) -> None:
@@ -250,11 +250,11 @@ class _Parts:
         self.tuning = tuning
 
     @staticmethod
-    def empty(num_rows: int, num_columns: int, with_shape: bool, tuning: Tuning, device: torch.device) -> _Parts:
+    def empty(num_rows: int, num_columns: int, with_shape: bool, tuning: Tuning, device: torch.device) -> Parts:
         """Return parts to be filled by `add`, block by block."""
         num_parts = triton.cdiv(num_columns, tuning.statistics_block)
         values_KNP = torch.empty(4 if with_shape else 2, num_rows, num_parts, dtype=torch.float32, device=device)
-        return _Parts(values_KNP, torch.empty(num_rows, dtype=torch.float32, device=device), tuning)
+        return Parts(values_KNP, torch.empty(num_rows, dtype=torch.float32, device=device), tuning)
 
     def add(self, product_NW: Tensor, head: Head, token_N: Tensor, first_column: int) -> None:
         """Read one chunk of columns."""
@@ -278,7 +278,7 @@ class _Parts:
         )
 
 
-def _combined(parts: _Parts) -> Tensor:
+def _combined(parts: Parts) -> Tensor:
     """Return log-prob, log-sum-exp, entropy and purity, (4, N)."""
     num_values, num_rows, num_parts = parts.values_KNP.shape
     out_KN = torch.empty(4, num_rows, dtype=torch.float32, device=parts.values_KNP.device)
@@ -301,9 +301,10 @@ def _as_statistics(found_KN: Tensor) -> TokenStatistics:
     return TokenStatistics(logp_N=logp_N, entropy_N=entropy_N, purity_N=purity_N, lse_N=lse_N)
 
 
-def _product_gradients(
+def product_gradients(
     product_NW: Tensor, head: Head, first_column: int, outputs: OutputGradients, dtype: torch.dtype, tuning: Tuning
 ) -> Tensor:
+    """Return the gradient of one chunk of products, in the model's type."""
     num_rows, num_columns = product_NW.shape
     out_NW = product_NW if dtype == torch.float32 else torch.empty_like(product_NW, dtype=dtype)
     entropy_N, entropy_gradient_N = outputs.entropy_N, outputs.entropy_gradient_N

@@ -25,35 +25,35 @@ _LN2 = tl.constexpr(0.6931471805599453)
 if _INTERPRETED:  # which knows nothing of the device's own functions
 
     @triton.jit
-    def _exp2(x):  # type: ignore[no-untyped-def]
+    def _exp2(x):
         return tl.exp2(x)
 
     @triton.jit
-    def _log2(x):  # type: ignore[no-untyped-def]
+    def _log2(x):
         return tl.log2(x)
 
     @triton.jit
-    def _over(x, y):  # type: ignore[no-untyped-def]
+    def _over(x, y):
         return x / y
 else:
     # One instruction each, right to 2^-22; Triton's own add the care for denormal numbers, of which nothing here has
     # need, and its logarithm is a polynomial: with them the distance kernel waits for arithmetic, not for memory.
 
     @triton.jit
-    def _exp2(x):  # type: ignore[no-untyped-def]
+    def _exp2(x):
         return libdevice.exp2(x)
 
     @triton.jit
-    def _log2(x):  # type: ignore[no-untyped-def]
+    def _log2(x):
         return libdevice.fast_log2f(x)
 
     @triton.jit
-    def _over(x, y):  # type: ignore[no-untyped-def]
+    def _over(x, y):
         return libdevice.fast_dividef(x, y)
 
 
 @triton.jit
-def _logit(product, bias, column, inside, scale, softcap, HAS_BIAS: tl.constexpr, HAS_CAP: tl.constexpr):  # type: ignore[no-untyped-def]
+def _logit(product, bias, column, inside, scale, softcap, HAS_BIAS: tl.constexpr, HAS_CAP: tl.constexpr):
     """The logit times `scale`, 1/T or log₂e/T; −inf outside, where the products were loaded as −inf."""
     z = product
     if HAS_BIAS:
@@ -64,14 +64,14 @@ def _logit(product, bias, column, inside, scale, softcap, HAS_BIAS: tl.constexpr
 
 
 @triton.jit
-def _tanh(x):  # type: ignore[no-untyped-def]
+def _tanh(x):
     small = _exp2(tl.abs(x) * (-2 * _LOG2E))
     size = (1 - small) / (1 + small)
     return tl.where(x < 0, -size, size)
 
 
 @triton.jit(do_not_specialize=["first_part", "first_column"])
-def statistics_kernel(  # type: ignore[no-untyped-def]
+def statistics_kernel(
     product, row_stride, num_columns, first_column, token, chosen, values, value_stride, num_parts, first_part,
     bias, inverse_temperature, softcap,
     HAS_BIAS: tl.constexpr, HAS_CAP: tl.constexpr, WITH_SHAPE: tl.constexpr, BLOCK: tl.constexpr,
@@ -104,7 +104,7 @@ def statistics_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def combine_kernel(  # type: ignore[no-untyped-def]
+def combine_kernel(
     values, value_stride, num_parts, chosen, out, out_stride, WITH_SHAPE: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
     """Add up the blocks of one token: their sums are brought to one largest logit, H = ln Σe − Σeu/Σe."""
@@ -131,7 +131,7 @@ def combine_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _js_term(p, log_p, q, log_q):  # type: ignore[no-untyped-def]
+def _js_term(p, log_p, q, log_q):
     """½(p·ln(2p/s) + q·ln(2q/s)), s = p + q; logarithms come in base 2.
 
     The two parts cancel where p ≈ q. With d = (p − q)/s the term is s/4·Σₖ d²ᵏ/(k(2k − 1)), of which six summands are
@@ -147,7 +147,7 @@ def _js_term(p, log_p, q, log_q):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _log_probability(  # type: ignore[no-untyped-def]
+def _log_probability(
     product, lse, row, last, row_stride, column, num_columns, bias, inverse_temperature, softcap,
     HAS_BIAS: tl.constexpr, HAS_CAP: tl.constexpr,
 ):  # fmt: skip
@@ -162,7 +162,7 @@ def _log_probability(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def distance_kernel(  # type: ignore[no-untyped-def]
+def distance_kernel(
     product, row_stride, num_columns, lse, start, carry, out, bias, inverse_temperature, softcap,
     HAS_BIAS: tl.constexpr, HAS_CAP: tl.constexpr, KIND: tl.constexpr, LEAVE_ONE_OUT: tl.constexpr,
     UNROLL: tl.constexpr, BLOCK: tl.constexpr,
@@ -216,7 +216,7 @@ def distance_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit(do_not_specialize=["first_column"])
-def gradient_kernel(  # type: ignore[no-untyped-def]
+def gradient_kernel(
     product, row_stride, num_columns, first_column, token, lse, entropy, logp_gradient, entropy_gradient, out,
     bias, inverse_temperature, softcap,
     HAS_BIAS: tl.constexpr, HAS_CAP: tl.constexpr, HAS_ENTROPY: tl.constexpr, BLOCK: tl.constexpr,
