@@ -131,8 +131,8 @@ def kernels(folder: Path, model: Path | None) -> None:
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    command = ["bench_selection.py"] if device == "cpu" else ["bench_head.py", "--json", str(folder / "head.json")]
-    subprocess.run([sys.executable, str(ROOT / "benchmarks" / command[0]), *command[1:]], check=True)
+    script = str(ROOT / "benchmarks" / "bench_selection.py")
+    subprocess.run([sys.executable, script, "--device", device], check=True, env=os.environ | {"OUT": str(folder)})
     tell(folder, {"device": device})
 
 
