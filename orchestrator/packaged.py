@@ -45,7 +45,7 @@ class Described:
 
 
 def find_experiment(file: Path) -> Path:
-    """The file itself; else, for `NAME`, `NAME.yaml` and `experiments/NAME.yaml`, the one that comes with orch.
+    """The file itself; else, for `NAME`, `NAME.yaml` and `experiments/<name>.yaml`, the one that comes with orch.
 
     A folder of the user's own hides the packaged one: what it lacks is missing.
     """
@@ -75,7 +75,7 @@ def find_twin(file: Path, tables: Sequence[str]) -> Path | None:
 
 
 def shown_path(file: Path) -> str:
-    """A file as a user types it here: relative where it lies below, `experiments/NAME.yaml` where that finds it."""
+    """A file as a user types it here: relative where it lies below, `experiments/<name>.yaml` where that finds it."""
     if file.resolve().is_relative_to(Path.cwd()):
         return str(file.resolve().relative_to(Path.cwd()))
     for name in (Path(NAME) / file.name, Path(file.name)):
