@@ -2,6 +2,8 @@
 
     python benchmarks/bench_selection.py [--tokens 256] [--repeats 3] [--device cpu|cuda]
 
+On a GPU `gpu_selection.py` takes over; what follows is the CPU's part.
+
 Head widths and vocabulary of Qwen2.5 with synthetic hidden states. The transformer below the head is one real decoder
 layer, timed and multiplied by the number of layers. Times are CPU seconds of one thread (wall time on a GPU), median
 and range of interleaved repeats. The naive way is what the papers' public code does: another forward pass,
