@@ -1,8 +1,8 @@
 """What holds for all tests.
 
 Without a GPU Triton's kernels run in its interpreter (`tests/trainers/test_fused.py`), which must be said before
-anything imports Triton. Tests that need files which a clone does not hold are counted in one line at the end, with how to get
-the files: such a test is skipped with a reason that begins with `LACKING`; what follows names the files and the way.
+anything imports Triton. Tests that need files which a clone does not hold are counted in one line at the end, with
+how to get the files: such a test is skipped with a reason that begins with `LACKING`; what follows names the files.
 """
 
 from __future__ import annotations
