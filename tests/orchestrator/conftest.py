@@ -12,6 +12,12 @@ from kept_sweep import Kept, sweep_and_keep
 from lab import Lab
 
 
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal on which lists stand in one block, whatever the one is like on which the tests are run."""
+    monkeypatch.setenv("COLUMNS", "240")
+
+
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     """A fresh runs folder with a tiny benchmark and an initial model."""

@@ -159,7 +159,7 @@ def test_status_reads_the_store_while_and_after_a_sweep(lab: Lab, experiment: Pa
     assert "no experiment has been started in this runs folder" in empty.stderr
     sweep(lab, experiment, FAKE_FAIL="1@3")
     text = orch(lab, "status", "tiny").stdout.splitlines()
-    assert text[0].split() == ["trial", "what", "state", "step", "reward", "ETA", "bench0", "doing"]
+    assert text[0].split() == ["trial", "what", "state", "bench0", "step", "reward", "ETA", "doing"]
     assert text[4] == "tiny: 3 trials: 2 done, 1 failed"
     payload = json.loads(orch(lab, "status", "--json").stdout)
     assert payload["experiments"][0]["experiment"] == "tiny"
