@@ -14,7 +14,9 @@ SOURCES = Path(os.environ.get("ORCH_PAPERS_DIR", ROOT.parent / "shared" / "paper
 PAPERS = load_papers()
 TABLES = [table for table in PAPERS.values() if table.kind == "table"]
 PROSE = [table for table in PAPERS.values() if table.kind != "table"]
-needs_sources = pytest.mark.skipif(not SOURCES.is_dir(), reason=f"no source texts in {SOURCES}")
+needs_sources = pytest.mark.skipif(
+    not SOURCES.is_dir(), reason="lacking files: the source texts of the papers (ORCH_PAPERS_DIR names their folder)"
+)
 Printed = tuple[str, tuple[str, ...]]
 GOOD = (Path(load_table.__code__.co_filename).parent / "ict_table3.yaml").read_text()
 

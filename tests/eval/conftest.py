@@ -12,7 +12,10 @@ def data_folder() -> Path:
     named = os.environ.get("ORCH_DATA_DIR")
     folder = Path(named) if named else Path(__file__).parents[3] / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip("no benchmark files: set ORCH_DATA_DIR")
+        pytest.skip(
+            "lacking files: benchmark files (`orch data fetch NAME… --data-dir FOLDER` gets those of `orch data list`; "
+            "then set ORCH_DATA_DIR=FOLDER)"
+        )
     return folder
 
 

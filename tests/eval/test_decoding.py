@@ -96,7 +96,7 @@ def test_greedy_decoding_equals_transformers_generate_token_for_token(kind: str)
 
 @pytest.mark.parametrize("kind", ["qwen2", "sliding window"])
 def test_sampling_equals_a_reference_without_cache_or_batch(kind: str) -> None:
-    model = model_of(kind)
+    model = model_of(kind).double()
     prompts = PROMPTS * 4
     seeds = [derive_seed("decode", row) for row in range(len(prompts))]
     ours = decode(model, prompts, seeds)
@@ -105,7 +105,7 @@ def test_sampling_equals_a_reference_without_cache_or_batch(kind: str) -> None:
 
 
 def test_a_sample_is_the_same_in_any_batch_and_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = model_of("qwen2")
+    model = model_of("qwen2").double()  # in float32, the rounding of some processor might draw another token
     prompts = PROMPTS * 5
     seeds = list(range(len(prompts)))
     together = decode(model, prompts, seeds)
@@ -118,7 +118,7 @@ def test_a_sample_is_the_same_in_any_batch_and_order(monkeypatch: pytest.MonkeyP
 
 
 def test_slices_of_prompts_join_for_sliding_windows_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = model_of("sliding window")
+    model = model_of("sliding window").double()
     seeds = list(range(len(PROMPTS)))
     together = decode(model, PROMPTS, seeds)
     monkeypatch.setattr(module, "PREFILL_TOKENS", 7)

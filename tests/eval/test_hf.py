@@ -63,11 +63,11 @@ def by_request(completions: list[Completion]) -> dict[tuple[str, int], Completio
 
 
 def test_every_request_is_answered_once_whatever_the_batch(folder: Path) -> None:
-    sampler = open_hf_sampler(folder)
+    sampler = open_hf_sampler(folder, dtype="float64")
     asked = requests(sampler, "abc", "q", "xyzzy")
     answers = list(sampler.sample(asked, settings()))
     assert len(answers) == len(asked)
-    small = open_hf_sampler(folder, batch_sequences=3)
+    small = open_hf_sampler(folder, batch_sequences=3, dtype="float64")
     assert by_request(answers) == by_request(list(small.sample(asked[::-1], settings())))
     assert {answer.finish_reason for answer in answers} == {"stop", "length"}
     for answer in answers:
@@ -130,7 +130,7 @@ def test_the_engine_is_opened_by_name(folder: Path) -> None:
 @pytest.mark.slow
 def test_two_processes_draw_what_one_draws(folder: Path) -> None:
     settings = SamplingSettings(num_samples=1, temperature=1.0, max_new_tokens=8, template="plain")
-    alone, gang = open_sampler("hf", folder), open_sampler("hf", folder, num_workers=2)
+    alone, gang = (open_sampler("hf", folder, dtype="float64", num_workers=count) for count in (1, 2))
     try:
         requests = [
             SampleRequest(problem_id=f"p-{n}", index=n, prompt_tokens=alone.encode_text("abc"), seed=n)
