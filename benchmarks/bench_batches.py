@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/bench_batches.py --threads 1 --rounds 5
 
 `batches` is how an evaluation draws (`eval.batches`), `at once` hands the engine everything in one call, and `strict`
-draws batches with MKL told to sum each row in one order (MKL_CBWR=AUTO,STRICT), as evaluations did when resuming rested
-on that. Every measurement is a process of its own, since MKL reads its mode once; a round has one of each.
+draws batches with MKL told to sum each row in one order (MKL_CBWR=AUTO,STRICT), on which exact resumption would rest
+without them. Every measurement is a process of its own, since MKL reads its mode once; a round has one of each.
 """
 
 import argparse

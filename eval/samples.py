@@ -4,7 +4,7 @@
 
 A sample's key covers the model digest, the prompt tokens and the sampling settings except K: raising K extends, another
 grader re-grades, and the same prompt of the same model is found again under any score. A line that was torn by a kill
-is cut off when the store is next opened; its sample is drawn again, with the same seed.
+is cut off when the store is next opened; its sample is drawn again, with its batch (`eval.batches`).
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python killed_evaluation.py ENGINE DTYPE MODEL BENCHMARK FOLDER POINT…
 
-Each attempt is a fork of this process, which has imported everything and computed nothing. Under FOLDER/killed it
-kills itself with SIGKILL as soon as it has stored POINT samples more; after every other kill some bytes are torn off
-the file. The last attempt ends by itself.
+Each attempt is a fork of this process, which has imported everything and computed nothing. In FOLDER/killed it kills
+itself with SIGKILL as soon as it has stored POINT samples more; after every other kill some bytes are torn off the
+file. The last attempt ends by itself.
 """
 
 from __future__ import annotations
