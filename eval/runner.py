@@ -67,7 +67,8 @@ def evaluate_all(
 
     Those of all benchmarks are drawn as one stream. Appends to each job's `samples.jsonl` and writes its `score.json`
     atomically. Samples of the same model, prompt and settings in sibling folders are taken over where they finish a
-    batch, so a larger K or a new grader does not draw those again. The stores are locked until the iterator ends or is closed.
+    batch, so a larger K or a new grader does not draw those again. The stores are locked until the iterator ends or is
+    closed.
 
     Args:
         jobs: benchmarks of different names.

@@ -60,7 +60,7 @@ def test_a_plan_of_eight_axes_loses_no_value_on_a_terminal(
 ) -> None:
     file = tmp_path / "many.yaml"
     file.write_text(MANY_AXES)
-    plan = make_plan(load_sweep(file), data_folder=None)
+    plan = make_plan(load_sweep(file))
     monkeypatch.setenv("COLUMNS", str(width))
     lines = run(file, "--limit-rows", 65, "--store", tmp_path / "runs").partition("many: ")[0].splitlines()
     assert max(map(len, lines)) <= width
