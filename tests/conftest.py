@@ -3,6 +3,7 @@
 Without a GPU Triton's kernels run in its interpreter (`tests/trainers/test_fused.py`), which must be said before
 anything imports Triton. Tests that need files which a clone does not hold are counted in one line at the end, with
 how to get the files: such a test is skipped with a reason that begins with `LACKING`; what follows names the files.
+No property test has a deadline: that would assert a machine's speed.
 """
 
 from __future__ import annotations
@@ -12,9 +13,13 @@ from collections import Counter
 
 import pytest
 import torch
+from hypothesis import settings
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 LACKING = "lacking files: "
 CATEGORY = "without their files"
