@@ -10,7 +10,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 WORKERS ?= 2
 
-.PHONY: install vllm verl gpu gpu-check smoke smoke-verl test test-narrow test-all test-verl chaos chaos-short check format bench clean
+.PHONY: install vllm verl gpu gpu-check smoke smoke-verl test test-sweeps test-narrow test-all test-verl chaos chaos-short check format bench clean
 
 install: $(INSTALLED)  ## the environment alone
 
@@ -66,6 +66,10 @@ smoke: $(INSTALLED)  ## the main job on a tiny model: plan, train, evaluate, tab
 
 test: $(INSTALLED)  ## the default tests, in two processes
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow and not gpu and not chaos'
+
+test-sweeps: $(INSTALLED)  ## the slow tests of whole sweeps: fetched, installed from a wheel, killed and resumed
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'slow and not gpu' \
+		tests/orchestrator/test_sweep.py tests/orchestrator/test_fetching.py tests/standing
 
 # Such a processor sums in other orders: what only holds for the bits of this one fails here.
 test-narrow: $(INSTALLED)  ## the numeric tests as on a processor without wide vectors, on one thread

@@ -112,8 +112,8 @@ def stored(folder: Path) -> dict[tuple[str, int], str]:
     ("engine", "dtype", "mode"),
     [
         ("hf", "bfloat16", AS_IT_IS),
-        ("hf", "bfloat16", NARROW),
-        ("openai", "float32", AS_IT_IS),
+        pytest.param("hf", "bfloat16", NARROW, marks=pytest.mark.slow),
+        pytest.param("openai", "float32", AS_IT_IS, marks=pytest.mark.slow),
         pytest.param("hf", "float32", AS_IT_IS, marks=pytest.mark.slow),
         pytest.param("hf", "float32", NARROW, marks=pytest.mark.slow),
         pytest.param("gang", "bfloat16", AS_IT_IS, marks=pytest.mark.slow),

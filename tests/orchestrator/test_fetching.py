@@ -135,6 +135,7 @@ def test_one_command_fetches_all_into_shared_caches_and_changes_no_id(site: Site
     assert site.hub.requests == [], "the second runs folder found all in the caches"
 
 
+@pytest.mark.slow
 def test_a_killed_fetch_goes_on_with_what_it_had_not_finished(site: Site) -> None:
     (weights,) = site.hub.repository(f"models/{MODEL}").commits.values()
     slow = dict(weights)
@@ -160,6 +161,7 @@ def test_a_killed_fetch_goes_on_with_what_it_had_not_finished(site: Site) -> Non
     assert [name for name in site.hub.fetched() if name in first] == ["model-00002-of-00002.safetensors"]
 
 
+@pytest.mark.slow
 def test_a_moved_main_is_not_followed_and_changed_content_is_refused(site: Site) -> None:
     assert site.sweep().returncode == 0
     for name, files in (("datasets/hiyouga/math12k", {"train.jsonl": math_rows(1)}), (f"models/{MODEL}", {})):

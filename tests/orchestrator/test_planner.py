@@ -158,9 +158,10 @@ def ratios(seeds: Sequence[int]) -> list[float]:
     return [best_schedule(one.nodes, one.tasks, caps=one.caps).ratio for one in drawn]
 
 
-def test_the_recorded_suite_ends_within_a_tenth_of_the_bound() -> None:
-    found = ratios(range(240))
-    assert len(found) == 240
+@pytest.mark.parametrize("num_sweeps", [30, pytest.param(240, marks=pytest.mark.slow)])
+def test_the_recorded_suite_ends_within_a_tenth_of_the_bound(num_sweeps: int) -> None:
+    found = ratios(range(num_sweeps))
+    assert len(found) == num_sweeps
     assert max(found) <= 1.10
 
 

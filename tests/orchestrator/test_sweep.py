@@ -229,6 +229,7 @@ def test_a_sweep_through_ray_equals_one_in_this_process(lab: Lab) -> None:
     assert "trained seed 0" in lab.store.log_file(record.trial.id, 1).read_text()
 
 
+@pytest.mark.slow
 def test_interrupting_a_ray_driver_checkpoints_its_trials_and_exits_130(lab: Lab) -> None:
     lab.steps, lab.checkpoint_every = 500, 1000
     driver = start_driver(lab, [0, 1], "ray_tune", FAKE_STEP_S="0.02")
@@ -257,6 +258,7 @@ def test_interrupting_twice_kills_trials_that_do_not_listen(lab: Lab) -> None:
     assert {record.attempts[-1].outcome for record in lab.store.list()} == {Outcome.INTERRUPTED}
 
 
+@pytest.mark.slow
 def test_kill_nine_of_a_ray_driver_leaves_no_process_and_the_next_sweep_finishes(lab: Lab) -> None:
     lab.steps = 200
     driver = start_driver(lab, [0, 1, 2], "ray_tune", FAKE_STEP_S="0.02")
@@ -268,6 +270,7 @@ def test_kill_nine_of_a_ray_driver_leaves_no_process_and_the_next_sweep_finishes
     assert lab.results() == undisturbed_results(lab, [0, 1, 2])
 
 
+@pytest.mark.slow
 def test_kill_nine_of_a_worker_fails_that_trial_alone(lab: Lab) -> None:
     lab.steps = 100
     driver = start_driver(lab, [0, 1], "ray_tune", FAKE_STEP_S="0.02")
@@ -285,6 +288,7 @@ def test_kill_nine_of_a_worker_fails_that_trial_alone(lab: Lab) -> None:
     assert lab.results() == undisturbed_results(lab, [0, 1])
 
 
+@pytest.mark.slow
 def test_a_supervisor_that_cannot_work_says_why(lab: Lab) -> None:
     plan = lab.plan([0])
     stop = StopSignal(stop_file(lab.store.root, plan.experiment))
@@ -311,6 +315,7 @@ def test_a_supervisor_that_cannot_work_says_why(lab: Lab) -> None:
     assert not workers.store_root.exists()
 
 
+@pytest.mark.slow
 def test_a_record_that_does_not_read_for_a_while_is_waited_for(lab: Lab) -> None:
     driver = start_driver(lab, [0, 1], "ray_tune", FAKE_STEP_S="0.02")
     record = lab.store.trial_folder(lab.planned(0).trial.id) / "record.json"
@@ -333,6 +338,7 @@ def test_a_record_that_does_not_read_for_a_while_is_waited_for(lab: Lab) -> None
     assert lab.results() == undisturbed_results(lab, [0, 1])
 
 
+@pytest.mark.slow
 def test_a_trial_larger_than_every_node_is_refused_before_it_starts(lab: Lab) -> None:
     lab.num_cpus = 4096
     driver = start_driver(lab, [0], "ray_tune")

@@ -10,6 +10,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from trainers.lite.tiny import build
 from trainers.lite.tiny_spec import ARITHMETIC_TINY
 
@@ -65,6 +67,7 @@ def results(runs: Path) -> dict[str, object]:
     return found
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_ends_with_the_results_of_an_undisturbed_one(tmp_path: Path) -> None:
     model = untaught_model(tmp_path / "model")
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"

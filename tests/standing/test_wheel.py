@@ -71,6 +71,7 @@ def said(command: Sequence[str], cwd: Path | None = None, **environment: str) ->
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_installed_program_copies_an_experiment_and_sweeps_it(
     elsewhere: Path, tmp_path: Path, untaught_model: Path
 ) -> None:

@@ -78,7 +78,7 @@ def test_autocast_rounds_the_product_and_nothing_behind_it():
     torch.testing.assert_close(found, exact.gather(1, TOKEN_N[:, None])[:, 0], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("is_tied", [True, False])
+@pytest.mark.parametrize("is_tied", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_two_shards_have_the_gradients_of_the_whole(tmp_path, is_tied):
     torch.multiprocessing.spawn(one_shard, args=(2, str(tmp_path / "store"), is_tied), nprocs=2)
     for rank in range(2):
