@@ -18,10 +18,10 @@ from pathlib import Path
 from bench_overhead import empty_model, lay_out, planned
 from noop_trainer import NUM_METRICS
 
-from orchestrator.progress import age_s
-from orchestrator.record import Status
-from orchestrator.supervisor import supervise
+from orchestrator.store.progress import age_s
+from orchestrator.store.record import Status
 from orchestrator.tracking.mirror import Mirror
+from orchestrator.trial.supervisor import supervise
 
 POLL_S = 1.0
 PATIENCE_S = 600.0

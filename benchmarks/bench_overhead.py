@@ -17,17 +17,17 @@ import ray
 from ray import tune
 
 from eval.api import Score
-from orchestrator.agenda import Agenda, AgendaSettings
 from orchestrator.codec import encode
-from orchestrator.identity import hash_of
-from orchestrator.plan import Plan
-from orchestrator.record import Status
-from orchestrator.schedulers.ray_tune import ENVIRONMENT, RayTuneScheduler
-from orchestrator.stop import StopSignal, stop_file
-from orchestrator.store import Store
-from orchestrator.supervisor import WorkerSettings
-from orchestrator.trial import EvalSettings, PlannedTrial, Trial
-from orchestrator.wanted import wanted_scores
+from orchestrator.config.blocks import EvalSettings
+from orchestrator.plan.identity import hash_of
+from orchestrator.plan.trial import Plan, PlannedTrial, Trial
+from orchestrator.store.record import Status
+from orchestrator.store.scores import wanted_scores
+from orchestrator.store.store import Store
+from orchestrator.sweep.queue import Agenda, AgendaSettings
+from orchestrator.sweep.ray_tune import ENVIRONMENT, RayTuneScheduler
+from orchestrator.trial.stop import StopSignal, stop_file
+from orchestrator.trial.supervisor import WorkerSettings
 from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection
 
 CONCURRENCY = 2

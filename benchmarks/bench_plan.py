@@ -32,8 +32,8 @@ sweep:
 PARTS = """
 import sys, time
 start = time.perf_counter()
-from orchestrator.plan import make_plan
-from orchestrator.spec import load_sweep
+from orchestrator.plan.make import make_plan
+from orchestrator.config.spec import load_sweep
 from pathlib import Path
 imported = time.perf_counter()
 spec = load_sweep(Path(sys.argv[1]))

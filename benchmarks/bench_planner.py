@@ -17,9 +17,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "orchestrator" / "f
 
 from synthetic_sweeps import draw_sweep
 
-from orchestrator.cluster import Request, parse_cluster
-from orchestrator.planner import Task
-from orchestrator.simulator import best_schedule
+from orchestrator.forecast.cluster import parse_cluster
+from orchestrator.forecast.simulator import best_schedule
+from orchestrator.sweep.nodes import Request
+from orchestrator.sweep.placement import Task
 
 NUM_SWEEPS = 240
 RATIO_TARGET = 1.10

@@ -15,12 +15,12 @@ from statistics import median
 
 from bench_overhead import planned
 
-from orchestrator.plan import Plan
-from orchestrator.provenance import collect, now
-from orchestrator.record import Attempt, Outcome, RunRecord, ScoreEntry, Status, TrainSummary
-from orchestrator.store import Store
-from orchestrator.trial import PlannedTrial
-from orchestrator.wanted import wanted_scores
+from orchestrator.plan.trial import Plan, PlannedTrial
+from orchestrator.store.record import Attempt, Outcome, RunRecord, ScoreEntry, Status, TrainSummary
+from orchestrator.store.redact import now
+from orchestrator.store.scores import wanted_scores
+from orchestrator.store.store import Store
+from orchestrator.trial.provenance import collect
 
 LIMITS_S = {1000: 1.0, 10_000: 3.0}
 """Trials → seconds."""

@@ -47,7 +47,7 @@ def main() -> None:
         print("RESULT " + json.dumps(side(options.model, options.steps + 1, options.kl_coef, options.template)[1:]))
     else:
         from trainers.api import Model
-        from trainers.models import resolve
+        from trainers.models.resolve import resolve
 
         model = resolve(Model(path="builtin:arithmetic-tiny"), cache_folder=options.cache_dir, on_progress=print)
         make_environment()

@@ -27,11 +27,11 @@ import ray
 from bench_overhead import empty_model, lay_out, planned
 from ray import tune
 
-from orchestrator.agenda import Agenda, AgendaSettings
-from orchestrator.record import Status
-from orchestrator.schedulers.ray_tune import ENVIRONMENT, RayTuneScheduler
-from orchestrator.stop import StopSignal
-from orchestrator.trial import PlannedTrial
+from orchestrator.plan.trial import PlannedTrial
+from orchestrator.store.record import Status
+from orchestrator.sweep.queue import Agenda, AgendaSettings
+from orchestrator.sweep.ray_tune import ENVIRONMENT, RayTuneScheduler
+from orchestrator.trial.stop import StopSignal
 from trainers.api import Resources
 
 NUM_GPUS, GPUS_A_TRIAL = 64, 8

@@ -68,7 +68,7 @@ def main() -> None:
         run_ours(options.ours, options)
         return
     from trainers.api import Model
-    from trainers.models import resolve
+    from trainers.models.resolve import resolve
 
     options.model = resolve(Model(path="builtin:arithmetic-tiny"), cache_folder=options.cache_dir, on_progress=print)
     compare(options)
@@ -191,7 +191,7 @@ def train_job(folder: Path, options: argparse.Namespace) -> Any:
 
 
 def run_ours(folder: Path, options: argparse.Namespace) -> None:
-    from trainers.verl.launch import VerlTrainer
+    from trainers.verl.launch.launch import VerlTrainer
 
     VerlTrainer().train(train_job(folder, options))
 
@@ -200,10 +200,10 @@ def plain(
     folder: Path, lines: Path, options: argparse.Namespace, *, is_quick: bool
 ) -> tuple[list[str], dict[str, str]]:
     """Command and environment of `python -m verl.trainer.main_ppo` with our configuration but for what is ours."""
-    from trainers.verl.job import VerlJob
-    from trainers.verl.overrides import overrides
-    from trainers.verl.processes import environment
-    from trainers.verl.prompts import write_prompts
+    from trainers.verl.launch.job import VerlJob
+    from trainers.verl.launch.overrides import overrides
+    from trainers.verl.launch.prompts import write_prompts
+    from trainers.verl.processes.processes import environment
 
     job = train_job(folder, options)
     prepared = VerlJob(

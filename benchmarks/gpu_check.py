@@ -147,7 +147,7 @@ def resume(folder: Path, model: Path | None) -> None:
     import threading
 
     from eval.errors import OrchError
-    from trainers.verl.processes import descendants
+    from trainers.verl.processes.processes import descendants
 
     job = make_job(folder, model, steps=6, checkpoint_every=2)
 
@@ -156,7 +156,7 @@ def resume(folder: Path, model: Path | None) -> None:
         while not lines.exists() or lines.read_bytes().count(b"\n") < 3:
             time.sleep(0.02)
         for process in descendants(os.getpid()):
-            if b"trainers.verl.main" in Path(f"/proc/{process}/cmdline").read_bytes():
+            if b"trainers.verl.inside.main" in Path(f"/proc/{process}/cmdline").read_bytes():
                 os.kill(process, signal.SIGKILL)
 
     threading.Thread(target=kill_leader, daemon=True).start()
@@ -202,7 +202,7 @@ def trained(job: Any) -> dict[str, Any]:
     """Train a job by verl; when its steps were there, what the last says, and peaks of memory."""
     import torch
 
-    from trainers.verl.launch import VerlTrainer
+    from trainers.verl.launch.launch import VerlTrainer
 
     times: list[float] = []
     started = time.perf_counter()
@@ -288,7 +288,7 @@ def make_job(
 
 def tiny_model() -> Path:
     from trainers.api import Model
-    from trainers.models import resolve
+    from trainers.models.resolve import resolve
 
     cache = Path.home() / ".cache" / "orch" / "models"
     return resolve(Model(path="builtin:arithmetic-tiny"), cache_folder=cache, on_progress=print)
@@ -299,8 +299,8 @@ def model_of_shape(folder: Path) -> Path:
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    from trainers.lite.tiny import make_tokenizer
-    from trainers.lite.tiny_spec import ARITHMETIC_TINY
+    from trainers.models.tiny import make_tokenizer
+    from trainers.models.tiny_spec import ARITHMETIC_TINY
 
     is_cuda = torch.cuda.is_available()
     vocabulary = VOCABULARY if is_cuda else 1000

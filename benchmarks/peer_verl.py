@@ -1,13 +1,14 @@
 """What plain `verl.trainer.main_ppo` needs to run on a CPU at all, and nothing else: the peer of `bench_verl.py`.
 
-Loaded in every process of the peer by VERL_USE_EXTERNAL_MODULES; the platform is ours (`trainers.verl.platform_cpu`).
+Loaded in every process of the peer by VERL_USE_EXTERNAL_MODULES; the platform is ours
+(`trainers.verl.inside.platform_cpu`).
 """
 
 from typing import Any
 
 import verl.utils.distributed as distributed
 
-from trainers.verl import platform_cpu  # noqa: F401  # registers the platform
+from trainers.verl.inside import platform_cpu  # noqa: F401  # registers the platform
 
 _start_group = distributed.initialize_global_process_group_ray
 

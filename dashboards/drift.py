@@ -7,10 +7,10 @@ from pathlib import Path
 
 from dashboards.table import Table
 from orchestrator.codec import encode
+from orchestrator.config.spec import SweepSpec, load_sweep
 from orchestrator.errors import OrchError
-from orchestrator.identity import canonical_json
-from orchestrator.plan import Plan
-from orchestrator.spec import SweepSpec, load_sweep
+from orchestrator.plan.identity import canonical_json
+from orchestrator.plan.trial import Plan
 
 
 def drift(plan: Plan) -> str:

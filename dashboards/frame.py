@@ -18,14 +18,12 @@ import pandas as pd
 from eval.api import Score
 from orchestrator.codec import encode
 from orchestrator.errors import StoreError
-from orchestrator.orders import Orders
-from orchestrator.plan import Plan
-from orchestrator.provenance import now
-from orchestrator.record import RunRecord, ScoreEntry, Status
-from orchestrator.shown import benchmark_name, shown_scores
-from orchestrator.store import Store
-from orchestrator.trial import PlannedTrial
-from orchestrator.wanted import final_step
+from orchestrator.plan.trial import Plan, PlannedTrial
+from orchestrator.store.record import RunRecord, ScoreEntry, Status
+from orchestrator.store.redact import now
+from orchestrator.store.requests import Orders
+from orchestrator.store.scores import benchmark_name, final_step, shown_scores
+from orchestrator.store.store import Store
 
 COLUMNS = (
     "trial",

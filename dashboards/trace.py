@@ -14,12 +14,11 @@ from dashboards.papers.render import cell_text
 from dashboards.render import shown_cell
 from dashboards.table import table
 from eval.samples import FILE as SAMPLES_FILE
-from orchestrator.identity import hash_of
-from orchestrator.record import RunRecord, ScoreEntry
-from orchestrator.shown import benchmark_name, shown_scores
-from orchestrator.store import Store
-from orchestrator.trial import PlannedTrial
-from orchestrator.wanted import final_step
+from orchestrator.plan.identity import hash_of
+from orchestrator.plan.trial import PlannedTrial
+from orchestrator.store.record import RunRecord, ScoreEntry
+from orchestrator.store.scores import benchmark_name, final_step, shown_scores
+from orchestrator.store.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,3 +103,13 @@ class RolloutBatch:
     def _mapped(self, change: Callable[[Tensor], Tensor]) -> RolloutBatch:
         present = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: change(value) for name, value in present.items() if value is not None})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyScores:
+    """What one policy says of each response token, float (B, T), 0 outside the responses."""
+
+    logp_BT: Tensor
+    entropy_BT: Tensor
+    purity_BT: Tensor
+    deviation_BT: Tensor | None

@@ -8,8 +8,10 @@ from importlib import import_module
 from eval.errors import OrchError
 from trainers.api import Recipe, Resources, Trainer
 
-TRAINERS = {"lite": "trainers.lite.trainer:LiteTrainer", "verl": "trainers.verl.launch:VerlTrainer"}
+TRAINERS = {"lite": "trainers.lite.trainer:LiteTrainer", "verl": "trainers.verl.launch.launch:VerlTrainer"}
 """Name → where its class lives."""
+_SUPPORT = {"lite": "trainers.lite.support", "verl": "trainers.verl.launch.support"}
+"""Name → where it says what it does not do."""
 
 
 def trainer(name: str) -> Trainer:
@@ -47,5 +49,5 @@ def check_trainer(name: str) -> None:
 
 def check_fit(recipe: Recipe, resources: Resources, *, evaluate_every: int | None = None) -> None:
     """Raise OrchError for what the recipe's trainer is known not to do; imports nothing heavy."""
-    if recipe.trainer in TRAINERS:
-        import_module(f"trainers.{recipe.trainer}.support").check_support(recipe, resources)
+    if recipe.trainer in _SUPPORT:
+        import_module(_SUPPORT[recipe.trainer]).check_support(recipe, resources)

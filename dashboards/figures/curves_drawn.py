@@ -10,7 +10,7 @@ from statistics import fmean
 
 from dashboards.figures.drawing import DASHES, Drawing, Series
 from dashboards.figures.swept import CURVES, Curve, Swept, label_of
-from orchestrator.shown import shown_scores
+from orchestrator.store.scores import shown_scores
 from trainers.api import Recipe
 
 MOST_CURVES = 24

@@ -14,8 +14,8 @@ from dashboards.figures.palette import colour_of, dash_of
 from dashboards.papers.experiment_runs import is_behind
 from dashboards.papers.load import find_table, load_papers
 from dashboards.papers.published import Column, PublishedTable, Row
-from orchestrator.plan import Plan
-from orchestrator.published import read_published
+from orchestrator.config.published import read_published
+from orchestrator.plan.trial import Plan
 
 
 @dataclass(frozen=True, slots=True)

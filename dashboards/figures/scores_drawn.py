@@ -14,7 +14,7 @@ from dashboards.figures.drawing import COLOURS, Drawing, Series
 from dashboards.figures.palette import colour_of, dash_of
 from dashboards.figures.swept import Swept, label_of, seeds_said
 from dashboards.table import Row
-from orchestrator.trial import PlannedTrial
+from orchestrator.plan.trial import PlannedTrial
 from trainers.api import Recipe
 
 MOST_BARS = 24

@@ -11,10 +11,9 @@ import pandas as pd
 from dashboards.drift import with_drift
 from dashboards.frame import arm_of, frame
 from dashboards.table import Row, Table, table
-from orchestrator.plan import Plan
-from orchestrator.record import RunRecord
-from orchestrator.store import Store
-from orchestrator.trial import PlannedTrial
+from orchestrator.plan.trial import Plan, PlannedTrial
+from orchestrator.store.record import RunRecord
+from orchestrator.store.store import Store
 
 CURVES: Mapping[str, str] = {
     "reward/mean": "share of right responses in training",

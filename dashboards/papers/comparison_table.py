@@ -1,8 +1,8 @@
 """Published table × swept experiment → ComparedTable: ours | published | Δ, marks, and a verdict for each claim.
 
 Rows and columns stand as printed. Which trials are behind a row is data: the row's arm in the published YAML, and
-`published:` in the experiment (orchestrator/published.py). A benchmark that only the experiment runs, as a twin does,
-stands as a column of its own behind the printed ones.
+`published:` in the experiment (orchestrator/config/published.py). A benchmark that only the experiment runs, as a
+twin does, stands as a column of its own behind the printed ones.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from dashboards.papers.score_columns import ScoreColumn, measure_row, own_column
 from dashboards.papers.verdicts import judge_claims
 from dashboards.table import SIGNIFICANT
 from eval.comparison import holm
-from orchestrator.plan import Plan
-from orchestrator.published import PublishedBlock, read_published
-from orchestrator.store import Store
+from orchestrator.config.published import PublishedBlock, read_published
+from orchestrator.plan.trial import Plan
+from orchestrator.store.store import Store
 
 Measured = tuple[tuple[Measurement, ...], ...]
 """Of one row: a column → one measurement a benchmark."""

@@ -14,10 +14,9 @@ import pandas as pd
 
 from dashboards.frame import arm_of, frame
 from dashboards.papers.published import Arm
-from orchestrator.plan import Plan
-from orchestrator.published import StandsFor
-from orchestrator.store import Store
-from orchestrator.trial import PlannedTrial
+from orchestrator.config.published import StandsFor
+from orchestrator.plan.trial import Plan, PlannedTrial
+from orchestrator.store.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)

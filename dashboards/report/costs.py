@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dashboards.figures.swept import Swept, label_of
-from orchestrator.accounting import Account, TrialAccount, account_of, add_up, base_accuracy
-from orchestrator.store import Store
-from orchestrator.trial import PlannedTrial
+from orchestrator.plan.trial import PlannedTrial
+from orchestrator.status.accounting import Account, TrialAccount, account_of, add_up, base_accuracy
+from orchestrator.store.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

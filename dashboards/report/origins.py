@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 
 from dashboards.figures.swept import Swept
-from orchestrator.record import Attempt
+from orchestrator.store.record import Attempt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

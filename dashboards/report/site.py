@@ -26,8 +26,8 @@ from dashboards.report.transcripts import problems_at_hand
 from dashboards.report.trial_page import TrialPage, TrialPages
 from dashboards.table import Row
 from orchestrator.errors import OrchError
-from orchestrator.provenance import now
-from orchestrator.store import Store
+from orchestrator.store.redact import now
+from orchestrator.store.store import Store
 
 if TYPE_CHECKING:
     from jinja2 import Environment

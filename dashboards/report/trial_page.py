@@ -14,10 +14,10 @@ from dashboards.report.token_view import CAPTIONS, TokenView, read_token_view
 from dashboards.report.transcripts import Transcript, read_transcripts
 from eval.api import Problem
 from orchestrator.codec import encode
-from orchestrator.record import Failure, RunRecord, ScoreEntry
-from orchestrator.shown import shown_scores
-from orchestrator.store import Store
-from orchestrator.trial import PlannedTrial
+from orchestrator.plan.trial import PlannedTrial
+from orchestrator.store.record import Failure, RunRecord, ScoreEntry
+from orchestrator.store.scores import shown_scores
+from orchestrator.store.store import Store
 
 ABSENT = "absent"
 

@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from eval.comparison import Difference
-    from orchestrator.arms import Side
+    from orchestrator.evaluations import Side
 
 
 def compare(
@@ -25,8 +25,8 @@ def compare(
 ) -> None:
     """Compare two models, trials, arms or checkpoints on the benchmarks both were evaluated on."""
     from eval.comparison import compare_arms, holm, macro_average
-    from orchestrator.arms import read_side, shared_benchmarks
-    from orchestrator.store import Store
+    from orchestrator.evaluations import read_side, shared_benchmarks
+    from orchestrator.store.store import Store
 
     runs, cache = Store(store), cache_dir or store / "models"
     sides = (read_side(first, runs, cache_folder=cache), read_side(second, runs, cache_folder=cache))

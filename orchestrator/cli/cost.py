@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dashboards.columns import Column
-    from orchestrator.accounting import Account, Device
+    from orchestrator.status.accounting import Account, Device
 
 HOURS_OF = {"gpu": "GPU-hours", "core": "CPU core-hours"}
 
@@ -23,9 +23,9 @@ def cost(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show device-hours by phase, what was lost, and what a point of accuracy cost."""
-    from orchestrator.accounting import account_of, accounts_by_arm, add_up
     from orchestrator.cli.terminal import print_columns
-    from orchestrator.store import Store
+    from orchestrator.status.accounting import account_of, accounts_by_arm, add_up
+    from orchestrator.store.store import Store
 
     runs = Store(store)
     trials = runs.plans.read(experiment).entries

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from orchestrator.control import Answer, Verb
-    from orchestrator.orders import Orders
-    from orchestrator.store import Store
+    from orchestrator.store.requests import Orders
+    from orchestrator.store.store import Store
+    from orchestrator.sweep.control import Answer, Verb
 
 ctl = typer.Typer(
     help="Pause, resume, cancel, run again and prefer trials, and drain sweeps, while they run or not.",
@@ -71,7 +71,7 @@ def drain(
     """Let sweeps finish what runs, start nothing new, and end."""
     import json
 
-    from orchestrator.store import Store
+    from orchestrator.store.store import Store
 
     runs = Store(store)
     names = (sweep,) if sweep is not None else _running(runs)
@@ -91,7 +91,7 @@ def drain(
 def _running(runs: Store) -> tuple[str, ...]:
     """Experiments that a driver is running."""
     from orchestrator.errors import StoreError
-    from orchestrator.waits import live_drivers
+    from orchestrator.status.driver import live_drivers
 
     names = tuple(report.experiment for report in live_drivers(runs.root))
     if not names:
@@ -119,8 +119,8 @@ def _ask(
     import json
 
     from orchestrator.codec import encode
-    from orchestrator.control import ask, choose, read_where
-    from orchestrator.store import Store
+    from orchestrator.store.store import Store
+    from orchestrator.sweep.control import ask, choose, read_where
 
     runs = Store(store)
     chosen = choose(runs, names=trials or (), where=read_where(where or ()), experiment=sweep)
@@ -134,7 +134,7 @@ def _ask(
 
 
 def _next(answers: tuple[Answer, ...], runs: Store) -> str:
-    from orchestrator.waits import live_drivers
+    from orchestrator.status.driver import live_drivers
 
     if live_drivers(runs.root) or not any(answer.is_changed for answer in answers):
         return "orch status"
@@ -142,7 +142,7 @@ def _next(answers: tuple[Answer, ...], runs: Store) -> str:
 
 
 def _orders(runs: Store) -> Orders:
-    from orchestrator.orders import Orders
-    from orchestrator.provenance import now
+    from orchestrator.store.redact import now
+    from orchestrator.store.requests import Orders
 
     return Orders(runs.root, now=now)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from orchestrator.store import Store
+    from orchestrator.store.store import Store
     from trainers.lite.diagnose import Subject
 
 
@@ -30,7 +30,7 @@ def diagnose(
     as_json: Annotated[bool, typer.Option("--json", help="Print the files as JSON.")] = False,
 ) -> None:
     """Draw what each selector picks of a trial's tokens: overlaps, places, signs, gradients, highlights."""
-    from orchestrator.store import Store
+    from orchestrator.store.store import Store
 
     runs = Store(store)
     trial_id = runs.complete_id(trial)
@@ -73,9 +73,9 @@ def _subject(
     store: Store, trial_id: str, *, at: str, num_prompts: int, data_folder: Path | None, cache_folder: Path
 ) -> Subject:
     from orchestrator.errors import OrchError
-    from orchestrator.targets import resolve_target
+    from orchestrator.evaluations import resolve_target
     from trainers.lite.diagnose import Subject
-    from trainers.models import resolve
+    from trainers.models.resolve import resolve
 
     trial = store.read(trial_id).trial
     if trial.recipe is None or trial.seed is None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import typer
 from rich.console import Console, Group
@@ -15,9 +15,14 @@ from rich.text import Text
 
 from dashboards.columns import Column, common_lines, common_values, lay_out
 from orchestrator.errors import OrchError
-from orchestrator.stop import StopSignal
-from orchestrator.sweep import summary_line
-from orchestrator.view import SweepView, TrialRow
+from orchestrator.status.rows import SweepView, TrialRow
+from orchestrator.sweep.driver import summary_line
+from orchestrator.trial.stop import StopSignal
+
+if TYPE_CHECKING:
+    from orchestrator.config.blocks import Notify
+    from orchestrator.status.rows import SweepView, TrialRow
+    from orchestrator.sweep.notify import Deliver, Event, RowWatch
 
 REFRESH_S = 1.0
 HEARTBEAT_S = 15.0
@@ -254,3 +259,42 @@ def _change_line(row: TrialRow) -> str:
     elif row.scores:
         detail = ": " + ", ".join(f"{name} {100 * score:.1f}" for name, score in row.scores.items())
     return f"{row.id} {row.state}{detail} · {row.label}"
+
+
+class TellingDisplay:
+    """Shows what another display does, and sends what is news."""
+
+    def __init__(self, display: Display, news: RowWatch, send: Callable[[Event], None]) -> None:
+        """The first rows shown are the baseline."""
+        self._display, self._news, self._send = display, news, send
+
+    def show(self, rows: Sequence[TrialRow]) -> None:
+        """Show the rows and tell what has changed."""
+        for event in self._news.see(rows):
+            self._send(event)
+        self._display.show(rows)
+
+    def say(self, line: str) -> None:
+        """Show what the driver is doing."""
+        self._display.say(line)
+
+    def progress(self, line: str) -> None:
+        """Show how far it is with it."""
+        self._display.progress(line)
+
+
+@contextlib.contextmanager
+def telling(
+    notify: Notify, ways_out: Mapping[str, Deliver], experiment: str, display: Display, view: SweepView
+) -> Iterator[Display]:
+    """A display that tells of failures and guards while the block runs; at its end, how the sweep ended."""
+    from orchestrator.store.redact import now
+    from orchestrator.sweep.driver import summary_line
+    from orchestrator.sweep.notify import RowWatch, open_outbox
+
+    with open_outbox(notify, ways_out) as send:
+        news = RowWatch(experiment, now=now)
+        try:
+            yield TellingDisplay(display, news, send)
+        finally:
+            send(news.finished(summary_line(view.rows())))

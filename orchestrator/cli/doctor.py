@@ -22,7 +22,7 @@ def doctor(
     import json
     from dataclasses import asdict
 
-    from orchestrator.health import examine
+    from orchestrator.status.doctor import examine
 
     findings = examine(data_folder=data_dir, cache_folder=cache_dir or store / "models", runs_folder=store)
     if as_json:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from eval.job import EvalJob
     from eval.progress import BenchmarkProgress, EvalProgress
     from eval.summary import Summary
-    from orchestrator.store import Store
-    from orchestrator.targets import Target
+    from orchestrator.evaluations import Target
+    from orchestrator.store.store import Store
 
 LINE_INTERVAL_S = 15.0
 
@@ -53,7 +53,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Evaluate a model; samples already drawn are never drawn again."""
-    from orchestrator.store import Store
+    from orchestrator.store.store import Store
 
     wanted = _settings(
         bench, k=k, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, template=template, seed=seed
@@ -104,7 +104,7 @@ def _settings(
 
 
 def _target(model: str, engine: str, runs: Store, *, base_url: str | None, cache_folder: Path) -> Target:
-    from orchestrator.targets import endpoint_target, resolve_target
+    from orchestrator.evaluations import endpoint_target, resolve_target
 
     if engine == "openai":
         return endpoint_target(model, runs, base_url=base_url)
@@ -163,7 +163,7 @@ def _evaluate(
     from eval.runner import evaluate_all
     from eval.samples import FILE, read_samples
     from eval.summary import summarise
-    from orchestrator.targets import keep_score
+    from orchestrator.evaluations import keep_score
 
     keys, found = {job: key for key, job in jobs.items()}, {}
     with _progress() as on_progress:

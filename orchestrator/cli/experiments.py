@@ -11,7 +11,7 @@ import typer
 
 def experiments(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """List the experiments and groups that come with orch, and those of ./experiments before them."""
-    from orchestrator.packaged import NAME, PACKAGED, choices, described
+    from orchestrator.config.packaged import NAME, PACKAGED, choices, described
 
     own = Path(NAME)
     folders = [PACKAGED] if not own.is_dir() or own.resolve() == PACKAGED else [own, PACKAGED]
@@ -37,7 +37,7 @@ def init(
     as_json: Annotated[bool, typer.Option("--json", help="Print the files as JSON.")] = False,
 ) -> None:
     """Copy experiments and their groups into a folder of your own, to be changed; FOLDER/first.yaml explains itself."""
-    from orchestrator.packaged import copy_experiments
+    from orchestrator.config.packaged import copy_experiments
 
     files = copy_experiments(folder, names or [])
     if as_json:
@@ -50,7 +50,7 @@ def init(
 
 
 def _payload(folder: Path) -> dict[str, Any]:
-    from orchestrator.packaged import choices, described
+    from orchestrator.config.packaged import choices, described
 
     found = [
         {

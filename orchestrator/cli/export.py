@@ -20,9 +20,9 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Pack an experiment: plan, records, logs, metrics, samples, scores, and a manifest of sha256."""
+    from orchestrator.archive.exchange import export as pack
     from orchestrator.cli.gc import size
-    from orchestrator.exchange import export as pack
-    from orchestrator.store import Store
+    from orchestrator.store.store import Store
 
     manifest = pack(
         Store(store), sweep, file, policies="all" if with_checkpoints else "final" if with_models else "none"
@@ -44,8 +44,8 @@ def import_(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Unpack an archive into a runs folder, after every byte of it was checked; nothing there is replaced."""
-    from orchestrator.exchange import import_archive
-    from orchestrator.store import Store
+    from orchestrator.archive.exchange import import_archive
+    from orchestrator.store.store import Store
 
     manifest, num_new = import_archive(file, Store(store), is_trusted=trust)
     if as_json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from orchestrator.retention import Removal
+    from orchestrator.archive.gc import Removal
 
 
 def gc(
@@ -27,8 +27,8 @@ def gc(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Remove what no table, resume or verification needs; never what a trial at work has."""
-    from orchestrator.retention import Policy, removable, remove
-    from orchestrator.store import Store
+    from orchestrator.archive.gc import Policy, removable, remove
+    from orchestrator.store.store import Store
 
     runs = Store(store)
     policy = Policy(keep_last=keep_last, keep_every=keep_every, with_unplanned=unplanned)

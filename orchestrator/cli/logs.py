@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from orchestrator.store import Store
+    from orchestrator.store.store import Store
 
 POLL_S = 0.5
 SETTLE_S = 5.0
@@ -28,7 +28,7 @@ def logs(
     from contextlib import suppress
 
     from orchestrator.errors import StoreError
-    from orchestrator.store import Store
+    from orchestrator.store.store import Store
 
     runs = Store(store)
     trial_id = runs.complete_id(trial)
@@ -71,7 +71,7 @@ def followed(
         is_single: end with that attempt.
         sleep: waits between looks.
     """
-    from orchestrator.tail import FileTail
+    from orchestrator.store.progress import FileTail
 
     tail = FileTail(runs.log_file(trial_id, number), last_bytes=0)
     yield "".join(f"{line}\n" for line in runs.log_tail(trial_id, number, lines=lines))
@@ -94,8 +94,8 @@ def followed(
 
 def _patience_s(runs: Store, trial_id: str) -> float | None:
     """How long to wait for a trial that does not run before it counts as over; None while it runs or is due."""
-    from orchestrator.record import Status
-    from orchestrator.waits import live_drivers, waits_of
+    from orchestrator.status.driver import live_drivers, waits_of
+    from orchestrator.store.record import Status
 
     progress = runs.progress(trial_id)
     record = runs.find(trial_id)

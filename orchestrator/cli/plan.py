@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
     from dashboards.columns import Column
     from orchestrator.cli.plan_cost import CostAsked, PlanCost
-    from orchestrator.inputs import Input
-    from orchestrator.plan import Decision, Plan
-    from orchestrator.record import RunRecord
-    from orchestrator.store import Store
-    from orchestrator.trial import PlannedTrial
+    from orchestrator.plan.trial import Plan, PlannedTrial
+    from orchestrator.status.state import Decision
+    from orchestrator.store.record import RunRecord
+    from orchestrator.store.store import Store
+    from orchestrator.trial.inputs import Input
 
 STYLES = {"done": "green", "running": "cyan", "failed": "red", "partial": "magenta", "new": None}
 """State → colour of its line, by typer's names."""
@@ -40,9 +40,9 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print every trial as JSON.")] = False,
 ) -> None:
     """List the trials of experiments: which are new, done or shared, and why; with --cluster, what they cost."""
-    from orchestrator.plan import make_plan
-    from orchestrator.spec import load_sweep
-    from orchestrator.store import Store
+    from orchestrator.config.spec import load_sweep
+    from orchestrator.plan.make import make_plan
+    from orchestrator.store.store import Store
 
     files, overrides = _files(words or [], every=every)
     asked = _asked(cluster, price=price, assume=assume or [])
@@ -100,7 +100,7 @@ def _is_yaml(word: str) -> bool:
 
 
 def _experiments() -> Path:
-    from orchestrator.packaged import NAME, PACKAGED
+    from orchestrator.config.packaged import NAME, PACKAGED
 
     here = Path(NAME)
     return here if here.is_dir() else PACKAGED
@@ -118,8 +118,8 @@ def _asked(cluster: str | None, *, price: float | None, assume: Sequence[str]) -
             )
         return None
     from orchestrator.cli.plan_cost import CostAsked
-    from orchestrator.cluster import parse_cluster
-    from orchestrator.cost.assumptions import read_assumptions
+    from orchestrator.forecast.assumptions import read_assumptions
+    from orchestrator.forecast.cluster import parse_cluster
 
     return CostAsked(cluster=parse_cluster(cluster), price=price, assumed=read_assumptions(assume))
 
@@ -127,8 +127,8 @@ def _asked(cluster: str | None, *, price: float | None, assume: Sequence[str]) -
 def _decide(made: Plan, runs: Store, data_folder: Path | None) -> list[Decision]:
     """Compare the plan with the runs folder; a folder that does not exist yet holds nothing."""
     from orchestrator.errors import DataError
-    from orchestrator.plan import reconcile
-    from orchestrator.wanted import is_complete
+    from orchestrator.status.state import reconcile
+    from orchestrator.store.scores import is_complete
 
     def has_everything(record: RunRecord, planned: PlannedTrial) -> bool:
         try:
@@ -150,8 +150,8 @@ def _decide(made: Plan, runs: Store, data_folder: Path | None) -> list[Decision]
 
 def _missing(made: Plan, runs: Store, data_folder: Path | None) -> tuple[Input, ...]:
     """The sets and models that a sweep would fetch first; ids are the same before and after."""
-    from orchestrator.inputs import inputs_of, missing_inputs
-    from orchestrator.seen_inputs import SeenInputs
+    from orchestrator.store.inputs import SeenInputs
+    from orchestrator.trial.inputs import inputs_of, missing_inputs
 
     return missing_inputs(inputs_of(made.entries), SeenInputs(runs.root), data_folder=data_folder)
 

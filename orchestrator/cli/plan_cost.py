@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.cluster import Cluster, check_fits, request_of
-from orchestrator.cost.assumptions import Assumptions
-from orchestrator.cost.bill import Bill, make_bill
-from orchestrator.cost.history import finished_pieces, measurements
-from orchestrator.cost.measured import Estimate, total
-from orchestrator.cost.shape import ModelShape, shape_of
-from orchestrator.cost.trial_cost import Coster, question_counter, too_large
+from orchestrator.config.shape import ModelShape, shape_of
+from orchestrator.config.spec import SweepSpec
 from orchestrator.errors import PlanError
-from orchestrator.plan import Plan
-from orchestrator.simulator import Schedule, best_schedule
-from orchestrator.spec import SweepSpec
-from orchestrator.store import Store
-from orchestrator.trial import PlannedTrial
+from orchestrator.forecast.assumptions import Assumptions
+from orchestrator.forecast.bill import Bill, make_bill
+from orchestrator.forecast.cluster import Cluster
+from orchestrator.forecast.history import finished_pieces, measurements
+from orchestrator.forecast.measured import Estimate, total
+from orchestrator.forecast.simulator import Schedule, best_schedule
+from orchestrator.forecast.trial_cost import Coster, question_counter, too_large
+from orchestrator.plan.trial import Plan, PlannedTrial
+from orchestrator.store.store import Store
+from orchestrator.sweep.nodes import check_fits, request_of
 from trainers.api import Model
 
 _HOUR_S = 3600.0

@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from orchestrator.cli.plan_cost import PlanCost
-    from orchestrator.plan import Plan
+    from orchestrator.plan.trial import Plan
 
 
 def show_union(plans: Sequence[Plan], cost: PlanCost | None, *, as_json: bool) -> None:

@@ -19,8 +19,8 @@ def regrade(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Re-score samples that an older grader scored; scores appear under their new keys."""
-    from orchestrator.regrading import regrade_all
-    from orchestrator.store import Store
+    from orchestrator.archive.regrade import regrade_all
+    from orchestrator.store.store import Store
 
     changes = regrade_all(Store(store), target, data_folder=data_dir, cache_folder=cache_dir or store / "models")
     rows: list[dict[str, Any]] = [

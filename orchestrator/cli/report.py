@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from orchestrator.store import Store
+    from orchestrator.store.store import Store
 
 
 def report(
@@ -28,7 +28,7 @@ def report(
 ) -> None:
     """Write tables, figures, trial pages, significance, cost, provenance and audit as static pages."""
     from dashboards.report.site import Request, write_report
-    from orchestrator.store import Store
+    from orchestrator.store.store import Store
 
     if diagnose:
         _diagnose(Store(store), experiments, data_folder=data_dir, cache_folder=cache_dir or store / "models")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from orchestrator.store import Store
-    from orchestrator.view import SweepView
+    from orchestrator.status.rows import SweepView
+    from orchestrator.store.store import Store
 
 WATCH_INTERVAL_S = 2.0
 
@@ -23,7 +23,7 @@ def status(
     watch: Annotated[bool, typer.Option(help="Refresh until all is done or Ctrl-C.")] = False,
 ) -> None:
     """Show where every trial of an experiment stands."""
-    from orchestrator.store import Store
+    from orchestrator.store.store import Store
 
     runs = Store(store)
     names = runs.plans.experiments(experiment)
@@ -38,7 +38,7 @@ def status(
 def _print_tables(runs: Store, names: tuple[str, ...], data_folder: Path | None) -> None:
     from orchestrator.cli.display import STYLES, table_columns
     from orchestrator.cli.terminal import above_columns, print_columns
-    from orchestrator.sweep import summary_line
+    from orchestrator.sweep.driver import summary_line
 
     for name in names:
         rows = _view(runs, name, data_folder).rows()
@@ -53,7 +53,7 @@ def _print_json(runs: Store, names: tuple[str, ...], data_folder: Path | None) -
     import json
 
     from orchestrator.codec import encode
-    from orchestrator.view import count_states
+    from orchestrator.status.rows import count_states
 
     experiments = []
     for name in names:
@@ -66,7 +66,7 @@ def _watch(runs: Store, names: tuple[str, ...], data_folder: Path | None) -> Non
     from contextlib import suppress
 
     from orchestrator.cli.display import open_display
-    from orchestrator.view import SweepView
+    from orchestrator.status.rows import SweepView
 
     trials = {entry.trial.id: entry for name in names for entry in runs.plans.read(name).entries}
     view = SweepView(runs, tuple(trials.values()), data_folder=data_folder)
@@ -81,6 +81,6 @@ def _watch(runs: Store, names: tuple[str, ...], data_folder: Path | None) -> Non
 
 
 def _view(runs: Store, name: str, data_folder: Path | None) -> SweepView:
-    from orchestrator.view import SweepView
+    from orchestrator.status.rows import SweepView
 
     return SweepView(runs, runs.plans.read(name).entries, data_folder=data_folder)

@@ -14,12 +14,13 @@ import typer
 
 if TYPE_CHECKING:
     from orchestrator.cli.display import Display
-    from orchestrator.notify import Deliver, Notify
-    from orchestrator.plan import Plan
-    from orchestrator.stop import StopSignal
-    from orchestrator.store import Store
-    from orchestrator.sweep import SweepOutcome
-    from orchestrator.view import TrialRow
+    from orchestrator.config.blocks import Notify
+    from orchestrator.plan.trial import Plan
+    from orchestrator.status.rows import TrialRow
+    from orchestrator.store.store import Store
+    from orchestrator.sweep.driver import SweepOutcome
+    from orchestrator.sweep.notify import Deliver
+    from orchestrator.trial.stop import StopSignal
 
 MIRROR_PATIENCE_S = 60.0
 """How long the end of a sweep waits for MLflow; `orch sync` makes up for the rest."""
@@ -50,9 +51,9 @@ def sweep(
     mlflow: Annotated[bool, typer.Option("--mlflow/--no-mlflow", help="Mirror the sweep into MLflow.")] = True,
 ) -> None:
     """Run what is missing of an experiment; run again, it finds nothing to do."""
-    from orchestrator.plan import make_plan
-    from orchestrator.spec import load_sweep
-    from orchestrator.store import Store
+    from orchestrator.config.spec import load_sweep
+    from orchestrator.plan.make import make_plan
+    from orchestrator.store.store import Store
 
     spec = load_sweep(file, tuple(overrides or ()))
     plan = make_plan(spec)
@@ -60,7 +61,7 @@ def sweep(
     if dry_run:
         _print_missing(plan, runs, data_dir, as_json=as_json)
         return
-    from orchestrator.notify import channels
+    from orchestrator.sweep.notify import channels
 
     choice = _Choice(
         scheduler=scheduler or spec.scheduling.scheduler,
@@ -96,13 +97,12 @@ class _Choice:
 
 def _run(plan: Plan, runs: Store, choice: _Choice) -> SweepOutcome:
     from orchestrator.cli.display import open_display
-    from orchestrator.devices import count_gpus
-    from orchestrator.health import why_no_hub
-    from orchestrator.provenance import masked
-    from orchestrator.schedulers import open_scheduler
-    from orchestrator.schedulers.api import Scheduler
-    from orchestrator.stop import StopSignal, stop_file, stop_on_signals
-    from orchestrator.sweep import SweepSettings, run_sweep
+    from orchestrator.status.doctor import why_no_hub
+    from orchestrator.store.redact import masked
+    from orchestrator.sweep.backends import Scheduler, open_scheduler
+    from orchestrator.sweep.driver import SweepSettings, run_sweep
+    from orchestrator.sweep.gpus import count_gpus
+    from orchestrator.trial.stop import StopSignal, stop_file, stop_on_signals
 
     def scheduler() -> Scheduler:
         return open_scheduler(choice.scheduler, address=choice.address)
@@ -141,9 +141,8 @@ def _run(plan: Plan, runs: Store, choice: _Choice) -> SweepOutcome:
 @contextlib.contextmanager
 def _beside(plan: Plan, runs: Store, choice: _Choice, display: Display, stop: StopSignal) -> Iterator[None]:
     """What goes on while trials run: the display, the mirror, and who is told."""
-    from orchestrator.cli.display import follow
-    from orchestrator.cli.telling import telling
-    from orchestrator.view import SweepView
+    from orchestrator.cli.display import follow, telling
+    from orchestrator.status.rows import SweepView
 
     view = SweepView(runs, plan.entries, data_folder=choice.data_folder, experiment=plan.experiment)
     told = telling(choice.notify, choice.ways_out, plan.experiment, display, view)
@@ -159,7 +158,7 @@ def _mirrored(
     if choice.tracking_uri is None:
         yield
         return
-    from orchestrator.cli.mirror import open_mirror
+    from orchestrator.cli.sync import open_mirror
 
     mirror = open_mirror(runs, experiment, choice.tracking_uri)
     mirror.start()
@@ -201,7 +200,7 @@ def _catch_up(experiment: str, runs: Store, choice: _Choice) -> None:
     """Send MLflow what an earlier sweep could not, if anything; loads mlflow only then."""
     if choice.tracking_uri is None:
         return
-    from orchestrator.cli.mirror import open_mirror
+    from orchestrator.cli.sync import open_mirror
 
     if not open_mirror(runs, experiment, choice.tracking_uri).is_synced():
         with _mirrored(runs, experiment, choice, lambda line: typer.echo(line, err=True)):
@@ -215,7 +214,7 @@ def _print_failure(row: TrialRow, runs: Store) -> None:
     for line in (failure.log_tail if failure else ())[-_NUM_LOG_LINES:]:
         typer.echo(f"  | {line}", err=True)
     if failure is not None:
-        from orchestrator.failures import POLICIES, classify
+        from orchestrator.trial.retry import POLICIES, classify
 
         name = classify(failure)
         typer.echo(f"  class: {name}; {POLICIES[name].mend}", err=True)
@@ -223,7 +222,7 @@ def _print_failure(row: TrialRow, runs: Store) -> None:
 
 
 def _closing_line(outcome: SweepOutcome) -> str:
-    from orchestrator.sweep import summary_line
+    from orchestrator.sweep.driver import summary_line
 
     line = f"{outcome.experiment}: {summary_line(outcome.rows)}"
     if outcome.num_started == 0:
@@ -241,8 +240,8 @@ def _next_commands(outcome: SweepOutcome, choice: _Choice) -> list[str]:
 
 def _digests(plan: Plan, runs: Store) -> dict[str, str]:
     """Name of a set or model → the digest that this runs folder saw of it first."""
-    from orchestrator.inputs import inputs_of
-    from orchestrator.seen_inputs import SeenInputs
+    from orchestrator.store.inputs import SeenInputs
+    from orchestrator.trial.inputs import inputs_of
 
     found = [SeenInputs(runs.root).find(one.name) for one in inputs_of(plan.entries)]
     return {one.name: one.digest for one in found if one is not None}
@@ -252,7 +251,7 @@ def _print_json(outcome: SweepOutcome, plan: Plan, runs: Store) -> None:
     import json
 
     from orchestrator.codec import encode
-    from orchestrator.view import count_states
+    from orchestrator.status.rows import count_states
 
     payload = {
         "experiment": outcome.experiment,
@@ -271,8 +270,8 @@ def _print_missing(plan: Plan, runs: Store, data_folder: Path | None, *, as_json
     """What a sweep would run, in order."""
     import json
 
-    from orchestrator.sweep import check_supported, unfinished_trials
-    from orchestrator.view import SweepView
+    from orchestrator.status.rows import SweepView
+    from orchestrator.sweep.driver import check_supported, unfinished_trials
 
     check_supported(plan.entries)
     missing = unfinished_trials(SweepView(runs, plan.entries, data_folder=data_folder))

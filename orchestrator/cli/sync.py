@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from orchestrator.store.store import Store
+    from orchestrator.tracking.mirror import Mirror
 
 
 def sync(
@@ -20,8 +26,7 @@ def sync(
     """Mirror an experiment into MLflow; doing it again adds nothing."""
     from dataclasses import asdict
 
-    from orchestrator.cli.mirror import open_mirror
-    from orchestrator.store import Store
+    from orchestrator.store.store import Store
     from orchestrator.tracking.uri import shown_uri
 
     mirror = open_mirror(Store(store), experiment, tracking_uri)
@@ -36,3 +41,28 @@ def sync(
         f"{experiment}: {report.num_runs_created} runs created, {report.num_points} metric points and "
         f"{report.num_artifacts} artifacts sent in {report.elapsed_s:.1f} s; `orch ui {experiment}` shows them"
     )
+
+
+def open_mirror(store: Store, experiment: str, tracking_uri: str) -> Mirror:
+    """The mirror of an experiment, with its table; imports neither mlflow nor pandas by itself."""
+    from orchestrator.tracking.mirror import Mirror
+
+    return Mirror(store, experiment, tracking_uri, tables=partial(sweep_files, store, experiment))
+
+
+def sweep_files(store: Store, experiment: str) -> Mapping[str, str]:
+    """What MLflow keeps of a sweep as a whole: its table in every format, beside the paper's, and its costs."""
+    from dashboards.frame import frame
+    from dashboards.papers.comparison_table import compare_with_paper, published_of
+    from dashboards.papers.render import compared_files
+    from dashboards.render import files
+    from dashboards.table import table
+    from orchestrator.cli.cost import cost_json
+    from orchestrator.status.accounting import accounts_by_arm
+
+    plan = store.plans.read(experiment)
+    beside_paper = {}
+    if published_of(plan) is not None:
+        beside_paper = compared_files(compare_with_paper(store, experiment))
+    costs = {"cost.json": cost_json(experiment, accounts_by_arm(plan.entries, store))}
+    return {**files(table(frame(store, experiment))), **beside_paper, **costs}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from orchestrator.store import Store
+    from orchestrator.store.store import Store
 
 Format = Literal["text", "md", "csv", "latex", "html", "json"]
 FILE_WIDTH = 160
@@ -28,7 +28,7 @@ def table(
 ) -> None:
     """Print avg@K ± SE of every arm, with differences from base and from the dense arm."""
     from orchestrator.cli.terminal import terminal_width
-    from orchestrator.store import Store, write_atomically
+    from orchestrator.store.store import Store, write_atomically
 
     printed = _published if published else _own
     if output is None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from orchestrator.store import Store
-    from orchestrator.verification import Verification
+    from orchestrator.archive.verify import Verification
+    from orchestrator.store.store import Store
 
 Cells = list[list[str]]
 NUM_SHOWN = 50
@@ -28,8 +28,8 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Grade, average and print everything again; exit 1 if anything is not what it was."""
-    from orchestrator.archive import ArchiveDamaged
-    from orchestrator.store import Store
+    from orchestrator.archive.format import ArchiveDamaged
+    from orchestrator.store.store import Store
 
     if target is None or not Path(target).is_file():
         runs = Store(store)
@@ -52,8 +52,8 @@ def verify(
 
 
 def _verify_archive(file: Path, data_folder: Path | None) -> Verification:
-    from orchestrator.archive import unpack
-    from orchestrator.store import Store
+    from orchestrator.archive.format import unpack
+    from orchestrator.store.store import Store
 
     with tempfile.TemporaryDirectory(prefix="orch-verify-") as folder:
         manifest = unpack(file, Path(folder))
@@ -61,8 +61,8 @@ def _verify_archive(file: Path, data_folder: Path | None) -> Verification:
 
 
 def _verify(store: Store, experiment: str, data_folder: Path | None) -> Verification:
+    from orchestrator.archive.verify import RederivedStore, verify_sweep
     from orchestrator.errors import OrchError
-    from orchestrator.verification import RederivedStore, verify_sweep
 
     found = verify_sweep(store, experiment, data_folder=data_folder)
     try:

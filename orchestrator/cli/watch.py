@@ -17,7 +17,7 @@ def watch(
 ) -> None:
     """Watch a sweep: trials, curves, log; keys to pause, resume, cancel, run again."""
     from orchestrator.errors import StoreError
-    from orchestrator.store import Store
+    from orchestrator.store.store import Store
 
     runs = Store(store)
     names = runs.plans.experiments(experiment)
@@ -29,10 +29,10 @@ def watch(
             mend=f"`orch status {names[0]} --watch` prints lines, `orch status {names[0]} --json` is for scripts",
         )
     from orchestrator.cli.watch_app import WatchApp
-    from orchestrator.orders import Orders
-    from orchestrator.provenance import now
-    from orchestrator.view import SweepView
-    from orchestrator.watch import SweepWatch
+    from orchestrator.status.curves import SweepWatch
+    from orchestrator.status.rows import SweepView
+    from orchestrator.store.redact import now
+    from orchestrator.store.requests import Orders
 
     view = SweepView(runs, trials, data_folder=data_dir, experiment=names[0] if len(names) == 1 else None)
     WatchApp(

@@ -18,12 +18,12 @@ from textual.widgets import DataTable, Footer, Label, Log, Static
 
 from orchestrator.cli.display import STYLES, duration, steps
 from orchestrator.errors import OrchError
-from orchestrator.orders import Orders
-from orchestrator.store import Store
-from orchestrator.sweep import summary_line
-from orchestrator.trial import PlannedTrial
-from orchestrator.view import TrialRow
-from orchestrator.watch import Snapshot, SweepWatch, TrialWatch, bars, steps_per_s
+from orchestrator.plan.trial import PlannedTrial
+from orchestrator.status.curves import Snapshot, SweepWatch, TrialWatch, bars, steps_per_s
+from orchestrator.status.rows import TrialRow
+from orchestrator.store.requests import Orders
+from orchestrator.store.store import Store
+from orchestrator.sweep.driver import summary_line
 
 COLUMNS = ("trial", "arm", "seed", "state", "step", "reward", "steps/min", "ETA", "doing")
 Filter = Literal["all", "unfinished", "running"]

@@ -20,7 +20,7 @@ def why(
 ) -> None:
     """Trace a cell of a table to trials, checkpoints, sample files, grader, seeds and configuration."""
     from dashboards.trace import trace_cell
-    from orchestrator.store import Store
+    from orchestrator.store.store import Store
 
     found = trace_cell(Store(store), table, row, column)
     if as_json:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from orchestrator.plan import Plan
-from orchestrator.shown import benchmark_name
+from orchestrator.plan.trial import Plan
+from orchestrator.store.scores import benchmark_name
 from orchestrator.tracking.points import MACRO, metric_key
 from orchestrator.tracking.view import trial_params
 

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import TrackingError
-from orchestrator.provenance import masked
-from orchestrator.scratch import scratch_folder
+from orchestrator.store.redact import masked
 from orchestrator.tracking.points import STEP_METRIC, Point
 from orchestrator.tracking.uri import artifact_root, shown_uri, sqlite_file
 from orchestrator.tracking.view import DatasetView, RunStatus
+from orchestrator.trial.scratch import scratch_folder
 
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",

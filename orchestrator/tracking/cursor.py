@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orchestrator.codec import CodecError, decode, encode
 from orchestrator.errors import StoreError
-from orchestrator.files import read_json, write_json
+from orchestrator.store.files import read_json, write_json
 
 _SCHEMA_VERSION = 1
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from orchestrator.errors import OrchError, TrackingError
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 from orchestrator.tracking.cursor import Cursor, load_cursor
 from orchestrator.tracking.uri import absolute_uri, sqlite_file
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from orchestrator.record import RunRecord, ScoreEntry
-from orchestrator.trial import PlannedTrial
+from orchestrator.plan.trial import PlannedTrial
+from orchestrator.store.record import RunRecord, ScoreEntry
 
 STEP_METRIC = "train/step"
 """Goes with every training step: its latest value says how far a run is mirrored, whatever became of our cursor."""

@@ -12,10 +12,10 @@ from operator import setitem
 from pathlib import Path
 
 from orchestrator.codec import encode
-from orchestrator.plan import Plan
-from orchestrator.record import RunRecord
-from orchestrator.shown import shown_scores
-from orchestrator.store import Store
+from orchestrator.plan.trial import Plan, PlannedTrial
+from orchestrator.store.record import RunRecord
+from orchestrator.store.scores import shown_scores
+from orchestrator.store.store import Store
 from orchestrator.tracking.board import BOARD_TAG, board
 from orchestrator.tracking.client import RemoteRun, Tracker
 from orchestrator.tracking.cursor import Cursor, TrialCursor, save_cursor, text_digest
@@ -29,7 +29,6 @@ from orchestrator.tracking.points import (
     step_points,
 )
 from orchestrator.tracking.view import RunStatus, RunView, sweep_view, trial_view
-from orchestrator.trial import PlannedTrial
 
 log = logging.getLogger(__name__)
 

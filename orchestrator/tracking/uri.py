@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestrator.provenance import masked
+from orchestrator.store.redact import masked
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 

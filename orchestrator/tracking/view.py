@@ -14,11 +14,10 @@ from typing import Any, Literal
 import yaml
 
 from orchestrator.codec import encode
-from orchestrator.plan import Plan
-from orchestrator.record import RunRecord, Status
-from orchestrator.shown import benchmark_name, shown_scores
+from orchestrator.plan.trial import Plan, PlannedTrial
+from orchestrator.store.record import RunRecord, Status
+from orchestrator.store.scores import benchmark_name, shown_scores
 from orchestrator.tracking.points import metric_key, milliseconds
-from orchestrator.trial import PlannedTrial
 
 RunStatus = Literal["SCHEDULED", "RUNNING", "FINISHED", "FAILED", "KILLED"]
 """As MLflow names them."""

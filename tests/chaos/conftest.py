@@ -31,8 +31,8 @@ _BUILD = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from trainers.lite.tiny import build
-from trainers.lite.tiny_spec import ARITHMETIC_TINY
+from trainers.models.tiny import build
+from trainers.models.tiny_spec import ARITHMETIC_TINY
 build(replace(ARITHMETIC_TINY, stop_at=0.05, band=(0.0, 1.0)), Path(sys.argv[1]))
 """
 _tally: Counter[str] = Counter()

@@ -112,7 +112,7 @@ def _find(victim: Victim, driver: subprocess.Popen[bytes]) -> int | None:
 
 def _kind(process: psutil.Process) -> str:
     words = process.cmdline()
-    if "orchestrator.worker" in words:
+    if "orchestrator.trial.worker" in words:
         return "trial"
     if words and words[0].startswith("ray::ImplicitFunc"):
         return "supervisor"

@@ -92,7 +92,7 @@ class Nodes:
 
 def _is_trial(process: psutil.Process) -> bool:
     with suppress(psutil.Error):
-        return "orchestrator.worker" in process.cmdline()
+        return "orchestrator.trial.worker" in process.cmdline()
     return False
 
 

@@ -8,9 +8,10 @@ from dashboards.frame import frame
 from dashboards.render import render
 from dashboards.report.site import Request, write_report
 from dashboards.table import table
-from orchestrator.guards import Alarm, GuardAction
-from orchestrator.record import Outcome, Status
-from orchestrator.trial import PlannedTrial
+from orchestrator.config.blocks import GuardAction
+from orchestrator.plan.trial import PlannedTrial
+from orchestrator.store.alarm import Alarm
+from orchestrator.store.record import Outcome, Status
 
 
 def speak(made: MadeUp, planned: PlannedTrial, action: GuardAction) -> str:

@@ -17,10 +17,11 @@ from dashboards.papers.comparison_table import compare_with_paper, published_of
 from dashboards.papers.experiment_runs import is_behind
 from dashboards.papers.load import load_papers
 from dashboards.papers.published import PublishedTable
-from orchestrator.plan import Plan, make_plan
-from orchestrator.published import StandsFor
-from orchestrator.spec import load_sweep
-from orchestrator.store import Store
+from orchestrator.config.published import StandsFor
+from orchestrator.config.spec import load_sweep
+from orchestrator.plan.make import make_plan
+from orchestrator.plan.trial import Plan
+from orchestrator.store.store import Store
 from trainers.api import Recipe
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from dashboards.papers.comparison_table import compare_with_paper
 from dashboards.papers.load import load_papers
 from dashboards.papers.render import compared_files, grids, render_compared
 from orchestrator.cli import main
-from orchestrator.cli.mirror import open_mirror
+from orchestrator.cli.sync import open_mirror
 
 ARMS = (("dapo", "full"), ("dapo", "ets"), ("dapo", "gmts"))
 BLOCK = {"tables": ["gmts_table1"], "stands_for": {"model": "Qwen2.5-Math-1.5B", "training_data": "math12k"}}
@@ -180,8 +180,8 @@ def test_a_changed_experiment_file_is_warned_of(tmp_path: Path, monkeypatch) -> 
     from dataclasses import replace
 
     from dashboards.drift import drift
-    from orchestrator.plan import make_plan
-    from orchestrator.spec import load_sweep
+    from orchestrator.config.spec import load_sweep
+    from orchestrator.plan.make import make_plan
 
     file = tmp_path / "mine.yaml"
     text = (Path(__file__).parents[2] / "experiments" / "smoke.yaml").read_text()

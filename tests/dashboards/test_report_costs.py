@@ -6,8 +6,8 @@ from made_up import MadeUp
 
 from dashboards.figures.swept import read_swept
 from dashboards.report.costs import costs
-from orchestrator.accounting import accounts_by_arm
-from orchestrator.cli.mirror import sweep_files
+from orchestrator.cli.sync import sweep_files
+from orchestrator.status.accounting import accounts_by_arm
 
 ARMS = (("grpo", "full"), ("grpo", "ets"))
 

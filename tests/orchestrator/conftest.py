@@ -21,7 +21,7 @@ def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     """A fresh runs folder with a tiny benchmark and an initial model."""
-    monkeypatch.setattr("orchestrator.run.open_sampler", open_fake_sampler)
+    monkeypatch.setattr("orchestrator.trial.attempt.open_sampler", open_fake_sampler)
     for name in ("ORCH_STORE", "ORCH_CACHE_DIR"):  # of whoever runs the tests
         monkeypatch.delenv(name, raising=False)
     return Lab(tmp_path)
@@ -31,7 +31,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
 def first_kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
     """One finished sweep for all tests that copy it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("orchestrator.run.open_sampler", open_fake_sampler)
+        patch.setattr("orchestrator.trial.attempt.open_sampler", open_fake_sampler)
         return sweep_and_keep(Lab(tmp_path_factory.mktemp("kept")))
 
 

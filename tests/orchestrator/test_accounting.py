@@ -6,11 +6,11 @@ import pytest
 from lab import Lab
 from typer.testing import CliRunner
 
-from orchestrator.accounting import Rows, TrialAccount, account_of, accounts_by_arm, add_up, trial_seconds
 from orchestrator.cli import app
-from orchestrator.provenance import collect
-from orchestrator.record import Attempt, Outcome, RunRecord, Status, new_record
-from orchestrator.run import run_trial
+from orchestrator.status.accounting import Rows, TrialAccount, account_of, accounts_by_arm, add_up, trial_seconds
+from orchestrator.store.record import Attempt, Outcome, RunRecord, Status, new_record
+from orchestrator.trial.attempt import run_trial
+from orchestrator.trial.provenance import collect
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -4,15 +4,16 @@ from pathlib import Path
 import pytest
 from lab import Lab
 
-from orchestrator.agenda import Agenda, AgendaSettings
-from orchestrator.cluster import Node
-from orchestrator.orders import Orders
-from orchestrator.provenance import collect, now
-from orchestrator.record import Attempt, Failure, Outcome, Status, new_record
-from orchestrator.run import run_trial
-from orchestrator.schedule import Schedule
-from orchestrator.steward import Steward
-from orchestrator.trial import PlannedTrial
+from orchestrator.config.blocks import Schedule
+from orchestrator.plan.trial import PlannedTrial
+from orchestrator.store.record import Attempt, Failure, Outcome, Status, new_record
+from orchestrator.store.redact import now
+from orchestrator.store.requests import Orders
+from orchestrator.sweep.controller import Steward
+from orchestrator.sweep.nodes import Node
+from orchestrator.sweep.queue import Agenda, AgendaSettings
+from orchestrator.trial.attempt import run_trial
+from orchestrator.trial.provenance import collect
 from trainers.api import Resources
 
 NODE = Node(num_gpus=8, num_cpus=64, memory_gb=100)

@@ -6,9 +6,8 @@ from lab import Lab
 
 from eval.comparison import compare_arms
 from eval.errors import OrchError
-from orchestrator.arms import read_side, shared_benchmarks
-from orchestrator.plan import Plan
-from orchestrator.targets import keep_score, resolve_target
+from orchestrator.evaluations import keep_score, read_side, resolve_target, shared_benchmarks
+from orchestrator.plan.trial import Plan
 
 
 def two_arms(lab: Lab) -> Plan:

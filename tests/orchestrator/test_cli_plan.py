@@ -6,9 +6,9 @@ from lab import Lab
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
+from orchestrator.config.spec import load_sweep
 from orchestrator.errors import OrchError, PlanError, SpecError
-from orchestrator.plan import make_plan
-from orchestrator.spec import load_sweep
+from orchestrator.plan.make import make_plan
 
 EXPERIMENT = """
 defaults: [{algorithm: grpo}, {selection: full}, {model: tiny}, {data: arithmetic}, {recipe: tiny}, {eval: arithmetic}]

@@ -1,7 +1,8 @@
 import pytest
 
-from orchestrator.cluster import Cluster, Node, Request, check_fits, parse_cluster, request_of
 from orchestrator.errors import PlanError
+from orchestrator.forecast.cluster import Cluster, parse_cluster
+from orchestrator.sweep.nodes import Node, Request, check_fits, request_of
 from trainers.api import Resources
 
 

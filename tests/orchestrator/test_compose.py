@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.compose import Composer
+from orchestrator.config.compose import Composer
+from orchestrator.config.places import line_of
 from orchestrator.errors import SpecError
-from orchestrator.places import line_of
 
 
 def refusal(file: Path) -> str:

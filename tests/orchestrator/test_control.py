@@ -8,11 +8,11 @@ import pytest
 from lab import Lab
 
 from dashboards.frame import frame
-from orchestrator.control import ask, choose, read_where
 from orchestrator.errors import OrchError
-from orchestrator.orders import Orders
-from orchestrator.provenance import now
-from orchestrator.run import run_trial
+from orchestrator.store.redact import now
+from orchestrator.store.requests import Orders
+from orchestrator.sweep.control import ask, choose, read_where
+from orchestrator.trial.attempt import run_trial
 
 ORCH = "import sys; from orchestrator.cli import main; sys.argv = ['orch', *sys.argv[1:]]; main()"
 

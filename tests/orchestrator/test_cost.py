@@ -6,18 +6,19 @@ from pathlib import Path
 import pytest
 from lab import Lab
 
-from orchestrator.cluster import CPU_CORE, parse_cluster
-from orchestrator.cost.assumptions import Assumptions, read_assumptions
-from orchestrator.cost.bill import Bill, make_bill
-from orchestrator.cost.history import finished_pieces, measurements
-from orchestrator.cost.measured import Estimate, Measurement, Work, distance, estimate, total
-from orchestrator.cost.phases import Place, checkpoint_gb, decoding_seconds, place_of, step_seconds
-from orchestrator.cost.shape import ModelShape
-from orchestrator.cost.trial_cost import Coster, TrialCost, evaluated_steps, evaluation_key, question_counter
+from orchestrator.config.shape import ModelShape
+from orchestrator.config.spec import load_sweep
 from orchestrator.errors import PlanError
-from orchestrator.plan import Plan, make_plan
-from orchestrator.record import RunRecord
-from orchestrator.spec import load_sweep
+from orchestrator.forecast.assumptions import Assumptions, read_assumptions
+from orchestrator.forecast.bill import Bill, make_bill
+from orchestrator.forecast.cluster import CPU_CORE, parse_cluster
+from orchestrator.forecast.history import finished_pieces, measurements
+from orchestrator.forecast.measured import Estimate, Measurement, Work, distance, estimate, total
+from orchestrator.forecast.phases import Place, checkpoint_gb, decoding_seconds, place_of, step_seconds
+from orchestrator.forecast.trial_cost import Coster, TrialCost, evaluated_steps, evaluation_key, question_counter
+from orchestrator.plan.make import make_plan
+from orchestrator.plan.trial import Plan
+from orchestrator.store.record import RunRecord
 from trainers.api import Recipe, Resources
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -207,7 +208,7 @@ def test_finished_runs_of_a_store_are_measurements_that_calibrate(lab: Lab) -> N
 
 
 def test_an_empty_store_measures_nothing(tmp_path: Path) -> None:
-    from orchestrator.store import Store
+    from orchestrator.store.store import Store
 
     missing = Store(tmp_path / "none")
     assert measurements(missing, shape_of=lambda planned: SHAPE, count_of=len, assumed=ASSUMED) == []

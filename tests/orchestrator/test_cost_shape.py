@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cost.shape import ModelShape, shape_of
+from orchestrator.config.shape import ModelShape, shape_of
+from orchestrator.config.spec import load_sweep
 from orchestrator.errors import SpecError
-from orchestrator.spec import load_sweep
 from trainers.api import Model
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 from lab import Lab
 
-from orchestrator.devices import check_gpus, count_gpus
+from orchestrator.config.packaged import PACKAGED, described, find_twin
+from orchestrator.config.spec import load_sweep
 from orchestrator.errors import PlanError
-from orchestrator.packaged import PACKAGED, described, find_twin
-from orchestrator.spec import load_sweep
+from orchestrator.sweep.gpus import check_gpus, count_gpus
 
 
 @pytest.mark.parametrize(

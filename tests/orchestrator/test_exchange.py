@@ -20,12 +20,12 @@ import pytest
 from kept_sweep import EXPERIMENT, Kept, add_checkpoint, flip
 from typer.testing import CliRunner
 
-from orchestrator.archive import ArchiveDamaged, unpack
+from orchestrator.archive.exchange import export, import_archive
+from orchestrator.archive.format import ArchiveDamaged, unpack
+from orchestrator.archive.gc import Policy, removable
 from orchestrator.cli import app
 from orchestrator.errors import StoreError
-from orchestrator.exchange import export, import_archive
-from orchestrator.retention import Policy, removable
-from orchestrator.store import Store, TrialLocked
+from orchestrator.store.store import Store, TrialLocked
 from trainers.manifest import sha256_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -169,7 +169,7 @@ def test_a_killed_import_leaves_no_experiment_and_the_next_one_finishes(archive:
     runs = tmp_path / "elsewhere"
     script = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from orchestrator import exchange; from orchestrator.store import Store\n"
+        "from orchestrator.archive import exchange; from orchestrator.store.store import Store\n"
         "move, moved = exchange._move_trial, []\n"
         "def killed(*arguments):\n"
         "    if moved: os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orchestrator.grid import KEYS
-from orchestrator.plan import make_plan
-from orchestrator.schema import GROUPS, check_keys
-from orchestrator.spec import load_sweep
+from orchestrator.config.fields import GROUPS, check_keys
+from orchestrator.config.grid import KEYS
+from orchestrator.config.spec import load_sweep
+from orchestrator.plan.make import make_plan
 from trainers.methods import METHODS, PRESETS
 
 FOLDER = Path(__file__).parents[2] / "experiments"

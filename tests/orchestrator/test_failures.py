@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from lab import Lab
 
-from orchestrator.failures import (
+from orchestrator.store.record import Attempt, Failure, Outcome, RunRecord, Status, new_record
+from orchestrator.trial.provenance import collect
+from orchestrator.trial.retry import (
     POLICIES,
     FailureClass,
     Holds,
@@ -14,8 +16,6 @@ from orchestrator.failures import (
     resources_that_fit,
     wait_before_retry_s,
 )
-from orchestrator.provenance import collect
-from orchestrator.record import Attempt, Failure, Outcome, RunRecord, Status, new_record
 from trainers.api import Resources
 
 LOGS = sorted((Path(__file__).parent / "logs").glob("*.txt"))

@@ -151,7 +151,7 @@ def test_a_killed_fetch_goes_on_with_what_it_had_not_finished(site: Site) -> Non
     assert not [*site.cached_model.glob("snapshots/*/*-00002-*")], "the kill comes in the middle"
     driver.send_signal(signal.SIGKILL)
     driver.communicate()
-    wait_until(lambda: "orchestrator.prepare" not in processes(site.home))
+    wait_until(lambda: "orchestrator.trial.fetch" not in processes(site.home))
     first = site.hub.fetched()
     assert {"train.jsonl", "gpqa_diamond.jsonl", "model-00001-of-00002.safetensors"} <= set(first)
     site.hub.requests.clear()

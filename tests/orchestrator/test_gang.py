@@ -12,11 +12,11 @@ import pytest
 from lab import Lab
 
 from orchestrator.errors import PlanError
-from orchestrator.failures import FailureClass, classify
-from orchestrator.plan import Plan
-from orchestrator.record import Status
-from orchestrator.schedulers.ray_gang import gang_factory
-from trainers.verl.nodes import GANG
+from orchestrator.plan.trial import Plan
+from orchestrator.store.record import Status
+from orchestrator.sweep.ray_nodes import gang_factory
+from orchestrator.trial.retry import FailureClass, classify
+from trainers.verl.processes.nodes import GANG
 
 
 def plan_over_nodes(lab: Lab, num_nodes: int) -> Plan:
@@ -41,7 +41,7 @@ def processes_of_gang(token: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            is_agent = "trainers.verl.agent" in process.cmdline() and token in process.environ().get(GANG, "")
+            is_agent = "trainers.verl.processes.agent" in process.cmdline() and token in process.environ().get(GANG, "")
             if is_agent or any(f"orch-{token}" in part for part in process.cmdline()):
                 found.append(process)
         except psutil.Error:
@@ -98,7 +98,7 @@ def test_a_killed_agent_is_a_lost_node_and_the_sweep_runs_the_trial_again(lab: L
     file = lab.store.checkpoint_folder(trial_id) / "nodes.json"
     wait_for(file.exists)
     token = json.loads(file.read_text())["token"]
-    (agent,) = (one for one in processes_of_gang(token) if "trainers.verl.agent" in one.cmdline())
+    (agent,) = (one for one in processes_of_gang(token) if "trainers.verl.processes.agent" in one.cmdline())
     agent.kill()
     wait_for(lambda: lab.store.read(trial_id).attempts[0].failure is not None)
     hold.unlink()

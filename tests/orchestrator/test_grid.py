@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
+from orchestrator.config.grid import expand, read_seeds, read_sweep, replace_axis
 from orchestrator.errors import OrchError
-from orchestrator.grid import expand, read_seeds, read_sweep, replace_axis
 
 
 def cells(block: dict[str, Any]) -> list[tuple[Any, ...]]:

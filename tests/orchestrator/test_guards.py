@@ -5,14 +5,16 @@ from typing import Any
 import pytest
 from lab import Lab
 
+from orchestrator.config.blocks import Guards
+from orchestrator.config.spec import load_sweep
 from orchestrator.errors import OrchError
-from orchestrator.guards import Alarm, Guards, GuardWatch, alarms
-from orchestrator.orders import Orders
-from orchestrator.provenance import now
-from orchestrator.record import Outcome, Status
-from orchestrator.run import run_trial
-from orchestrator.spec import load_sweep
-from orchestrator.view import SweepView
+from orchestrator.status.rows import SweepView
+from orchestrator.store.alarm import Alarm
+from orchestrator.store.record import Outcome, Status
+from orchestrator.store.redact import now
+from orchestrator.store.requests import Orders
+from orchestrator.trial.attempt import run_trial
+from orchestrator.trial.guards import GuardWatch, alarms
 from trainers.diagnostics import METRICS
 
 HEALTHY = {
@@ -79,7 +81,7 @@ def test_an_alarm_reads_as_what_was_seen_and_done() -> None:
 
 
 def test_every_metric_of_a_guard_is_one_that_trainers_report() -> None:
-    from orchestrator.guards import RULES
+    from orchestrator.store.alarm import RULES
 
     assert [metric for rule in RULES.values() for metric in rule.metrics if metric not in METRICS] == []
 

@@ -5,7 +5,7 @@ import sys
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
-from orchestrator.health import (
+from orchestrator.status.doctor import (
     NEEDED,
     check_folder,
     check_gpus,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.identity import base_trial_id, canonical_json, hash_of, trial_id
+from orchestrator.plan.identity import base_trial_id, canonical_json, hash_of, trial_id
 from trainers.api import Algorithm, Data, Model, Recipe, Selection
 
 GOLDEN = Path(__file__).parent / "golden" / "ids.json"

@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eval.benchmarks.registry import NAMES, declared, digest, identity
+from orchestrator.config.packaged import PACKAGED
+from orchestrator.config.spec import load_sweep
 from orchestrator.errors import DataError, ModelError, OrchError
-from orchestrator.files import FileDamaged, create_json, read_json
-from orchestrator.inputs import Input, check_reachable, how_to_bring, inputs_of, make_ready, missing_inputs
-from orchestrator.packaged import PACKAGED
-from orchestrator.plan import make_plan
-from orchestrator.seen_inputs import SeenInput, SeenInputs
-from orchestrator.spec import load_sweep
+from orchestrator.plan.make import make_plan
+from orchestrator.store.files import FileDamaged, create_json, read_json
+from orchestrator.store.inputs import SeenInput, SeenInputs
+from orchestrator.trial.inputs import Input, check_reachable, how_to_bring, inputs_of, make_ready, missing_inputs
 from trainers.api import Model
-from trainers.hub import find_model
+from trainers.models.hub import find_model
 
 COMMIT = "0" * 39 + "1"
 

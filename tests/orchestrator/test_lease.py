@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lab import Lab
 
-from orchestrator.lease import (
+from orchestrator.store.lease import (
     EXPIRY_S,
     Beat,
     Clock,
@@ -28,8 +28,8 @@ from orchestrator.lease import (
     take,
     this_process,
 )
-from orchestrator.run import run_trial
-from orchestrator.store import Store, TrialLocked
+from orchestrator.store.store import Store, TrialLocked
+from orchestrator.trial.attempt import run_trial
 
 
 @dataclass
@@ -194,7 +194,7 @@ def test_a_dead_process_of_this_machine_is_followed_at_once(tmp_path: Path) -> N
 CONTENDER = """
 import os, sys, time
 from pathlib import Path
-from orchestrator.lease import Lease, Observer, take, this_process
+from orchestrator.store.lease import Lease, Observer, take, this_process
 folder, log = Path(sys.argv[1]), Path(sys.argv[2])
 for _ in range(15):
     lease = take(Observer(folder=folder, here=this_process()), timeout_s=60, poll_s=0.001)
@@ -225,7 +225,7 @@ def test_real_processes_take_turns(tmp_path: Path) -> None:
 SLEEPER = """
 import sys, time
 from pathlib import Path
-from orchestrator import lease
+from orchestrator.store import lease
 lease.BEAT_S, lease.EXPIRY_S = 0.05, 0.5
 here = lease.Holder(host="elsewhere", machine="elsewhere", pid=1)
 held = lease.take(lease.Observer(folder=Path(sys.argv[1]), here=here))
@@ -243,7 +243,7 @@ with held.kept(on_lost=lambda: print("lost", flush=True)):
 def test_a_process_that_was_frozen_writes_no_more_when_it_wakes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.lease.EXPIRY_S", 0.5)
+    monkeypatch.setattr("orchestrator.store.lease.EXPIRY_S", 0.5)
     with subprocess.Popen(
         [sys.executable, "-c", SLEEPER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
@@ -265,8 +265,8 @@ def test_a_process_that_was_frozen_writes_no_more_when_it_wakes(
 def test_a_lease_of_another_machine_keeps_a_trial_and_its_record_safe(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.lease.EXPIRY_S", 0.4)
-    monkeypatch.setattr("orchestrator.lease.BEAT_S", 0.05)
+    monkeypatch.setattr("orchestrator.store.lease.EXPIRY_S", 0.4)
+    monkeypatch.setattr("orchestrator.store.lease.BEAT_S", 0.05)
     planned = lab.planned(0)
     folder = lab.store.trial_folder(planned.trial.id) / ".leases"
     lab.store.prepare_trial(planned.trial)

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from orchestrator.cli import app
 from orchestrator.cli.logs import SETTLE_S, followed
-from orchestrator.provenance import now
-from orchestrator.run import run_trial
-from orchestrator.waits import DriverReport, Wait, Waiting, report_file, write_report
+from orchestrator.status.driver import DriverReport, Wait, Waiting, report_file, write_report
+from orchestrator.store.redact import now
+from orchestrator.trial.attempt import run_trial
 
 
 def report(lab: Lab, *, due: bool) -> None:

@@ -12,11 +12,12 @@ from lab import Lab
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
-from orchestrator.cli.telling import telling
+from orchestrator.cli.display import telling
+from orchestrator.config.blocks import Notify
+from orchestrator.config.spec import load_sweep
 from orchestrator.errors import OrchError
-from orchestrator.notify import Event, Notify, Outbox, RowWatch, channels
-from orchestrator.spec import load_sweep
-from orchestrator.view import SweepView, TrialRow
+from orchestrator.status.rows import SweepView, TrialRow
+from orchestrator.sweep.notify import Event, Outbox, RowWatch, channels
 
 EVENT = Event(event="failed", experiment="e", text="e: failed", trial="0123456789ab", label="x", at="now")
 
@@ -153,7 +154,7 @@ def test_a_sweep_tells_of_its_failure_and_of_its_end(lab: Lab, monkeypatch: pyte
     view = SweepView(lab.store, plan.entries, data_folder=None)
     with telling(notify, channels(notify, {"HOOK": hook}), "test", PlainDisplay(), view) as display:
         display.show(view.rows())
-        from orchestrator.run import run_trial
+        from orchestrator.trial.attempt import run_trial
 
         for planned in plan.entries:
             run_trial(planned, lab.store, context=lab.context())

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import StoreError
-from orchestrator.orders import NO_ORDER, Order, Orders
+from orchestrator.store.requests import NO_ORDER, Order, Orders
 
 NOW = "2026-01-01T00:00:00Z"
 TRIAL, OTHER = "0123456789ab", "ba9876543210"

@@ -9,9 +9,9 @@ import pytest
 from kept_sweep import Kept, flip
 
 from orchestrator.errors import StoreError
-from orchestrator.guards import Alarm
-from orchestrator.outline import Outline
-from orchestrator.record import Failure, RunRecord
+from orchestrator.store.alarm import Alarm
+from orchestrator.store.outline import Outline
+from orchestrator.store.record import Failure, RunRecord
 
 
 def finished(kept: Kept) -> RunRecord:

@@ -8,12 +8,12 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
-from orchestrator.compose import Composer
+from orchestrator.config.compose import Composer
+from orchestrator.config.fields import GROUPS
+from orchestrator.config.packaged import PACKAGED, choices, copy_experiments, described, find_experiment
+from orchestrator.config.spec import load_sweep
 from orchestrator.errors import SpecError
-from orchestrator.packaged import PACKAGED, choices, copy_experiments, described, find_experiment
-from orchestrator.plan import make_plan
-from orchestrator.schema import GROUPS
-from orchestrator.spec import load_sweep
+from orchestrator.plan.make import make_plan
 
 REPOSITORY = Path(__file__).parents[2] / "experiments"
 
@@ -93,7 +93,7 @@ def test_a_copy_of_one_experiment_brings_what_it_builds_on(tmp_path: Path, monke
     (packaged / "base.yaml").write_text("defaults: [{model: tiny}]\n")
     (packaged / "child.yaml").write_text("defaults: [base, {override model: tiny}, _self_]\n")
     (packaged / "other.yaml").write_text("name: other\n")
-    monkeypatch.setattr("orchestrator.packaged.PACKAGED", packaged)
+    monkeypatch.setattr("orchestrator.config.packaged.PACKAGED", packaged)
     files = copy_experiments(tmp_path / "mine", ["child.yaml"])
     assert [file.name for file in files] == ["child.yaml", "base.yaml"]
     assert (tmp_path / "mine" / "model" / "tiny.yaml").is_file()

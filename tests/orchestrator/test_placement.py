@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from lab import Lab
 
-from orchestrator.failures import FailureClass, classify
-from orchestrator.record import Status
-from orchestrator.schedule import Schedule
-from orchestrator.schedulers import open_scheduler
-from orchestrator.stop import StopSignal, stop_file
-from orchestrator.sweep import SweepOutcome, SweepSettings, run_sweep
-from orchestrator.view import SweepView
+from orchestrator.config.blocks import Schedule
+from orchestrator.status.rows import SweepView
+from orchestrator.store.record import Status
+from orchestrator.sweep.backends import open_scheduler
+from orchestrator.sweep.driver import SweepOutcome, SweepSettings, run_sweep
+from orchestrator.trial.retry import FailureClass, classify
+from orchestrator.trial.stop import StopSignal, stop_file
 from trainers.api import Resources
 
 DEADLINE_S = 20

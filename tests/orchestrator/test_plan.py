@@ -5,10 +5,13 @@ from typing import Any
 import pytest
 
 from orchestrator.codec import decode, encode
+from orchestrator.config.spec import SweepSpec, load_sweep
 from orchestrator.errors import OrchError, PlanError
-from orchestrator.identity import base_trial_id, trial_id
-from orchestrator.plan import Plan, make_plan, reconcile
-from orchestrator.record import (
+from orchestrator.plan.identity import base_trial_id, trial_id
+from orchestrator.plan.make import make_plan
+from orchestrator.plan.trial import Plan, PlannedTrial
+from orchestrator.status.state import reconcile
+from orchestrator.store.record import (
     Attempt,
     Failure,
     Hardware,
@@ -18,8 +21,6 @@ from orchestrator.record import (
     TrainSummary,
     new_record,
 )
-from orchestrator.spec import SweepSpec, load_sweep
-from orchestrator.trial import PlannedTrial
 
 DEFAULTS = (
     "defaults: [{algorithm: grpo}, {selection: full}, {model: tiny}, {data: arithmetic}, {recipe: tiny}, "
@@ -119,7 +120,7 @@ def test_a_refused_name_in_a_file_is_told_with_its_line(tmp_path: Path) -> None:
 
 def test_the_real_digests_are_those_of_model_and_data(tmp_path: Path) -> None:
     from eval.benchmarks.registry import digest
-    from trainers.models import model_digest
+    from trainers.models.resolve import model_digest
 
     trial = make_plan(spec_of(tmp_path, "{}")).entries[1].trial
     assert trial.data_digest == digest("arithmetic_train", None)

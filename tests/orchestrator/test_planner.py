@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_sweeps import draw_sweep
 
-from orchestrator.bound import lower_bound_s
-from orchestrator.cluster import Node, Request
-from orchestrator.planner import RULES, Placement, Planner, Rule, Task
-from orchestrator.simulator import best_schedule, simulate
+from orchestrator.forecast.bound import lower_bound_s
+from orchestrator.forecast.simulator import best_schedule, simulate
+from orchestrator.sweep.nodes import Node, Request
+from orchestrator.sweep.placement import RULES, Placement, Planner, Rule, Task
 
 NODE = Node(num_gpus=8, num_cpus=64, memory_gb=100)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import progress as progress_module
 from orchestrator.codec import encode
-from orchestrator.progress import Progress, ProgressWriter, read_progress
-from orchestrator.provenance import now
+from orchestrator.store import progress as progress_module
+from orchestrator.store.progress import Progress, ProgressWriter, read_progress
+from orchestrator.store.redact import now
 
 
 def written(path: Path) -> Progress:

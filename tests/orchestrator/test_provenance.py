@@ -8,8 +8,9 @@ import pytest
 from lab import Lab
 
 from orchestrator.codec import encode
-from orchestrator.provenance import collect, masked, now
-from orchestrator.run import run_trial
+from orchestrator.store.redact import masked, now
+from orchestrator.trial.attempt import run_trial
+from orchestrator.trial.provenance import collect
 
 
 def test_provenance_tells_commit_versions_and_hardware() -> None:

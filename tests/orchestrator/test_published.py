@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.config.published import PublishedBlock, StandsFor, read_published
+from orchestrator.config.spec import load_sweep
 from orchestrator.errors import OrchError
-from orchestrator.published import PublishedBlock, StandsFor, read_published
-from orchestrator.spec import load_sweep
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 

@@ -11,13 +11,13 @@ from kept_sweep import EXPERIMENT, Kept, add_checkpoint
 from lab import Lab
 from typer.testing import CliRunner
 
+from orchestrator.archive.gc import Policy, Removal, removable, remove
+from orchestrator.archive.verify import verify_sweep
 from orchestrator.cli import app
-from orchestrator.record import Status
-from orchestrator.retention import Policy, Removal, removable, remove
-from orchestrator.run import run_trial
-from orchestrator.store import Store
-from orchestrator.verification import verify_sweep
-from trainers.lite.tiny_spec import ARITHMETIC_TINY
+from orchestrator.store.record import Status
+from orchestrator.store.store import Store
+from orchestrator.trial.attempt import run_trial
+from trainers.models.tiny_spec import ARITHMETIC_TINY
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

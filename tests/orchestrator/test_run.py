@@ -4,9 +4,9 @@ from dataclasses import replace
 import pytest
 from lab import Lab
 
-from orchestrator.record import Outcome, Status
-from orchestrator.run import run_trial
-from orchestrator.store import TrialLocked
+from orchestrator.store.record import Outcome, Status
+from orchestrator.store.store import TrialLocked
+from orchestrator.trial.attempt import run_trial
 from trainers.api import TrainJob
 
 
@@ -60,7 +60,7 @@ def test_adding_a_benchmark_only_evaluates(lab: Lab, monkeypatch: pytest.MonkeyP
 def test_a_score_whose_record_was_lost_is_taken_from_its_file(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run_trial(lab.planned(0), lab.store, context=lab.context())
     lab.store.write(replace(first, scores=(), status=Status.TRAINED))
-    monkeypatch.setattr("orchestrator.run.open_sampler", None)
+    monkeypatch.setattr("orchestrator.trial.attempt.open_sampler", None)
     second = run_trial(lab.planned(0), lab.store, context=lab.context())
     assert [(entry.key, entry.avg) for entry in second.scores] == [(entry.key, entry.avg) for entry in first.scores]
 
@@ -142,7 +142,7 @@ def test_evaluation_during_training_is_recorded_once_a_step(lab: Lab, monkeypatc
 def test_a_stop_during_such_an_evaluation_still_checkpoints_and_the_score_is_made_up(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.progress.THROTTLE_S", 0.0)
+    monkeypatch.setattr("orchestrator.store.progress.THROTTLE_S", 0.0)
     lab.every_steps, lab.checkpoint_every = 3, 100
     stopping: list[bool] = []
 

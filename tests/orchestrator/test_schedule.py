@@ -5,9 +5,11 @@ import pytest
 from lab import Lab
 
 from orchestrator.codec import decode, encode
+from orchestrator.config.blocks import Cap, Priority, Schedule
+from orchestrator.config.schedule import read_schedule
 from orchestrator.errors import OrchError
-from orchestrator.plan import plan_digest
-from orchestrator.schedule import Cap, Priority, Schedule, read_schedule
+from orchestrator.plan.trial import plan_digest
+from orchestrator.plan.where import caps_of, priority_of
 
 BLOCK = {
     "priority": [{"where": {"selection": "ets"}, "value": 10}, {"where": {"selection": ["ets", "full"]}, "value": -1}],
@@ -28,11 +30,11 @@ def test_a_block_reads_and_survives_the_kept_plan() -> None:
 def test_the_first_priority_that_fits_counts_and_every_cap_that_fits(lab: Lab) -> None:
     schedule = read_schedule(BLOCK)
     full = lab.planned(0)
-    assert (schedule.priority_of(full), schedule.labels_of(full)) == (-1, ("algorithm=grpo seed=0,1",))
+    assert (priority_of(full, schedule), caps_of(full, schedule)) == (-1, ("algorithm=grpo seed=0,1",))
     assert schedule.caps == {"algorithm=grpo seed=0,1": 2}
     ets = replace(full, axes={"selection": "ets"})
-    assert (schedule.priority_of(ets), schedule.priority_of(lab.planned(None))) == (10, 0)
-    assert schedule.labels_of(lab.planned(7)) == ()
+    assert (priority_of(ets, schedule), priority_of(lab.planned(None), schedule)) == (10, 0)
+    assert caps_of(lab.planned(7), schedule) == ()
 
 
 @pytest.mark.parametrize(

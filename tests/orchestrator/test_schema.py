@@ -2,9 +2,9 @@ from typing import Any, Literal
 
 import pytest
 
+from orchestrator.config.blocks import EvalSettings, Scheduling
+from orchestrator.config.fields import GROUPS, build, check_keys, convert, describe, is_list, keys_of, type_of
 from orchestrator.errors import OrchError
-from orchestrator.schema import GROUPS, Scheduling, build, check_keys, convert, describe, is_list, keys_of, type_of
-from orchestrator.trial import EvalSettings
 from trainers.api import Model, Recipe, Resources
 
 PAIRS = tuple[tuple[int, float], ...]

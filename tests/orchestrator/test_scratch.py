@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import scratch
-from orchestrator.scratch import scratch_folder
+from orchestrator.trial import scratch
+from orchestrator.trial.scratch import scratch_folder
 
 HOLD = """
-from orchestrator.scratch import scratch_folder
+from orchestrator.trial.scratch import scratch_folder
 with scratch_folder() as folder:
     print(folder, flush=True)
     input()

@@ -15,10 +15,10 @@ import psutil
 import pytest
 from lab import Lab
 
-from orchestrator.orders import Orders
-from orchestrator.provenance import now
-from orchestrator.run import run_trial
-from orchestrator.stop import StopSignal, stop_file
+from orchestrator.store.redact import now
+from orchestrator.store.requests import Orders
+from orchestrator.trial.attempt import run_trial
+from orchestrator.trial.stop import StopSignal, stop_file
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # mlflow's own
 
@@ -174,8 +174,8 @@ def test_mlflow_listens_on_loopback_alone(lab: Lab) -> None:
 @pytest.mark.slow
 def test_a_real_sweep_with_planted_tokens_writes_none_of_them(tmp_path: Path) -> None:
     """The whole command: real trainer, engine and MLflow, the tiny model untaught."""
-    from trainers.lite.tiny import build
-    from trainers.lite.tiny_spec import ARITHMETIC_TINY
+    from trainers.models.tiny import build
+    from trainers.models.tiny_spec import ARITHMETIC_TINY
 
     build(
         replace(ARITHMETIC_TINY, stop_at=0.0, band=(0.0, 1.0), first_check=20, check_problems=1, check_samples=1),

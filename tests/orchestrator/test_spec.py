@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import yaml
 
+from orchestrator.config.blocks import Scheduling
+from orchestrator.config.spec import SweepSpec, load_sweep
 from orchestrator.errors import SpecError
-from orchestrator.schema import Scheduling
-from orchestrator.spec import SweepSpec, load_sweep
 from trainers.api import Resources
 
 DEFAULTS = "[{algorithm: grpo}, {selection: full}, {model: m}, {data: d}, {recipe: r}, {eval: e}, {cluster: one}]"

@@ -2,10 +2,10 @@ from dataclasses import replace
 
 from lab import Lab
 
-from orchestrator.cluster import Node
-from orchestrator.schedule import Cap, Priority, Schedule
-from orchestrator.start_order import Rules, StartOrder
-from orchestrator.trial import PlannedTrial
+from orchestrator.config.blocks import Cap, Priority, Schedule
+from orchestrator.plan.trial import PlannedTrial
+from orchestrator.sweep.nodes import Node
+from orchestrator.sweep.start_order import Rules, StartOrder
 from trainers.api import Resources
 
 NODE = Node(num_gpus=8, num_cpus=64, memory_gb=100)

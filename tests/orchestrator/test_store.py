@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import StoreError
-from orchestrator.files import write_atomically
-from orchestrator.provenance import collect, now
-from orchestrator.record import SCHEMA_VERSION, Attempt, Outcome, Status, new_record, to_json
-from orchestrator.store import Store, TrialLocked
-from orchestrator.trial import Trial
+from orchestrator.plan.trial import Trial
+from orchestrator.store.files import write_atomically
+from orchestrator.store.record import SCHEMA_VERSION, Attempt, Outcome, Status, new_record, to_json
+from orchestrator.store.redact import now
+from orchestrator.store.store import Store, TrialLocked
+from orchestrator.trial.provenance import collect
 from trainers.api import Model
 
 
@@ -138,7 +139,8 @@ def test_a_full_disk_keeps_the_old_file_and_says_so(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     write_atomically(path, b"old")
     script = (
-        "import resource, signal, sys; from pathlib import Path; from orchestrator.files import write_atomically\n"
+        "import resource, signal, sys; from pathlib import Path\n"
+        "from orchestrator.store.files import write_atomically\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "write_atomically(Path(sys.argv[1]), b'x' * 5000)"
     )
@@ -213,7 +215,7 @@ def test_what_a_killed_writer_left_is_cleared_by_the_next_at_work(tmp_path: Path
 
 def test_a_forked_child_does_not_keep_a_dead_holders_lock(tmp_path: Path) -> None:
     script = (
-        "import os, sys, time; from pathlib import Path; from orchestrator.store import Store\n"
+        "import os, sys, time; from pathlib import Path; from orchestrator.store.store import Store\n"
         "with Store(Path(sys.argv[1])).lock('0123456789ab'):\n"
         "    child = os.fork()\n"
         "    if child == 0: time.sleep(60); os._exit(0)\n"

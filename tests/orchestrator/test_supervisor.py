@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from lab import Lab
 
-from orchestrator.failures import FailureClass, classify
-from orchestrator.orders import Orders
-from orchestrator.provenance import now
-from orchestrator.record import Outcome, Status
-from orchestrator.run import run_trial
-from orchestrator.stop import StopSignal, read_request
-from orchestrator.supervisor import WorkerSettings, record_unplaced, supervise
-from orchestrator.worker import DONE, FAILED, LOCKED, REFUSED, STOPPED
+from orchestrator.store.record import Outcome, Status
+from orchestrator.store.redact import now
+from orchestrator.store.requests import Orders
+from orchestrator.trial.attempt import run_trial
+from orchestrator.trial.retry import FailureClass, classify
+from orchestrator.trial.stop import StopSignal, read_request
+from orchestrator.trial.supervisor import WorkerSettings, record_unplaced, supervise
+from orchestrator.trial.worker import DONE, FAILED, LOCKED, REFUSED, STOPPED
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_a_worker_that_dies_after_its_last_score_leaves_the_trial_done(
     opened = replace(record.attempts[0], outcome=Outcome.RUNNING, ended_at=None)
     lab.store.write(replace(record, attempts=(opened,), status=Status.TRAINED))
     dying = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
-    monkeypatch.setattr("orchestrator.supervisor._command", lambda trial_id, settings: dying)
+    monkeypatch.setattr("orchestrator.trial.supervisor._command", lambda trial_id, settings: dying)
     assert supervise(planned, settings) == -signal.SIGKILL
     record = lab.store.read(planned.trial.id)
     assert (record.status, record.attempts[-1].outcome, record.failure) == (Status.DONE, Outcome.INTERRUPTED, None)

@@ -11,16 +11,16 @@ import psutil
 import pytest
 from lab import Lab
 
-from orchestrator.agenda import Agenda, AgendaSettings
 from orchestrator.errors import PlanError, StoreError
-from orchestrator.orders import Orders
-from orchestrator.provenance import now
-from orchestrator.record import Outcome, Status
-from orchestrator.schedulers import SchedulerName, open_scheduler
-from orchestrator.stop import StopSignal, stop_file
-from orchestrator.supervisor import WorkerSettings
-from orchestrator.sweep import summary_line
-from orchestrator.view import SweepView
+from orchestrator.status.rows import SweepView
+from orchestrator.store.record import Outcome, Status
+from orchestrator.store.redact import now
+from orchestrator.store.requests import Orders
+from orchestrator.sweep.backends import SchedulerName, open_scheduler
+from orchestrator.sweep.driver import summary_line
+from orchestrator.sweep.queue import Agenda, AgendaSettings
+from orchestrator.trial.stop import StopSignal, stop_file
+from orchestrator.trial.supervisor import WorkerSettings
 
 
 def wait_until(is_so: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
@@ -72,7 +72,7 @@ def test_a_trial_shared_by_two_sweeps_runs_once(lab: Lab) -> None:
 def test_a_sweep_waits_for_a_trial_that_another_process_runs(lab: Lab) -> None:
     planned = lab.planned(0)
     script = (
-        "import sys, time; from pathlib import Path; from orchestrator.store import Store\n"
+        "import sys, time; from pathlib import Path; from orchestrator.store.store import Store\n"
         "with Store(Path(sys.argv[1])).lock(sys.argv[2]): print('held', flush=True); time.sleep(3)"
     )
     command = [sys.executable, "-c", script, str(lab.store.root), planned.trial.id]
@@ -155,8 +155,8 @@ def test_nothing_to_do_needs_no_permission_to_write(lab: Lab, monkeypatch: pytes
     def refuse(*arguments: object) -> None:
         raise AssertionError("something was written")
 
-    monkeypatch.setattr("orchestrator.store.write_atomically", refuse)
-    monkeypatch.setattr("orchestrator.store.Store.check_writable", refuse)
+    monkeypatch.setattr("orchestrator.store.store.write_atomically", refuse)
+    monkeypatch.setattr("orchestrator.store.store.Store.check_writable", refuse)
     assert lab.sweep(plan).num_started == 0
 
 
@@ -170,7 +170,7 @@ def test_nothing_to_do_needs_no_permission_to_write(lab: Lab, monkeypatch: pytes
 def test_what_cannot_end_well_is_refused_before_it_starts(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, section: str, key: str, value: object, message: str
 ) -> None:
-    monkeypatch.setattr("orchestrator.sweep.find_spec", lambda name: None)
+    monkeypatch.setattr("orchestrator.sweep.driver.find_spec", lambda name: None)
     plan = lab.plan([0])
     changed = replace(getattr(plan.entries[0], section), **{key: value})
     entry = replace(plan.entries[0], **{section: changed})
@@ -199,7 +199,7 @@ def processes_of(lab: Lab) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
         line = process.info["cmdline"] or []
-        if "orchestrator.worker" in line and str(lab.store.root) in line and process.info["status"] != "zombie":
+        if "orchestrator.trial.worker" in line and str(lab.store.root) in line and process.info["status"] != "zombie":
             found.append(process)
     return found
 
@@ -365,7 +365,8 @@ def test_a_worker_stops_when_its_parent_is_gone(lab: Lab) -> None:
     lab.store.plans.save(lab.plan([0]))
     script = (
         "import os, subprocess, sys\n"
-        "subprocess.Popen([sys.executable, '-m', 'orchestrator.worker', *sys.argv[1:], '--parent', str(os.getpid())],"
+        "subprocess.Popen([sys.executable, '-m', 'orchestrator.trial.worker', *sys.argv[1:],"
+        " '--parent', str(os.getpid())],"
         " start_new_session=True); sys.stdin.read()"
     )
     arguments = ["--store", str(lab.store.root), "--sweep", "test", "--trial", planned.trial.id]

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
 from orchestrator.errors import TrackingError
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 from orchestrator.tracking.client import Tracker
 from orchestrator.tracking.mirror import Mirror
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 
 @pytest.fixture(autouse=True)
 def fake_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.run.open_sampler", open_fake_sampler)
+    monkeypatch.setattr("orchestrator.trial.attempt.open_sampler", open_fake_sampler)
 
 
 @pytest.fixture(scope="session")

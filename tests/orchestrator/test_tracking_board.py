@@ -35,7 +35,7 @@ def test_one_benchmark_needs_no_macro_average(lab: Lab) -> None:
 
 
 def test_a_macro_average_waits_for_all_benchmarks(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.run.open_sampler", open_fake_sampler)
+    monkeypatch.setattr("orchestrator.trial.attempt.open_sampler", open_fake_sampler)
     lab.num_benchmarks = 2
     plan = lab.plan([0])
     lab.sweep(plan)

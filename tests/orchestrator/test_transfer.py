@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.transfer import Transfer, readable_bytes
+from orchestrator.trial.transfer import Transfer, readable_bytes
 
 
 def test_a_line_has_bar_bytes_rate_and_time_left() -> None:

@@ -8,10 +8,10 @@ import pytest
 from kept_sweep import EXPERIMENT, Kept, add_checkpoint, flip
 from typer.testing import CliRunner
 
+from orchestrator.archive.verify import Verification, verify_sweep
 from orchestrator.cli import app
-from orchestrator.files import write_json
-from orchestrator.record import to_json
-from orchestrator.verification import Verification, verify_sweep
+from orchestrator.store.files import write_json
+from orchestrator.store.record import to_json
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

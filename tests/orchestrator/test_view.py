@@ -11,15 +11,15 @@ from rich.console import Console
 from rich.live import Live
 
 from dashboards.columns import lay_out
-from orchestrator import wanted
 from orchestrator.cli.display import LiveDisplay, PlainDisplay, duration, steps, table_columns
-from orchestrator.progress import ProgressWriter
-from orchestrator.provenance import now
-from orchestrator.record import Outcome, Status
-from orchestrator.run import run_trial
-from orchestrator.store import Store
-from orchestrator.sweep import summary_line
-from orchestrator.view import SweepView, TrialRow, count_states
+from orchestrator.status.rows import SweepView, TrialRow, count_states
+from orchestrator.store import scores as wanted
+from orchestrator.store.progress import ProgressWriter
+from orchestrator.store.record import Outcome, Status
+from orchestrator.store.redact import now
+from orchestrator.store.store import Store
+from orchestrator.sweep.driver import summary_line
+from orchestrator.trial.attempt import run_trial
 
 
 def view(lab: Lab, seeds: list[int | None]) -> SweepView:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from lab import Lab
 
-from orchestrator.orders import Orders
-from orchestrator.provenance import now
-from orchestrator.run import run_trial
-from orchestrator.view import SweepView
-from orchestrator.waits import DriverReport, Wait, Waiting, live_drivers, read_report, report_file, write_report
+from orchestrator.status.driver import DriverReport, Wait, Waiting, live_drivers, read_report, report_file, write_report
+from orchestrator.status.rows import SweepView
+from orchestrator.store.redact import now
+from orchestrator.store.requests import Orders
+from orchestrator.trial.attempt import run_trial
 
 
 def report(**changes: object) -> DriverReport:

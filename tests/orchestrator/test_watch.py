@@ -12,15 +12,14 @@ from typer.testing import CliRunner
 
 from orchestrator.cli import app as command
 from orchestrator.cli.watch_app import Confirm, WatchApp
-from orchestrator.orders import Orders
-from orchestrator.progress import ProgressWriter
-from orchestrator.provenance import now
-from orchestrator.record import Outcome, Status
-from orchestrator.run import run_trial
-from orchestrator.store import Store
-from orchestrator.tail import FileTail
-from orchestrator.view import SweepView, TrialRow
-from orchestrator.watch import SweepWatch, TrialWatch, bars, steps_per_s
+from orchestrator.status.curves import SweepWatch, TrialWatch, bars, steps_per_s
+from orchestrator.status.rows import SweepView, TrialRow
+from orchestrator.store.progress import FileTail, ProgressWriter
+from orchestrator.store.record import Outcome, Status
+from orchestrator.store.redact import now
+from orchestrator.store.requests import Orders
+from orchestrator.store.store import Store
+from orchestrator.trial.attempt import run_trial
 
 Steps = Callable[[WatchApp, "Pilot[None]"], Awaitable[None]]
 

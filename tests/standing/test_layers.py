@@ -14,18 +14,18 @@ HEAVY = ["ray", "torch", "verl", "vllm", "mlflow", "transformers"]
 LIGHT_MODULES = [
     "eval.api",
     "trainers.api",
-    "orchestrator.spec",
-    "orchestrator.plan",
-    "orchestrator.identity",
-    "orchestrator.trial",
-    "orchestrator.record",
-    "orchestrator.store",
+    "orchestrator.config.spec",
+    "orchestrator.plan.make",
+    "orchestrator.plan.identity",
+    "orchestrator.plan.trial",
+    "orchestrator.store.record",
+    "orchestrator.store.store",
     "orchestrator.errors",
     "orchestrator.cli",
 ]
 # The modules that may import each library, even inside a function; trainers/verl runs inside verl, Ray and vLLM.
 OWNERS = {
-    "ray": {"orchestrator/schedulers/ray_tune.py", "orchestrator/schedulers/ray_gang.py"},
+    "ray": {"orchestrator/sweep/ray_tune.py", "orchestrator/sweep/ray_nodes.py"},
     "vllm": {"eval/engines/vllm.py"},
 }
 VERL = "trainers/verl/"

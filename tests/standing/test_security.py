@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[2]
 SOURCES = sorted(
     path for layer in ("eval", "trainers", "orchestrator", "dashboards") for path in (ROOT / layer).rglob("*.py")
 )
-PICKLE_OWNER = "trainers/verl/job.py"
-"""Its file is written and read by the processes of one attempt; archives leave it out (`orchestrator.exchange`)."""
+PICKLE_OWNER = "trainers/verl/launch/job.py"
+"""Its file is written and read by the processes of one attempt; archives leave it out."""
 CODE_LOADERS = ("pickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "jsonpickle")
 READS = ("load", "loads", "Unpickler", "open")
 
@@ -65,7 +65,7 @@ def test_yaml_is_read_by_its_safe_loader() -> None:
 def test_nothing_is_evaluated_or_run_through_a_shell() -> None:
     found = offenders(lambda name, node: name in ("eval", "exec", "os.system", "os.popen", "__import__"))
     # prefork.py is a Python itself: it runs the program that a caller with access to its socket, the owner, was given.
-    assert [one for one in found if not one.startswith("trainers/verl/prefork.py")] == []
+    assert [one for one in found if not one.startswith("trainers/verl/processes/prefork.py")] == []
     assert offenders(lambda _, node: argument(node, "shell") not in (None, "False")) == []
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from trainers.lite.tiny import build
-from trainers.lite.tiny_spec import ARITHMETIC_TINY
+from trainers.models.tiny import build
+from trainers.models.tiny_spec import ARITHMETIC_TINY
 
 ROOT = Path(__file__).parents[2]
 SHORT = [

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy
 import pytest
 
-from trainers.lite.tiny import build
-from trainers.lite.tiny_spec import ARITHMETIC_TINY
+from trainers.models.tiny import build
+from trainers.models.tiny_spec import ARITHMETIC_TINY
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("orchestrator", "trainers", "eval", "dashboards", "experiments", "pyproject.toml", "setup.py", "README.md")

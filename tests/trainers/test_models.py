@@ -11,7 +11,7 @@ import pytest
 from eval.errors import ModelError, OrchError
 from eval.model_folder import folder_digest
 from trainers.api import Model
-from trainers.models import model_digest, resolve
+from trainers.models.resolve import model_digest, resolve
 from trainers.registry import trainer
 from trainers.rewards import rewards
 
@@ -91,9 +91,9 @@ def test_the_reward_is_the_verdict_of_the_grader() -> None:
 
 def test_names_of_models_and_trainers_import_nothing_heavy() -> None:
     code = (
-        "import sys, trainers.models, trainers.registry\n"
+        "import sys, trainers.models.resolve, trainers.registry\n"
         "from trainers.api import Model\n"
-        "trainers.models.model_digest(Model(path='builtin:arithmetic-tiny'))\n"
+        "trainers.models.resolve.model_digest(Model(path='builtin:arithmetic-tiny'))\n"
         "heavy = {'torch', 'transformers', 'numpy', 'ray', 'huggingface_hub'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
@@ -101,7 +101,7 @@ def test_names_of_models_and_trainers_import_nothing_heavy() -> None:
 
 
 def test_partial_files_of_killed_fetches_go_and_those_that_grow_stay(tmp_path: Path) -> None:
-    from trainers.hub import _num_bytes_here, _remove_leftovers
+    from trainers.models.hub import _num_bytes_here, _remove_leftovers
 
     now = time.time()
     for name, size, age_s in (("whole", 10, 9000), ("etag.1a.incomplete", 7, 9000), ("etag.2b.incomplete", 4, 1)):

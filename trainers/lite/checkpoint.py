@@ -8,31 +8,28 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import pickle
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from eval.errors import OrchError
-from trainers.api import POLICIES, Resources
-from trainers.manifest import LITE_STATE, MANIFEST, reward_of, sha256_of, write_hidden_manifest
-from trainers.retention import kept_steps
+from trainers.api import Resources
+from trainers.checkpoints import (
+    _delete_partial,
+    _written_atomically,
+    kept_steps,
+)
+from trainers.manifest import LITE_STATE, MANIFEST, reward_of, sha256_of
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
 """Raised when the layout of `state.pt` changes; other formats are not read."""
-FINAL = "final"
 _STEP_FOLDER = re.compile(r"step-(\d{8})")
-_PARTIAL = ".partial-"
-_WRITER_SIGNS = ("PytorchStreamWriter", "inline_container.cc", "write")
-"""How torch.save words a full disk, by its version."""
 
 State = dict[str, Any]
 """What a checkpoint holds: tensors, numbers, strings and containers of them, nothing that runs code when read."""
@@ -82,29 +79,6 @@ def load_newest(folder: Path) -> State | None:
     return None
 
 
-def export_final(folder: Path, write: Callable[[Path], None]) -> Path:
-    """Write the trained policy atomically into `folder/final`, replacing what was there.
-
-    Args:
-        folder: the trial's checkpoint folder.
-        write: saves model and tokenizer into the folder it is given.
-
-    Raises:
-        OrchError: the disk is full or the folder cannot be written.
-    """
-    with _written_atomically(folder / FINAL) as partial:
-        write(partial)
-        write_hidden_manifest(partial)
-    return folder / FINAL
-
-
-def leave_policy(folder: Path, step: int, write: Callable[[Path], None]) -> None:
-    """Write the policy of a step atomically into `folder/policies/<step>`, for evaluation after training."""
-    (folder / POLICIES).mkdir(parents=True, exist_ok=True)
-    with _written_atomically(folder / POLICIES / str(step)) as partial:
-        write(partial)
-
-
 def _steps(folder: Path) -> list[tuple[int, Path]]:
     """The checkpoint folders, newest first."""
     if not folder.is_dir():
@@ -132,44 +106,3 @@ def _load(path: Path) -> State:
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise CheckpointDamaged(str(error)) from error
     return state
-
-
-@contextmanager
-def _written_atomically(target: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `target`; when the block ends well it is synced and takes the target's place."""
-    partial = target.parent / f"{_PARTIAL}{target.name}"
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        for file in partial.rglob("*"):
-            _sync(file)
-        _sync(partial)
-        if target.exists():
-            shutil.rmtree(target)
-        partial.rename(target)
-        _sync(target.parent)
-    except (OSError, RuntimeError) as error:
-        # torch.save reports a full disk as a RuntimeError of its writer.
-        if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in _WRITER_SIGNS):
-            raise
-        said = error.__context__ if isinstance(error.__context__, OSError) else error
-        raise OrchError(
-            f"the checkpoint cannot be written: {said}",
-            where=str(target),
-            mend="free some disk space or mend the permissions, then run the same command again",
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _delete_partial(folder: Path) -> None:
-    for left_over in folder.glob(f"{_PARTIAL}*"):
-        shutil.rmtree(left_over, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

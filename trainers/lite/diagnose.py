@@ -29,12 +29,12 @@ from trainers.head import Head
 from trainers.lite.forward import needed_hidden, pass_over, passes, places
 from trainers.lite.optimizer import make_optimizer
 from trainers.lite.policy import Policy
-from trainers.lite.prompts import PromptOrder
 from trainers.lite.rollout import RolloutSource, collect_rollouts
 from trainers.lite.score import score_rollouts
 from trainers.lite.update import update_policy
 from trainers.log_probs import hidden_log_probs
 from trainers.objective import gradient_weight
+from trainers.prompts import PromptOrder
 from trainers.selection import Tokens, scopes, select
 
 COMPARED: Final = ("ets", "gmts", "gnorm", "ict", "random")

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import resource
 import sys
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
-
-from trainers.api import Recipe
-
-
-def fingerprint(recipe: Recipe, seed: int) -> str:
-    """Return a hash of what decides a run's numbers; options that are None do not count, so that new ones can come."""
-    text = json.dumps([_counted(recipe), seed], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def random_state() -> dict[str, Any]:
@@ -38,12 +27,3 @@ def peak_memory_mb(device: str) -> float:
         return torch.cuda.max_memory_allocated() / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
-
-
-def _counted(value: Any) -> Any:
-    if not is_dataclass(value):
-        return value
-    counted = {
-        field.name: getattr(value, field.name) for field in fields(value) if field.metadata.get("identity", True)
-    }
-    return {name: _counted(item) for name, item in counted.items() if item is not None}

@@ -9,29 +9,19 @@ Shapes: B sequences, T response tokens, N tokens of one block, D hidden.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from trainers.api import Recipe
-from trainers.batch import RolloutBatch
+from trainers.batch import PolicyScores, RolloutBatch
 from trainers.deviation import group_deviation
 from trainers.distribution import TokenStatistics, hidden_logp, hidden_statistics
 from trainers.head import Head
 from trainers.lite.forward import needed_hidden, passes, places
 from trainers.selection import SELECTORS
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyScores:
-    """What one policy says of each response token, float (B, T), 0 outside the responses."""
-
-    logp_BT: Tensor
-    entropy_BT: Tensor
-    purity_BT: Tensor
-    deviation_BT: Tensor | None
 
 
 def score_rollouts(

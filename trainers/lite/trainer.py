@@ -24,16 +24,19 @@ from eval.engines.hf import HfSampler
 from eval.engines.hf_model import end_tokens
 from eval.errors import OrchError
 from trainers.api import Phase, Resources, TrainJob, TrainResult
-from trainers.lite.checkpoint import State, export_final, load_newest, save_checkpoint
-from trainers.lite.metrics_log import MetricsLog, PhaseClock
-from trainers.lite.optimizer import learning_rate, make_optimizer, set_learning_rate
+from trainers.checkpoints import export_final
+from trainers.identity import fingerprint
+from trainers.learning_rate import learning_rate
+from trainers.lite.checkpoint import State, load_newest, save_checkpoint
+from trainers.lite.optimizer import make_optimizer, set_learning_rate
 from trainers.lite.policy import Policy
-from trainers.lite.prompts import PromptOrder
-from trainers.lite.rollout import Rollouts, RolloutSource, collect_rollouts
-from trainers.lite.rollout_metrics import rollout_metrics
-from trainers.lite.run_state import fingerprint, peak_memory_mb, random_state, restore_random_state
+from trainers.lite.rollout import RolloutSource, collect_rollouts
+from trainers.lite.run_state import peak_memory_mb, random_state, restore_random_state
 from trainers.lite.score import score_rollouts
 from trainers.lite.update import update_policy
+from trainers.metrics_log import MetricsLog, PhaseClock
+from trainers.prompts import PromptOrder
+from trainers.rollouts import Rollouts, rollout_metrics
 
 log = logging.getLogger(__name__)
 

@@ -19,15 +19,15 @@ from torch import Tensor
 from eval.errors import OrchError
 from eval.seeds import derive_seed
 from trainers.api import Recipe
-from trainers.batch import RolloutBatch
-from trainers.choice import competitors, mini_batches
+from trainers.batch import PolicyScores, RolloutBatch
 from trainers.diagnostics import check_ratio, selection_metrics
 from trainers.head import Head
 from trainers.lite.forward import Pass, last_needed, needed_hidden, passes
-from trainers.lite.score import PolicyScores, policy_scores
+from trainers.lite.score import policy_scores
 from trainers.log_probs import hidden_log_probs, kept_chunks
 from trainers.objective import LossWeights, loss_weights, needs_gradient, token_terms, weighted_loss
 from trainers.selection import Tokens, keep_ratio, scopes, select
+from trainers.step import competitors, mini_batches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,9 +11,10 @@ from typing import Any
 from eval.api import SamplingSettings, Score
 from eval.stats import avg_at_k
 from orchestrator.codec import encode
-from orchestrator.identity import hash_of
-from orchestrator.plan import Plan
-from orchestrator.record import (
+from orchestrator.config.blocks import EvalSettings
+from orchestrator.plan.identity import hash_of
+from orchestrator.plan.trial import Plan, PlannedTrial, Trial
+from orchestrator.store.record import (
     Attempt,
     Failure,
     Hardware,
@@ -25,9 +26,8 @@ from orchestrator.record import (
     new_record,
     score_entry,
 )
-from orchestrator.store import Store
-from orchestrator.trial import EvalSettings, PlannedTrial, Trial
-from orchestrator.wanted import sampling_settings
+from orchestrator.store.scores import sampling_settings
+from orchestrator.store.store import Store
 from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection
 
 AT = "2026-11-21T08:00:{:02d}.000Z"

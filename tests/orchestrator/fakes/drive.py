@@ -4,10 +4,10 @@ import os
 import sys
 from pathlib import Path
 
-from orchestrator.schedulers import open_scheduler
-from orchestrator.stop import StopSignal, stop_file, stop_on_signals
-from orchestrator.store import Store
-from orchestrator.sweep import SweepSettings, run_sweep
+from orchestrator.store.store import Store
+from orchestrator.sweep.backends import open_scheduler
+from orchestrator.sweep.driver import SweepSettings, run_sweep
+from orchestrator.trial.stop import StopSignal, stop_file, stop_on_signals
 
 if __name__ == "__main__":
     store, experiment, scheduler = Store(Path(sys.argv[1])), sys.argv[2], sys.argv[3]

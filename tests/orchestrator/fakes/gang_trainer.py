@@ -7,7 +7,7 @@ import time
 from fake_trainer import FakeTrainer
 
 from trainers.api import TrainJob, TrainResult
-from trainers.verl.nodes import Gang, all_nodes, ray_environment, start_head
+from trainers.verl.processes.nodes import Gang, all_nodes, ray_environment, start_head
 
 
 class GangTrainer(FakeTrainer):

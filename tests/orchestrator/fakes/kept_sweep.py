@@ -7,13 +7,12 @@ from pathlib import Path
 
 from lab import Lab
 
-from orchestrator.identity import base_trial_id, trial_id
-from orchestrator.plan import Plan, plan_digest
-from orchestrator.record import Status
-from orchestrator.run import run_trial
-from orchestrator.schedule import Schedule
-from orchestrator.store import Store
-from orchestrator.trial import PlannedTrial
+from orchestrator.config.blocks import Schedule
+from orchestrator.plan.identity import base_trial_id, trial_id
+from orchestrator.plan.trial import Plan, PlannedTrial, plan_digest
+from orchestrator.store.record import Status
+from orchestrator.store.store import Store
+from orchestrator.trial.attempt import run_trial
 from trainers.manifest import sha256_of, write_hidden_manifest
 
 EXPERIMENT = "kept"

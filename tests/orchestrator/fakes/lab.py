@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.codec import encode
-from orchestrator.identity import hash_of
-from orchestrator.plan import Plan
-from orchestrator.run import RunContext
-from orchestrator.schedulers import SchedulerName, open_scheduler
-from orchestrator.stop import StopSignal, stop_file
-from orchestrator.store import Store
-from orchestrator.sweep import SweepOutcome, SweepSettings, run_sweep
-from orchestrator.trial import EvalSettings, PlannedTrial, Trial
+from orchestrator.config.blocks import EvalSettings
+from orchestrator.plan.identity import hash_of
+from orchestrator.plan.trial import Plan, PlannedTrial, Trial
+from orchestrator.store.store import Store
+from orchestrator.sweep.backends import SchedulerName, open_scheduler
+from orchestrator.sweep.driver import SweepOutcome, SweepSettings, run_sweep
+from orchestrator.trial.attempt import RunContext
+from orchestrator.trial.stop import StopSignal, stop_file
 from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection
 
 FAKES = Path(__file__).parent

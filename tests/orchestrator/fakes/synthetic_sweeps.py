@@ -7,8 +7,9 @@ seeds of one arm are equal. Small models take a part of a node, large ones a nod
 from dataclasses import dataclass
 from random import Random
 
-from orchestrator.cluster import Node, Request, parse_cluster
-from orchestrator.planner import Task
+from orchestrator.forecast.cluster import parse_cluster
+from orchestrator.sweep.nodes import Node, Request
+from orchestrator.sweep.placement import Task
 
 CLUSTERS = ("8xH100", "8xH100x2", "8xH100x4", "8xA100x8", "4xA100x3", "8xH100x16", "8xH100x2+4xH100x2")
 WIDTHS = ((1,), (1, 1, 2), (1, 2, 4), (1, 4, 8), (1, 8), (2, 8), (1, 2, 4, 8), (2, 4), (1, 3), (1, 2, 6))

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection, TrainJob
-from trainers.lite.tiny import build
-from trainers.lite.tiny_spec import ARITHMETIC_TINY
+from trainers.models.tiny import build
+from trainers.models.tiny_spec import ARITHMETIC_TINY
 
 
 @pytest.fixture(autouse=True)

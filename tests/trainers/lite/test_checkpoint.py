@@ -10,7 +10,8 @@ import torch
 
 from eval.errors import OrchError
 from trainers.api import Resources
-from trainers.lite.checkpoint import export_final, load_newest, save_checkpoint
+from trainers.checkpoints import export_final
+from trainers.lite.checkpoint import load_newest, save_checkpoint
 
 
 def state(step: int) -> dict[str, object]:

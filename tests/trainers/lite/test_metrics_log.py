@@ -4,7 +4,7 @@ import json
 import math
 from pathlib import Path
 
-from trainers.lite.metrics_log import MetricsLog, PhaseClock
+from trainers.metrics_log import MetricsLog, PhaseClock
 
 
 def test_each_step_is_a_line_on_disk_before_the_next_begins(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from trainers.api import Recipe
-from trainers.lite.optimizer import learning_rate, make_optimizer, set_learning_rate
+from trainers.learning_rate import learning_rate
+from trainers.lite.optimizer import make_optimizer, set_learning_rate
 
 RecipeOf = Callable[..., Recipe]
 

@@ -16,9 +16,8 @@ from transformers import (
 from eval.engines import attention
 from eval.engines.attention import IMPLEMENTATION, MAX_SCORES
 from trainers.batch import RolloutBatch
-from trainers.lite import packing
-from trainers.lite.forward import needed_hidden, passes
-from trainers.lite.packing import decoder_inputs
+from trainers.lite import forward as packing
+from trainers.lite.forward import decoder_inputs, needed_hidden, passes
 
 SIZES = {
     "vocab_size": 23,

@@ -6,7 +6,7 @@ import pytest
 
 from eval.api import Problem
 from eval.errors import DataError
-from trainers.lite.prompts import PromptOrder
+from trainers.prompts import PromptOrder
 
 
 class Letters:

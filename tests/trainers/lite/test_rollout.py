@@ -12,9 +12,9 @@ from eval.benchmarks.arithmetic import problems
 from eval.engines.decoding import Decoding
 from eval.engines.hf import open_hf_sampler
 from trainers.api import Recipe
-from trainers.lite.prompts import Prompt, PromptOrder
-from trainers.lite.rollout import RolloutSource, Sample, collect_rollouts, make_batch
-from trainers.lite.rollout_metrics import rollout_metrics
+from trainers.lite.rollout import RolloutSource, collect_rollouts
+from trainers.prompts import Prompt, PromptOrder
+from trainers.rollouts import Sample, make_batch, rollout_metrics
 
 RecipeOf = Callable[..., Recipe]
 DYNAMIC = {"name": "dapo", "loss_mean": "token", "dynamic_sampling": True}

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from eval.errors import OrchError
-from trainers.choice import mini_batches
 from trainers.diagnostics import METRICS
 from trainers.lite.score import score_rollouts
 from trainers.lite.update import update_policy
+from trainers.step import mini_batches
 
 _spec = spec_from_file_location("scored_step", Path(__file__).with_name("scored_step.py"))
 step = module_from_spec(_spec)

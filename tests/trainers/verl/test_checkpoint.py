@@ -2,7 +2,7 @@ import pytest
 
 from eval.errors import OrchError
 from trainers.api import Resources
-from trainers.verl.checkpoint import newest_whole, prune, seal
+from trainers.verl.launch.checkpoint import newest_whole, prune, seal
 
 
 def a_checkpoint(folder, step, fingerprint="recipe", reward=0.5):

@@ -7,7 +7,7 @@ from trainers.advantages import group_advantages
 from trainers.api import Algorithm, Selection
 from trainers.objective import loss_weights
 from trainers.rollout_correction import rollout_correction
-from trainers.verl.loss import ADVANTAGE, POLICY_WEIGHT, REGULARISER_WEIGHT, micro_batch_loss
+from trainers.verl.inside.loss import ADVANTAGE, POLICY_WEIGHT, REGULARISER_WEIGHT, micro_batch_loss
 
 pytestmark = pytest.mark.slow
 core_algos = pytest.importorskip("verl.trainer.ppo.core_algos", reason="make verl builds .venv-verl, which has it")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from rig import Rig
 
-from orchestrator.record import Outcome, Status
+from orchestrator.store.record import Outcome, Status
 
 pytestmark = [
     pytest.mark.slow,
@@ -23,7 +23,7 @@ pytestmark = [
 ]
 NUMBERS = ("reward/mean", "response/length_mean", "tokens/entropy", "loss", "gradient/norm")
 """Metrics that depend on every sample and every weight."""
-LEADER = "trainers.verl.main"
+LEADER = "trainers.verl.inside.main"
 ENGINE = "VLLM::EngineCore"
 
 

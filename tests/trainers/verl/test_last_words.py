@@ -1,4 +1,4 @@
-from trainers.verl.last_words import last_words
+from trainers.verl.launch.last_words import last_words
 
 TASK = """\
 \x1b[36m(TaskRunner pid=20060)\x1b[0m Training Progress:  25%|██▌       | 1/4 [00:28<01:26, 28.68s/it]

@@ -6,15 +6,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestrator.failures import classify
-from orchestrator.record import Failure
+from orchestrator.store.record import Failure
+from orchestrator.trial.retry import classify
 from trainers.api import Resources, TrainJob
-from trainers.lite.run_state import fingerprint
-from trainers.lite.tiny import make_tokenizer
-from trainers.lite.tiny_spec import ARITHMETIC_TINY
-from trainers.verl.job import VerlJob
-from trainers.verl.launch import TrainingDied, TrainingHung, VerlTrainer
-from trainers.verl.processes import descendants
+from trainers.identity import fingerprint
+from trainers.models.tiny import make_tokenizer
+from trainers.models.tiny_spec import ARITHMETIC_TINY
+from trainers.verl.launch.job import VerlJob
+from trainers.verl.launch.launch import TrainingDied, TrainingHung, VerlTrainer
+from trainers.verl.processes.processes import descendants
 
 FAKES = Path(__file__).parent / "fakes"
 RECORDED = Path(__file__).parents[2] / "orchestrator" / "logs" / "node_lost_actor.txt"
@@ -25,8 +25,8 @@ def train(make_recipe, tmp_path, monkeypatch):
     """Train as one attempt after another would; a fate is what `fakes/fake_main.py` makes of it."""
     model = tmp_path / "model"
     make_tokenizer(ARITHMETIC_TINY).save_pretrained(model)
-    monkeypatch.setattr("trainers.verl.launch._check_installed", lambda: None)
-    monkeypatch.setattr("trainers.verl.launch._POLL_S", 0.1)
+    monkeypatch.setattr("trainers.verl.launch.launch._check_installed", lambda: None)
+    monkeypatch.setattr("trainers.verl.launch.launch._POLL_S", 0.1)
     monkeypatch.setenv("ORCH_TEST_MAIN", str(FAKES / "fake_main.py"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(FAKES), str(Path.cwd())]))
     monkeypatch.setenv("ORCH_TEST_FINGERPRINT", fingerprint(make_recipe(), seed=0))

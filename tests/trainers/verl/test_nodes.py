@@ -4,8 +4,8 @@ import subprocess
 import sys
 
 from trainers.api import Resources
-from trainers.verl.nodes import GANG, Gang, is_listening, ray_command, ray_environment
-from trainers.verl.overrides import overrides
+from trainers.verl.launch.overrides import overrides
+from trainers.verl.processes.nodes import GANG, Gang, is_listening, ray_command, ray_environment
 
 
 def test_a_gang_travels_through_the_environment_and_keeps_its_secret_out_of_messages():
@@ -52,7 +52,7 @@ def test_an_agent_ends_when_its_parent_does_even_if_no_head_ever_answers():
     gang = Gang.new("127.0.0.1", 2)
     assert not is_listening(gang)
     agent = subprocess.Popen(
-        [sys.executable, "-m", "trainers.verl.agent", "0", "1"],
+        [sys.executable, "-m", "trainers.verl.processes.agent", "0", "1"],
         env={**os.environ, GANG: gang.to_text()},
         stdin=subprocess.PIPE,
     )

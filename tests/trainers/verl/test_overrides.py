@@ -5,7 +5,7 @@ import pytest
 
 from eval.errors import OrchError
 from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection
-from trainers.verl.overrides import AGENT_LOOPS, BY_OUR_CODE, micro_batch, overrides, scoring_batch
+from trainers.verl.launch.overrides import AGENT_LOOPS, BY_OUR_CODE, micro_batch, overrides, scoring_batch
 
 GOLDEN = Path(__file__).parent / "golden"
 CHANGES = {
@@ -57,11 +57,11 @@ ELSEWHERE = {
     "recipe.trainer": "chooses verl",
     "model.path": "resolved to the job's folder",
     "cluster.memory_gb": "booked by the scheduler",
-    "cluster.keep_checkpoints": "trainers.verl.checkpoint.prune",
-    "cluster.keep_every": "trainers.verl.checkpoint.prune",
-    "cluster.keep_best": "trainers.verl.checkpoint.prune",
-    "cluster.start_timeout_s": "trainers.verl.watch",
-    "cluster.step_timeout_s": "trainers.verl.watch",
+    "cluster.keep_checkpoints": "trainers.verl.launch.checkpoint.prune",
+    "cluster.keep_every": "trainers.verl.launch.checkpoint.prune",
+    "cluster.keep_best": "trainers.verl.launch.checkpoint.prune",
+    "cluster.start_timeout_s": "trainers.verl.launch.watch",
+    "cluster.step_timeout_s": "trainers.verl.launch.watch",
 }
 SECTIONS = {"algorithm": Algorithm, "model": Model, "data": Data, "recipe": Recipe, "cluster": Resources}
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from trainers.lite.score import policy_scores
-from trainers.verl.step import dispatch_order
+from trainers.verl.inside.step import dispatch_order
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*engine is not available")]
 tu = pytest.importorskip("verl.utils.tensordict_utils", reason="make verl builds .venv-verl, which has it")
@@ -41,8 +41,8 @@ def an_engine(model):
     """The engine's handling of inputs and outputs, without its processes; the model's head answers its questions."""
     from verl.utils.torch_functional import entropy_from_logits
 
-    from trainers.verl.engine import ScoringEngine
-    from trainers.verl.head import AskedHead
+    from trainers.verl.inside.engine import ScoringEngine
+    from trainers.verl.inside.head import AskedHead
 
     engine = ScoringEngine.__new__(ScoringEngine)
     engine.compute_entropy_from_logits = entropy_from_logits
@@ -59,7 +59,7 @@ def nested(rows):
 def data_of(batch, rows, recipe, layout):
     """Some rows as verl's workers get them."""
     from trainers.selection import SELECTORS
-    from trainers.verl.engine import DISTANCE, LEAVE_ONE_OUT, SCORES
+    from trainers.verl.inside.engine import DISTANCE, LEAVE_ONE_OUT, SCORES
 
     lengths = [(int(batch.prompt_length_B[row]), int(batch.response_length_B[row])) for row in rows]
     tokens = [batch.tokens_BS[row, : sum(length)] for row, length in zip(rows, lengths, strict=True)]

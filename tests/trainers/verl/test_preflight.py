@@ -4,11 +4,11 @@ import re
 import pytest
 
 from eval.errors import ModelError, OrchError
-from orchestrator.failures import FailureClass, classify
-from orchestrator.record import Failure
+from orchestrator.store.record import Failure
+from orchestrator.trial.retry import FailureClass, classify
 from trainers.api import Resources
-from trainers.verl.preflight import check_model, check_shared_memory
-from trainers.verl.support import check_support
+from trainers.verl.launch.preflight import check_model, check_shared_memory
+from trainers.verl.launch.support import check_support
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_plan_looks_into_a_local_folder(model, make_recipe):
 
 def test_too_little_shared_memory_is_of_the_class_host_memory(monkeypatch, tmp_path):
     check_shared_memory(tmp_path)
-    monkeypatch.setattr("trainers.verl.preflight._SHARED_MB", 10**12)
+    monkeypatch.setattr("trainers.verl.launch.preflight._SHARED_MB", 10**12)
     with pytest.raises(OrchError, match=re.escape("insufficient shared memory")) as refusal:
         check_shared_memory(tmp_path)
     failure = Failure(kind="OrchError", message=str(refusal.value), log_tail=())

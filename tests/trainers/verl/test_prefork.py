@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainers.verl.prefork import warm_python
+from trainers.verl.processes.prefork import warm_python
 
 SLEEPER = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
 

@@ -12,14 +12,20 @@ from pathlib import Path
 import psutil
 import pytest
 
-from trainers.verl.job import JOB_FILE, TOKEN
-from trainers.verl.processes import descendants, end_leftovers, environment, free_memory_and_files, resident_mb
+from trainers.verl.launch.job import JOB_FILE, TOKEN
+from trainers.verl.processes.processes import (
+    descendants,
+    end_leftovers,
+    environment,
+    free_memory_and_files,
+    resident_mb,
+)
 
 KEEPER = """
 import sys
 from pathlib import Path
-from trainers.verl.job import VerlJob
-from trainers.verl.keeper import keep
+from trainers.verl.launch.job import VerlJob
+from trainers.verl.processes.keeper import keep
 file = Path(sys.argv[1])
 sys.exit(keep([sys.executable, "-c", sys.argv[2]], VerlJob.read(file), since=file.stat().st_mtime))
 """

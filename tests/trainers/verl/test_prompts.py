@@ -5,11 +5,11 @@ import pandas as pd
 from eval.benchmarks.registry import load
 from eval.engines.hf import HfSampler
 from trainers.api import Resources, TrainJob
-from trainers.lite.prompts import PromptOrder
-from trainers.lite.tiny import make_model, make_tokenizer
-from trainers.lite.tiny_spec import ARITHMETIC_TINY
-from trainers.verl.prompts import write_prompts
-from trainers.verl.reward import compute_score, problem_json, read_problem
+from trainers.models.tiny import make_model, make_tokenizer
+from trainers.models.tiny_spec import ARITHMETIC_TINY
+from trainers.prompts import PromptOrder
+from trainers.verl.inside.reward import compute_score, problem_json, read_problem
+from trainers.verl.launch.prompts import write_prompts
 
 
 def a_job(folder, recipe, seed=3):

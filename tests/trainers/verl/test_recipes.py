@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection
-from trainers.verl.job import VerlJob
-from trainers.verl.overrides import overrides
+from trainers.verl.launch.job import VerlJob
+from trainers.verl.launch.overrides import overrides
 
 GOLDEN = Path(__file__).parent / "golden"
 EXPERIMENTS = Path(__file__).parents[3] / "experiments"

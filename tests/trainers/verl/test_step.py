@@ -13,8 +13,8 @@ from eval.errors import OrchError
 from trainers.lite.score import policy_scores, score_rollouts
 from trainers.lite.update import update_policy
 from trainers.methods import METHODS, PRESETS
-from trainers.verl.loss import ADVANTAGE, POLICY_WEIGHT, REGULARISER_WEIGHT, SUMS, micro_batch_loss
-from trainers.verl.step import (
+from trainers.verl.inside.loss import ADVANTAGE, POLICY_WEIGHT, REGULARISER_WEIGHT, SUMS, micro_batch_loss
+from trainers.verl.inside.step import (
     corrected,
     dispatch_order,
     dispatched_part,

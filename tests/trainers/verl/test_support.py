@@ -3,7 +3,7 @@ import pytest
 from eval.errors import OrchError
 from trainers.api import Resources
 from trainers.registry import check_fit, check_trainer
-from trainers.verl.support import check_support, is_rescored, num_workers
+from trainers.verl.launch.support import check_support, is_rescored, num_workers
 
 
 def test_what_verl_can_do_is_let_through(make_recipe):

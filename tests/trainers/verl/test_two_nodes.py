@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from rig import Rig
 
-from orchestrator.record import Status
-from trainers.verl.processes import descendants
+from orchestrator.store.record import Status
+from trainers.verl.processes.processes import descendants
 
 pytestmark = [
     pytest.mark.slow,

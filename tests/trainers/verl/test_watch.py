@@ -1,4 +1,4 @@
-from trainers.verl.watch import MetricsTail, Watchdog
+from trainers.verl.launch.watch import MetricsTail, Watchdog
 
 START_S, STEP_S = 1800.0, 600.0
 

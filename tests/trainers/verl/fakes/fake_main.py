@@ -1,4 +1,4 @@
-"""In the place of `trainers.verl.main`: no Ray, no vLLM, but steps, checkpoints and an end as ORCH_TEST_FATE says."""
+"""In the place of `trainers.verl.inside.main`: steps, checkpoints and an end as ORCH_TEST_FATE says."""
 
 import json
 import os
@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from trainers.verl.checkpoint import prune, seal
-from trainers.verl.job import VerlJob
+from trainers.verl.launch.checkpoint import prune, seal
+from trainers.verl.launch.job import VerlJob
 
 if __name__ == "__main__":
     job, fate = VerlJob.read(Path(sys.argv[1])), os.environ["ORCH_TEST_FATE"]

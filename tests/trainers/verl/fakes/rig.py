@@ -9,10 +9,10 @@ from pathlib import Path
 
 import psutil
 
-from orchestrator.failures import classify
-from orchestrator.store import Store
-from trainers.verl.job import VerlJob
-from trainers.verl.processes import descendants, orphan_segments
+from orchestrator.store.store import Store
+from orchestrator.trial.retry import classify
+from trainers.verl.launch.job import VerlJob
+from trainers.verl.processes.processes import descendants, orphan_segments
 
 EXPERIMENT = Path(__file__).parents[4] / "experiments" / "smoke_verl.yaml"
 FAKES = Path(__file__).parent

@@ -1,7 +1,7 @@
 """Loaded by every Python process of a test that has this folder on PYTHONPATH: hurts a verl trial from within.
 
 ORCH_TEST_REWARD_RAISES=1 lets verl's reward function raise; ORCH_TEST_MAIN=FILE takes the place of
-`trainers.verl.main`. Modules are changed when somebody imports them, as a start must stay light for
+`trainers.verl.inside.main`. Modules are changed when somebody imports them, as a start must stay light for
 all others.
 """
 
@@ -14,7 +14,7 @@ from importlib.util import spec_from_file_location
 
 class _Poison(MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name != "trainers.verl.reward":
+        if name != "trainers.verl.inside.reward":
             return None
         spec = PathFinder.find_spec(name, path, target)
         run = spec.loader.exec_module
@@ -29,7 +29,9 @@ class _Poison(MetaPathFinder):
 
 class _Stand(MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        return spec_from_file_location(name, os.environ["ORCH_TEST_MAIN"]) if name == "trainers.verl.main" else None
+        return (
+            spec_from_file_location(name, os.environ["ORCH_TEST_MAIN"]) if name == "trainers.verl.inside.main" else None
+        )
 
 
 def _raise(*arguments, **options):

@@ -1,0 +1,1 @@
+"""A runs folder packed, sent, checked, thinned out, graded anew."""

@@ -1,0 +1,1 @@
+"""What an experiment file says: YAML and command line to typed, checked blocks."""

@@ -1,0 +1,303 @@
+"""What `orch eval` and `orch compare` are pointed at: a trial of the store, or any model by folder, hub id or name.
+
+runs/<trial>/eval/<key>/            scores of a trial; its record knows them too
+runs/evaluations/<digest>/eval/<key>/    scores of other models, beside a model.json that says which
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from eval.api import SamplingSettings, Score
+from eval.errors import OrchError
+from eval.grading.version import grader_version
+from eval.score_file import read_score, score_key, write_text
+from orchestrator.plan.trial import PlannedTrial
+from orchestrator.store.record import score_entry
+from orchestrator.store.redact import now
+from orchestrator.store.store import Store
+from trainers.api import Model
+from trainers.models.resolve import model_digest, resolve
+
+_TRIAL_ID = re.compile(r"[0-9a-f]{4,12}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One set of weights that can be evaluated, and where its scores are kept."""
+
+    label: str
+    """How tables call it."""
+    owner_id: str
+    """Trial id, or 12 hex digits of the model's digest: the first part of its score keys."""
+    trial_id: str | None
+    step: int
+    """Training step of the weights; 0 for a model that no trial trained."""
+    model: Model
+    eval_folder: Path
+    """Holds one folder for each score key."""
+    open_model: Callable[[], Path]
+    """Builds or fetches the model if need be and returns its folder."""
+
+    def key(
+        self, benchmark_digest: str, settings: SamplingSettings, limit: int | None, *, step: int | None = None
+    ) -> str:
+        """The key of one score under the present grader: of these weights, or of the trial's at another step."""
+        return score_key(
+            trial_id=self.owner_id,
+            step=self.step if step is None else step,
+            benchmark_digest=benchmark_digest,
+            settings=settings,
+            limit=limit,
+            grader_version=grader_version(),
+        )
+
+
+def resolve_target(text: str, store: Store, *, cache_folder: Path) -> Target:
+    """Read `text` as the beginning of a trial id of the store, else as a model folder, hub id or built-in name.
+
+    Raises:
+        OrchError: neither, or the trial has not finished training.
+    """
+    if _TRIAL_ID.fullmatch(text) and any(trial_id.startswith(text) for trial_id in store.trial_ids()):
+        return _trial_target(store.complete_id(text), store, cache_folder)
+    path, _, revision = text.partition("@") if not Path(text).exists() else (text, "", "")
+    model = Model(path=path, revision=revision or None)
+    digest = model_digest(model)
+    owner_id = hashlib.sha256(digest.encode()).hexdigest()[:12]
+    folder = store.root / "evaluations" / owner_id
+    return Target(
+        label=Path(path).name if Path(path).is_dir() else text,
+        owner_id=owner_id,
+        trial_id=None,
+        step=0,
+        model=model,
+        eval_folder=folder / "eval",
+        open_model=lambda: resolve(model, cache_folder=cache_folder),
+    )
+
+
+def endpoint_target(name: str, store: Store, *, base_url: str | None) -> Target:
+    """A model behind an OpenAI-compatible endpoint.
+
+    Raises:
+        OrchError: no endpoint is given.
+    """
+    if base_url is None:
+        raise OrchError("the engine `openai` needs an endpoint", mend="--base-url http://host:port/v1")
+    owner_id = hashlib.sha256(f"{base_url.rstrip('/')} {name}".encode()).hexdigest()[:12]
+    return Target(
+        label=name,
+        owner_id=owner_id,
+        trial_id=None,
+        step=0,
+        model=Model(path=name),
+        eval_folder=store.root / "evaluations" / owner_id / "eval",
+        open_model=lambda: Path(name),
+    )
+
+
+def evaluated_models(store: Store, *, cache_folder: Path) -> list[Target]:
+    """Return the models beside the trials that were evaluated into this store, endpoints included."""
+    return [_evaluated_model(file, cache_folder) for file in sorted(store.root.glob("evaluations/*/model.json"))]
+
+
+def keep_score(
+    target: Target, score: Score, *, key: str, limit: int | None, store: Store, step: int | None = None
+) -> None:
+    """Tell the target's record of a score whose files are written: the trial's record, or model.json.
+
+    Raises:
+        StoreError: the trial is being worked on by another process.
+    """
+    if target.trial_id is None:
+        file = target.eval_folder.parent / "model.json"
+        if not file.exists():
+            described = {"path": target.model.path, "revision": target.model.revision, "label": target.label}
+            write_text(file, json.dumps(described) + "\n")
+        return
+    with store.lock(target.trial_id, timeout_s=10.0):
+        record = store.read(target.trial_id)
+        entry = score_entry(score, key=key, step=target.step if step is None else step, limit=limit, at=now())
+        store.write(record.with_score(entry, at=now()))
+
+
+def _evaluated_model(file: Path, cache_folder: Path) -> Target:
+    described = json.loads(file.read_text())
+    model = Model(path=described["path"], revision=described["revision"])
+    return Target(
+        label=described["label"],
+        owner_id=file.parent.name,
+        trial_id=None,
+        step=0,
+        model=model,
+        eval_folder=file.parent / "eval",
+        open_model=lambda: resolve(model, cache_folder=cache_folder),
+    )
+
+
+def _trial_target(trial_id: str, store: Store, cache_folder: Path) -> Target:
+    record = store.read(trial_id)
+    trial = record.trial
+    if trial.kind == "train" and record.train is None:
+        raise OrchError(
+            f"trial {trial_id} has not finished training: it has no final policy to evaluate",
+            where=str(store.trial_folder(trial_id)),
+            mend="run its sweep again, then evaluate",
+        )
+    trained = record.train
+    return Target(
+        label=trial_id,
+        owner_id=trial_id,
+        trial_id=trial_id,
+        step=trained.step if trained is not None else 0,
+        model=trial.model,
+        eval_folder=store.trial_folder(trial_id) / "eval",
+        open_model=lambda: (
+            store.trial_folder(trial_id) / trained.model_folder
+            if trained is not None
+            else resolve(trial.model, cache_folder=cache_folder)
+        ),
+    )
+
+
+Conditions = tuple[str, str, SamplingSettings, str]
+"""(benchmark, data digest, settings, grader version): scores that may be compared share them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One side of a comparison: a score a benchmark and run."""
+
+    label: str
+    scores: Mapping[str, tuple[Score, ...]]
+    """Benchmark → the scores of all runs (training seeds) under the same conditions."""
+
+
+def read_side(text: str, store: Store, *, cache_folder: Path) -> Side:
+    """Find the scores behind one side of a comparison.
+
+    Raises:
+        OrchError: nothing is called that, or nothing of it has been evaluated.
+    """
+    runs = list(_runs(text, store, cache_folder))
+    if not any(runs):
+        is_arm = text.partition(":")[0] in store.plans.names()
+        mend = "finish its sweep" if is_arm else f"orch eval {text} --bench … evaluates it"
+        raise OrchError(f"{text} has no scores yet", where=str(store.root), mend=mend)
+    merged: dict[str, tuple[Score, ...]] = {}
+    for benchmark in dict.fromkeys(score.benchmark for run in runs for score in run):
+        scores = [_newest(run, benchmark) for run in runs]
+        missing = sum(score is None for score in scores)
+        if missing:
+            raise OrchError(
+                f"{missing} of {len(runs)} runs of {text} have no score on {benchmark}",
+                where=str(store.root),
+                mend="finish the sweep, or compare the runs that are done by their ids",
+            )
+        merged[benchmark] = tuple(score for score in scores if score is not None)
+    return Side(label=text, scores=merged)
+
+
+def shared_benchmarks(first: Side, second: Side, wanted: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return the benchmarks both sides were evaluated on under the same conditions.
+
+    Raises:
+        OrchError: none, or a wanted one is missing or was evaluated otherwise.
+    """
+    names = wanted or tuple(name for name in first.scores if name in second.scores)
+    if not names:
+        raise OrchError(
+            f"{first.label} and {second.label} share no benchmark",
+            mend=f"evaluated: {', '.join(first.scores) or '–'} and {', '.join(second.scores) or '–'}",
+        )
+    for name in names:
+        for side in (first, second):
+            if name not in side.scores:
+                raise OrchError(f"{side.label} has no score on {name}", mend=f"orch eval {side.label} --bench {name}")
+        conditions = {_conditions(score) for side in (first, second) for score in side.scores[name]}
+        if len(conditions) > 1:
+            raise OrchError(
+                f"{name} was evaluated under different conditions, which cannot be compared",
+                where="; ".join(_differences(conditions)),
+                mend="evaluate both sides alike",
+            )
+    return names
+
+
+def _runs(text: str, store: Store, cache_folder: Path) -> Iterator[list[Score]]:
+    """Yield the scores of each run that `text` names, oldest first."""
+    experiment, _, wanted = text.partition(":")
+    if wanted and experiment in store.plans.names():
+        for planned in _arm(experiment, wanted, store):
+            yield _scores_of_trial(planned.trial.id, None, store)
+        return
+    for part in text.split(","):
+        name, _, step = part.partition("@")
+        if not step.isdigit():
+            name, step = part, ""
+        target = resolve_target(name, store, cache_folder=cache_folder)
+        if target.trial_id is not None:
+            yield _scores_of_trial(target.trial_id, int(step) if step else None, store)
+        else:
+            yield _scores_in(target.eval_folder)
+
+
+def _arm(experiment: str, wanted: str, store: Store) -> list[PlannedTrial]:
+    entries = store.plans.read(experiment).entries
+    trials = [one for one in entries if _matches(one, wanted)]
+    arms = dict.fromkeys(one.label.rsplit(" · seed", 1)[0] for one in trials or entries)
+    if not trials:
+        raise OrchError(f"no arm of {experiment} is called {wanted!r}", mend=f"arms: {'; '.join(arms)}")
+    if len(arms) > 1:
+        raise OrchError(f"{experiment}:{wanted} is {len(arms)} arms, not one", mend=f"be more exact: {'; '.join(arms)}")
+    return trials
+
+
+def _matches(planned: PlannedTrial, wanted: str) -> bool:
+    """Every word of `wanted` (`dapo,gmts,0.2`, or the label itself) is one of the trial's axis values."""
+    if planned.trial.kind == "base":
+        return wanted == "base"
+    words = {word.strip() for word in wanted.replace("·", ",").split(",")}
+    return words <= {str(value) for value in planned.axes.values()}
+
+
+def _scores_of_trial(trial_id: str, step: int | None, store: Store) -> list[Score]:
+    """The scores of a trial at a step, or at its last one."""
+    record = store.find(trial_id)
+    if record is None:
+        return []
+    final = record.train.step if record.train is not None else 0
+    wanted = final if step is None else step
+    found = (store.read_score(trial_id, entry.key) for entry in record.scores if entry.step == wanted)
+    return [score for score in found if score is not None]
+
+
+def _scores_in(folder: Path) -> list[Score]:
+    files = sorted(folder.glob("*/score.json"), key=lambda file: file.stat().st_mtime_ns)
+    return [score for score in map(read_score, files) if score is not None]
+
+
+def _newest(scores: list[Score], benchmark: str) -> Score | None:
+    """The score with most questions, then most samples, then the latest: a trial run first must not win."""
+    of_benchmark = [(s.num_problems, s.num_samples, at, s) for at, s in enumerate(scores) if s.benchmark == benchmark]
+    return max(of_benchmark, key=lambda entry: entry[:3])[-1] if of_benchmark else None
+
+
+def _conditions(score: Score) -> Conditions:
+    # K may differ: it shows in the errors.
+    return score.benchmark, score.benchmark_digest, replace(score.settings, num_samples=1), score.grader_version
+
+
+def _differences(conditions: set[Conditions]) -> list[str]:
+    rows = [asdict(settings) | {"data": data[:12], "grader": grader} for _, data, settings, grader in conditions]
+    return [
+        f"{name}: {', '.join(sorted({str(row[name]) for row in rows}))}"
+        for name in rows[0]
+        if len({str(row[name]) for row in rows}) > 1
+    ]

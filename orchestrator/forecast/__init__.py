@@ -1,0 +1,1 @@
+"""What a plan will cost on a cluster, before anything runs."""

@@ -1,0 +1,1 @@
+"""Which trials an experiment asks for, and the identity of each."""

@@ -1,0 +1,1 @@
+"""Where trials, sweeps and machines stand, for people and for the driver."""

@@ -1,0 +1,1 @@
+"""The driver: what runs next, where, and what follows from its end."""

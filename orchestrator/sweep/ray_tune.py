@@ -1,0 +1,311 @@
+"""Trials through Ray Tune: it reserves each trial's gang and starts its supervisor; nothing else of Tune is used.
+
+A custom searcher hands Tune the trial that the agenda says may start, so the plan decides the order, and what is handed
+out changes as the plan does. Tune's own files lie in a temporary folder and are deleted: the store is the truth. The
+trainable is a thin supervisor of a process group, because Tune runs functions in a daemon thread and kills their
+children without grace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray._private import ray_constants
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from orchestrator.errors import OrchError, PlanError
+from orchestrator.plan.trial import PlannedTrial
+from orchestrator.store.store import Store
+from orchestrator.sweep.nodes import Node, check_fits, request_of
+from orchestrator.sweep.queue import Agenda
+from orchestrator.sweep.ray_nodes import bundle, gang_factory, other_nodes
+from orchestrator.trial.scratch import scratch_folder
+from orchestrator.trial.stop import StopSignal, read_request
+from orchestrator.trial.supervisor import WorkerSettings, supervise
+
+ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",
+}
+"""Keeps Ray silent, off the network, out of the working folder and away from our signals."""
+_OBJECT_STORE_BYTES = 80 * 2**20
+"""Near Ray's minimum: only configs of a few hundred bytes pass through it."""
+_LOOK_S = 5.0
+"""Between looks at what nodes there are."""
+_EXTRA_GRACE_S = 30.0
+"""After the supervisors' own grace, before Tune is told to drop what still runs."""
+
+
+class RayTuneScheduler:
+    """Runs trials side by side as far as their gangs fit the Ray cluster."""
+
+    def __init__(self, *, address: str | None) -> None:
+        """See `open_scheduler`."""
+        self._address = address
+
+    def run(self, agenda: Agenda, settings: WorkerSettings, stop: StopSignal) -> None:
+        """Run trials until the agenda is over, or until some time after a stop request.
+
+        Raises:
+            PlanError: no Ray at the address, or a trial asks for more than any node has.
+        """
+        os.environ.update(ENVIRONMENT)
+        with _quiet(), _cluster(self._address) as storage:
+            nodes = _nodes()
+            _check_fit(agenda.to_start, nodes)
+            agenda.see_nodes(nodes)
+            searcher = _Planned(agenda, settings.stop_file)
+            trainable = tune.with_resources(
+                _trainable(settings),
+                lambda config: gang_factory(config["bundle"], config["num_nodes"], config["avoid"]),
+            )
+            tune.Tuner(
+                trainable,
+                tune_config=tune.TuneConfig(
+                    search_alg=searcher,
+                    scheduler=_Placement(searcher),
+                    num_samples=-1,
+                    reuse_actors=True,
+                    trial_dirname_creator=lambda trial: trial.trial_id,
+                ),
+                run_config=tune.RunConfig(
+                    name="sweep",
+                    storage_path=str(storage),
+                    verbose=0,
+                    stop=_Deadline(settings.stop_file, settings.grace_s),
+                ),
+            ).fit()
+
+
+class _Planned(Searcher):
+    """Not a search: hands out the trials that the agenda says may start now."""
+
+    def __init__(self, agenda: Agenda, stop_file: Path) -> None:
+        super().__init__()
+        self._agenda, self._stop_file = agenda, stop_file
+        self._handed: dict[str, tuple[str, float, frozenset[str]]] = {}
+        """Tune's trial id → ours, when it was handed out, and the nodes that it must avoid."""
+        self.errors: dict[str, str] = {}
+        """Tune's trial id → what Ray says of a supervisor that it could not run."""
+        self._looked_at_s = time.monotonic()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing to keep in Tune's files: the next launch plans from the store."""
+        return {}
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial's config; None while nothing may start, FINISHED when nothing will."""
+        if read_request(self._stop_file)[0] or self._agenda.is_over:
+            return Searcher.FINISHED
+        self.look_at_nodes()
+        planned = self._agenda.next()
+        if planned is None:
+            return None
+        avoid, resources = self._agenda.avoids(planned.trial.id), planned.resources
+        self._handed[trial_id] = (planned.trial.id, time.monotonic(), avoid)
+        return {
+            "trial": planned.trial.id,
+            "bundle": bundle(resources),
+            "num_nodes": resources.num_nodes,
+            "avoid": sorted(avoid),
+        }
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Free the trial's place."""
+        if trial_id in self._handed:
+            said = result or {}
+            problem = said.get("problem") or self.errors.pop(trial_id, None)
+            self._agenda.finish(self._handed.pop(trial_id)[0], problem=problem, node=said.get("node"))
+
+    def is_unplaceable(self, trial_id: str) -> bool:
+        """Whether Tune waits in vain for the place of a trial that it has not started."""
+        if trial_id not in self._handed:
+            return False
+        ours, handed_at_s, avoid = self._handed[trial_id]
+        if avoid != self._agenda.avoids(ours):  # the nodes that were left have gone: it is handed out anew
+            return True
+        return self._agenda.is_unplaceable(ours, waited_s=time.monotonic() - handed_at_s)
+
+    def look_at_nodes(self) -> None:
+        """Tell the agenda, now and then, what the cluster has."""
+        if time.monotonic() - self._looked_at_s >= _LOOK_S:
+            self._looked_at_s = time.monotonic()
+            self._agenda.see_nodes(_nodes())
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to keep: the next launch plans from the store."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Never called: Tune's state is not restored."""
+
+
+class _Placement(FIFOScheduler):
+    """Takes back from Tune what the cluster will not place, since nothing else could start before it."""
+
+    def __init__(self, searcher: _Planned) -> None:
+        super().__init__()
+        self._searcher = searcher
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Called in every turn of Tune's loop."""
+        self._searcher.look_at_nodes()
+        for trial in list(tune_controller.get_live_trials()):
+            if trial.status == Trial.PENDING and self._searcher.is_unplaceable(trial.trial_id):
+                tune_controller.stop_trial(trial)
+        return super().choose_trial_to_run(tune_controller)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Note what Tune says before it tells the searcher that there was an error."""
+        lines = str(trial.get_error() or "Ray does not say why").strip().splitlines()
+        self._searcher.errors[trial.trial_id] = lines[-1]
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        """Drop the running means that Tune would keep of an ended trial: nobody reads them, long sweeps feel them."""
+        trial.run_metadata.metric_analysis.clear()
+        trial.run_metadata.metric_n_steps.clear()
+
+
+class _Deadline(tune.Stopper):
+    """Lets Tune drop its trials at a forced stop, or when a clean one takes too long."""
+
+    def __init__(self, stop_file: Path, grace_s: float) -> None:
+        self._stop_file, self._patience_s = stop_file, grace_s + _EXTRA_GRACE_S
+        self._asked_at: float | None = None
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No trial is stopped for its results."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether waiting for supervisors has lasted long enough."""
+        is_requested, is_forced = read_request(self._stop_file)
+        if not is_requested:
+            return False
+        if self._asked_at is None:
+            self._asked_at = time.monotonic()
+        patience_s = _EXTRA_GRACE_S if is_forced else self._patience_s
+        return time.monotonic() - self._asked_at > patience_s
+
+
+def _trainable(settings: WorkerSettings) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def supervise_trial(config: dict[str, Any]) -> dict[str, Any]:
+        node = ray.get_runtime_context().get_node_id()
+        try:
+            planned = Store(settings.store_root).plans.read_planned(settings.experiment, config["trial"])
+            with other_nodes(planned.resources, settings) as others:
+                return {"exit_status": supervise(planned, replace(settings, nodes=(node, *others)))}
+        except (OrchError, OSError) as error:
+            return {"problem": f"{str(error).splitlines()[0]} (node {node[:8]})", "node": node}
+
+    return supervise_trial
+
+
+def _nodes() -> list[Node]:
+    found = [(node["NodeID"], node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    return [
+        Node(
+            name=name,
+            num_gpus=has.get("GPU", 0),
+            num_cpus=has.get("CPU", 0),
+            memory_gb=has.get("memory", 0) / 2**30,
+        )
+        for name, has in found
+    ]
+
+
+def _check_fit(trials: Sequence[PlannedTrial], nodes: Sequence[Node]) -> None:
+    """Refuse a trial that no node could ever hold: Ray would leave it pending without a word."""
+    for request, planned in {request_of(one.resources): one for one in reversed(trials)}.items():
+        name = f"trial {planned.trial.id} ({planned.label})"
+        check_fits(nodes, request, name=name, mend="lower them, or join a larger cluster with --ray-address")
+
+
+@contextlib.contextmanager
+def _cluster(address: str | None) -> Iterator[Path]:
+    """Join the cluster, or start a local one for the block; yields a folder for Tune's own files."""
+    with scratch_folder() as folder:
+        if ray.is_initialized():
+            yield folder
+            return
+        try:
+            with _own_signal_handlers():
+                _start(address, folder)
+            yield folder / "tune"
+        finally:
+            ray.shutdown()
+
+
+def _start(address: str | None, folder: Path) -> None:
+    common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    # As Ray does by itself on a laptop; else a local one listens to the whole network, whatever address it is given.
+    ray_constants.ENABLE_RAY_CLUSTER = address is not None
+    try:
+        if address is not None:
+            ray.init(address=address, runtime_env={"env_vars": ENVIRONMENT}, **common)
+            return
+        ray.init(
+            address="local",
+            num_cpus=len(os.sched_getaffinity(0)),
+            include_dashboard=False,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            _temp_dir=str(folder),
+            **common,
+        )
+    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if address is None:
+            raise PlanError(
+                f"a local Ray does not start: {reason}",
+                where=str(folder),
+                mend="free memory and space in the temporary folder (TMPDIR), or run without Ray: --scheduler inline",
+            ) from error
+        raise PlanError(
+            f"no Ray cluster answers at {address}: {reason}",
+            where="--ray-address",
+            mend="start one with `ray start --head`, or leave the option out for a local one; "
+            "a cluster with token authentication needs RAY_AUTH_MODE=token and its token",
+        ) from error
+
+
+@contextlib.contextmanager
+def _own_signal_handlers() -> Iterator[None]:
+    """Put back the handlers that Ray replaces: its own for SIGTERM aborts the driver instead of stopping trials."""
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    kept = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Ray's own messages off the terminal: what matters is in the store and in the trials' logs."""
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.train")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,1 @@
+"""Models by path: found, fetched, built."""

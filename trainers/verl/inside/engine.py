@@ -1,0 +1,145 @@
+"""verl's FSDP engine with our log-probs and scores: its head is asked for them, and gives no logits.
+
+Imported in each worker through `model.external_lib`, before verl looks an engine up; registering for a CPU fills a gap,
+and for an NVIDIA GPU takes the place of verl's own entry.
+
+Shapes: N response tokens of a micro-batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from verl.utils import tensordict_utils as tu
+from verl.utils.device import get_device_name
+from verl.utils.torch_dtypes import PrecisionType
+from verl.workers.engine.base import EngineRegistry
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+
+from trainers.verl.inside.columns import column
+from trainers.verl.inside.head import LOG_PROB_NAMES, LOSS_NAMES, SCORE_NAMES, AskedHead, Question
+
+SCORES, DISTANCE, LEAVE_ONE_OUT, LEARNING_RATE = "orch_scores", "orch_distance", "orch_leave_one_out", "orch_lr"
+"""What the trainer tells the engine with a batch."""
+
+
+class ScoringEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl is untyped
+    """The engine of actor and reference."""
+
+    def _build_fsdp_module(self, module: Any) -> Any:
+        """Leave the reference unwrapped on a CPU: verl would offload it to pinned memory, which needs a GPU."""
+        if get_device_name() == "cpu" and self.engine_config.forward_only:
+            precision = self.engine_config.mixed_precision or {}
+            self._autocast_dtype = PrecisionType.to_dtype(precision.get("param_dtype", "bf16"))
+            return module
+        return super()._build_fsdp_module(module)
+
+    def train_batch(self, data: Any, loss_function: Any) -> Any:
+        """Make one optimizer step at the learning rate that came with the batch."""
+        rate = tu.get_non_tensor_data(data=data, key=LEARNING_RATE, default=None)
+        assert rate is not None, "the trainer sends a learning rate with every batch"
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return super().train_batch(data, loss_function)
+
+    def _build_module(self) -> Any:
+        """Build the model, and let its head answer questions."""
+        module = super()._build_module()
+        self.head = AskedHead.install(module)
+        return module
+
+    def forward_step(self, micro_batch: Any, loss_function: Any, forward_only: bool) -> Any:
+        """Run the model over a micro-batch, and the loss."""
+        with self.head.without_cap():
+            return super().forward_step(micro_batch, loss_function, forward_only)
+
+    def prepare_model_inputs(self, micro_batch: Any) -> Any:
+        """Return what verl's own does, and ask the head for what the batch wants of its response tokens."""
+        rows = _response_places(micro_batch)
+        inputs, output_args = super().prepare_model_inputs(micro_batch)
+        self.head.ask(_question(micro_batch, rows, inputs["input_ids"].shape[1]))
+        return inputs, output_args
+
+    def prepare_model_outputs(
+        self, output: Any, output_args: Any, micro_batch: Any, logits_processor_func: Any
+    ) -> dict[str, Tensor]:
+        """Return log-probs, and what else the batch asks for, of the response tokens; 0 elsewhere.
+
+        In the place of verl's own: in float32 whatever the model's type, the same in every pass, for responses alone,
+        without logits, and without a loop over tokens, which is what verl does where flash-attn is not installed.
+        """
+        rows = _response_places(micro_batch)
+        columns = output.logits[0].unbind(-1)
+        return {
+            name: _on_whole_sequences(value_N, micro_batch, rows)
+            for name, value_N in zip(_names(micro_batch), columns, strict=True)
+        }
+
+
+def _told(micro_batch: Any, key: str) -> Any:
+    return tu.get_non_tensor_data(data=micro_batch, key=key, default=None)
+
+
+def _response_places(micro_batch: Any) -> list[tuple[int, int, int]]:
+    """(row, start, end) of the logits that predict each response: they stand one position before its tokens."""
+    lengths = micro_batch["input_ids"].offsets().diff().tolist()
+    responses = micro_batch["responses"].offsets().diff().tolist()
+    return [
+        (row, length - response - 1, length - 1)
+        for row, (length, response) in enumerate(zip(lengths, responses, strict=True))
+    ]
+
+
+def _names(micro_batch: Any) -> tuple[str, ...]:
+    if _told(micro_batch, SCORES):
+        return SCORE_NAMES
+    return LOSS_NAMES if _told(micro_batch, "calculate_entropy") else LOG_PROB_NAMES
+
+
+def _question(micro_batch: Any, rows: list[tuple[int, int, int]], width: int) -> Question:
+    """What the head is to say; its positions lie end to end, or in padded rows of one width."""
+    if tu.get_non_tensor_data(data=micro_batch, key="use_remove_padding", default=True):
+        firsts = micro_batch["input_ids"].offsets().tolist()
+    else:
+        firsts = [row * width for row in range(len(rows) + 1)]
+    token_N = micro_batch["responses"].values()
+    distance = _told(micro_batch, DISTANCE) if _told(micro_batch, SCORES) else None
+    return Question(
+        names=_names(micro_batch),
+        place_N=_places(firsts, rows).to(token_N.device),
+        token_N=token_N,
+        temperature=float(_told(micro_batch, "temperature")),
+        cell_N=_cells(micro_batch, rows) if distance else None,
+        distance=distance or None,
+        leave_one_out=bool(_told(micro_batch, LEAVE_ONE_OUT)),
+    )
+
+
+def _places(firsts: list[int], rows: list[tuple[int, int, int]]) -> Tensor:
+    """Positions that predict response tokens, int64 (N,), from where each row starts."""
+    return torch.cat([torch.arange(firsts[row] + start, firsts[row] + end) for row, start, end in rows])
+
+
+def _cells(micro_batch: Any, rows: list[tuple[int, int, int]]) -> Tensor:
+    """Labels, equal for the tokens of one group at one position of the response."""
+    uids = column(micro_batch["uid"])
+    place = {uid: index for index, uid in enumerate(dict.fromkeys(uids))}
+    longest = max(end - start for _, start, end in rows)
+    parts = [torch.arange(end - start) + place[uids[row]] * longest for row, start, end in rows]
+    return torch.cat(parts).to(micro_batch["responses"].values().device)
+
+
+def _on_whole_sequences(value_N: Tensor, micro_batch: Any, rows: list[tuple[int, int, int]]) -> Tensor:
+    """Values of response tokens at the positions that predict them, as verl's own outputs are laid out."""
+    offsets = micro_batch["input_ids"].offsets()
+    place_N = _places(offsets.tolist(), rows)
+    whole = value_N.new_zeros(int(offsets[-1])).index_copy(0, place_N.to(value_N.device), value_N)
+    return torch.nested.nested_tensor_from_jagged(whole, offsets)
+
+
+EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cpu")(ScoringEngine)
+EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cuda", vendor="nvidia")(
+    ScoringEngine
+)

@@ -1,0 +1,1 @@
+"""The tree of an attempt's processes: its keeper, its nodes, its forks."""
