@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from eval.api import Score
 from orchestrator.codec import encode
 from orchestrator.errors import StoreError
 from orchestrator.plan.trial import Plan, PlannedTrial
-from orchestrator.store.record import RunRecord, ScoreEntry, Status
+from orchestrator.status.state import UNDO, first_line, state_of
+from orchestrator.store.record import RunRecord, ScoreEntry
 from orchestrator.store.redact import now
 from orchestrator.store.requests import Orders
 from orchestrator.store.scores import benchmark_name, final_step, shown_scores
@@ -163,25 +165,22 @@ def _score_columns(entry: ScoreEntry | None, score: Score | None, planned: Plann
 
 def _unscored(record: RunRecord | None, planned: PlannedTrial, store: Store) -> tuple[str, str]:
     """State and reason of a row without a score."""
-    order = Orders(store.root, now=now).of(planned.trial.id)
-    has_alarms = record is not None and bool(record.attempts) and bool(record.attempts[-1].alarms)
-    if order.hold is not None and not has_alarms:
-        verb = "resume" if order.hold == "paused" else "requeue"
-        return "stopped", f"{order.hold} by {order.by}; `orch ctl {verb}` runs it again"
-    if record is None or record.status is Status.PENDING:
-        return "missing", "not run yet"
-    if record.failure is not None:
-        first_line = (record.failure.message.strip() or record.failure.kind).splitlines()[0]
-        return "failed", f"failed: {first_line}"
-    if record.status is Status.STOPPED:
-        actions = [alarm.action for attempt in record.attempts[-1:] for alarm in attempt.alarms]
-        if "stop" in actions or "pause" in actions:
-            return "stopped", f"by a guard; `orch ctl {'requeue' if 'stop' in actions else 'resume'}` goes on"
+    trial_id = planned.trial.id
+    order = Orders(store.root, now=now).of(trial_id)
+    is_worked_on = partial(store.is_worked_on, trial_id)
+    standing = state_of(planned, record, order, is_complete=False, is_worked_on=is_worked_on)
+    alarms = record.attempts[-1].alarms if record is not None and record.attempts else ()
+    if standing.state in ("paused", "cancelled"):
+        by = "by a guard" if alarms else f"{order.hold} by {order.by}"
+        return "stopped", f"{by}; `orch ctl {UNDO[standing.state]}` runs it again"
+    if standing.state == "failed":
+        return "failed", f"failed: {first_line(record)}"
+    if standing.state == "stopped":
         return "stopped", "stopped, resumes with the same `orch sweep`"
-    progress = store.progress(planned.trial.id)
-    if record.status in (Status.RUNNING, Status.TRAINED) and progress is not None and progress.is_alive():
-        return "running", f"{progress.phase} {progress.step}/{progress.total}"
-    return "missing", "not evaluated" if record.status is Status.DONE else "interrupted"
+    if standing.state == "running":
+        progress = store.progress(trial_id)
+        return "running", "" if progress is None else f"{progress.phase} {progress.step}/{progress.total}"
+    return "missing", {"waiting": "not run yet", "partial": "not evaluated"}.get(standing.state, standing.state)
 
 
 def arm_of(planned: PlannedTrial) -> str:

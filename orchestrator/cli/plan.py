@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,13 +14,24 @@ if TYPE_CHECKING:
     from dashboards.columns import Column
     from orchestrator.cli.plan_cost import CostAsked, PlanCost
     from orchestrator.plan.trial import Plan, PlannedTrial
-    from orchestrator.status.state import Decision
-    from orchestrator.store.record import RunRecord
+    from orchestrator.status.rows import TrialRow
     from orchestrator.store.store import Store
     from orchestrator.trial.inputs import Input
 
-STYLES = {"done": "green", "running": "cyan", "failed": "red", "partial": "magenta", "new": None}
-"""State → colour of its line, by typer's names."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A planned trial, how it stands, and the other experiments of the runs folder that want it too."""
+
+    planned: PlannedTrial
+    row: TrialRow
+    shared_with: tuple[str, ...]
+
+    @property
+    def reason(self) -> str:
+        """Why it is in its state, and who shares it."""
+        shared = f"shared with {', '.join(self.shared_with)}" if self.shared_with else ""
+        return "; ".join(part for part in (self.row.why, shared) if part)
 
 
 def plan(
@@ -39,7 +51,7 @@ def plan(
     assume: Annotated[list[str] | None, typer.Option(help="Replace an assumption of the costs: name=number.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every trial as JSON.")] = False,
 ) -> None:
-    """List the trials of experiments: which are new, done or shared, and why; with --cluster, what they cost."""
+    """List the trials of experiments: which are waiting, done or shared, and why; with --cluster, what they cost."""
     from orchestrator.config.spec import load_sweep
     from orchestrator.plan.make import make_plan
     from orchestrator.store.store import Store
@@ -126,26 +138,14 @@ def _asked(cluster: str | None, *, price: float | None, assume: Sequence[str]) -
 
 def _decide(made: Plan, runs: Store, data_folder: Path | None) -> list[Decision]:
     """Compare the plan with the runs folder; a folder that does not exist yet holds nothing."""
-    from orchestrator.errors import DataError
-    from orchestrator.status.state import reconcile
-    from orchestrator.store.scores import is_complete
+    from orchestrator.status.rows import SweepView
 
-    def has_everything(record: RunRecord, planned: PlannedTrial) -> bool:
-        try:
-            return is_complete(record, planned, data_folder=data_folder)
-        except DataError:  # a benchmark that is not here cannot have been scored with what is declared now
-            return False
-
-    ids = [entry.trial.id for entry in made.entries]
-    known = {path.name for path in runs.root.iterdir()} if runs.root.is_dir() else set()
-    records = {trial_id: record for trial_id in ids if trial_id in known and (record := runs.find(trial_id))}
-    return reconcile(
-        made,
-        records,
-        is_complete=has_everything,
-        is_running=runs.is_locked,
-        others=_others(made.experiment, runs),
-    )
+    rows = SweepView(runs, made.entries, data_folder=data_folder).rows()
+    others = _others(made.experiment, runs)
+    return [
+        Decision(planned=planned, row=row, shared_with=others.get(planned.trial.id, ()))
+        for planned, row in zip(made.entries, rows, strict=True)
+    ]
 
 
 def _missing(made: Plan, runs: Store, data_folder: Path | None) -> tuple[Input, ...]:
@@ -168,12 +168,13 @@ def _others(experiment: str, runs: Store) -> dict[str, tuple[str, ...]]:
 
 def _print_table(made: Plan, decisions: Sequence[Decision], cost: PlanCost | None) -> None:
     from dashboards.columns import common_values
+    from orchestrator.cli.display import STYLES
     from orchestrator.cli.terminal import above_columns, print_columns
 
     if not decisions:
         return
     common = common_values(entry.axes for entry in made.entries if entry.trial.kind == "train")
-    colours = [STYLES[one.state] for one in decisions]
+    colours = [STYLES[one.row.state] for one in decisions]
     print_columns(_columns(made, decisions, cost, common), above=above_columns(common), colours=colours)
 
 
@@ -195,16 +196,15 @@ def _columns(
         hours, gpu_hours = zip(*(cost.cells(one) for one in planned), strict=True)
         columns.append(Column(header="hours", is_number=True, cells=hours))
         columns.append(Column(header="GPU-hours", is_number=True, cells=gpu_hours))
-    columns.append(Column(header="state", cells=tuple(one.state for one in decisions)))
+    columns.append(Column(header="state", cells=tuple(one.row.state for one in decisions)))
     columns.append(Column(header="reason", cells=tuple(one.reason for one in decisions)))
     return columns
 
 
 def _summary(made: Plan, decisions: Sequence[Decision]) -> str:
-    from collections import Counter
+    from orchestrator.status.rows import count_states
 
-    counts = Counter(one.state for one in decisions)
-    parts = [f"{counts[state]} {state}" for state in ("new", "partial", "failed", "running", "done") if counts[state]]
+    parts = [f"{number} {state}" for state, number in count_states([one.row for one in decisions]).items()]
     shared = sum(bool(one.shared_with) for one in decisions)
     parts += [f"{shared} shared with other experiments"] if shared else []
     return f"{made.experiment}: {len(decisions)} trials: {', '.join(parts)}"
@@ -226,7 +226,7 @@ def _print_json(made: Plan, decisions: Sequence[Decision], missing: Sequence[Inp
             "label": one.planned.label,
             "axes": one.planned.axes,
             "seed": one.planned.trial.seed,
-            "state": one.state,
+            "state": one.row.state,
             "reason": one.reason,
             "shared_with": one.shared_with,
             "trust_remote_code": one.planned.trial.model.trust_remote_code,

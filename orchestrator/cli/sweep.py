@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -27,6 +27,7 @@ MIRROR_PATIENCE_S = 60.0
 MIRROR_PATIENCE_STOPPED_S = 10.0
 SchedulerName = Literal["ray_tune", "inline"]
 _NUM_LOG_LINES = 12
+_NUM_NAMED = 8
 _NUM_FAILURES_SHOWN = 3
 
 
@@ -226,10 +227,22 @@ def _closing_line(outcome: SweepOutcome) -> str:
 
     line = f"{outcome.experiment}: {summary_line(outcome.rows)}"
     if outcome.num_started == 0:
-        return f"{line}; nothing to do"
-    if outcome.exit_code:
-        return f"{line}; run the same command again to finish the rest"
-    return line
+        line += "; nothing to do"
+    elif len(outcome.failed) + len(outcome.unfinished) > len(outcome.held):
+        line += "; run the same command again to finish the rest"
+    return "\n  ".join([line, *_ways_on(outcome.held)])
+
+
+def _ways_on(held: Sequence[TrialRow]) -> list[str]:
+    """A line for each state in which trials wait for somebody's word, with the command that gives it."""
+    from orchestrator.status.state import UNDO
+
+    lines = []
+    for state, verb in UNDO.items():
+        names = [row.id for row in held if row.state == state]
+        if names:
+            lines.append(f"{state}: orch ctl {verb} {' '.join(names[:_NUM_NAMED])}{' …' * (len(names) > _NUM_NAMED)}")
+    return lines
 
 
 def _next_commands(outcome: SweepOutcome, choice: _Choice) -> list[str]:
@@ -271,10 +284,12 @@ def _print_missing(plan: Plan, runs: Store, data_folder: Path | None, *, as_json
     import json
 
     from orchestrator.status.rows import SweepView
+    from orchestrator.status.state import UNDO
     from orchestrator.sweep.driver import check_supported, unfinished_trials
 
     check_supported(plan.entries)
-    missing = unfinished_trials(SweepView(runs, plan.entries, data_folder=data_folder))
+    view = SweepView(runs, plan.entries, data_folder=data_folder)
+    missing = unfinished_trials(view)
     if as_json:
         payload = {"experiment": plan.experiment, "num_trials": len(plan.entries)}
         trials = [{"id": one.trial.id, "label": one.label} for one in missing]
@@ -282,4 +297,5 @@ def _print_missing(plan: Plan, runs: Store, data_folder: Path | None, *, as_json
         return
     for one in missing:
         typer.echo(f"{one.trial.id}  {one.label}")
-    typer.echo(f"{plan.experiment}: {len(missing)} of {len(plan.entries)} trials would run")
+    line = f"{plan.experiment}: {len(missing)} of {len(plan.entries)} trials would run"
+    typer.echo("\n  ".join([line, *_ways_on([row for row in view.rows() if row.state in UNDO])]))

@@ -5,35 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 from orchestrator.errors import OrchError
 from orchestrator.plan.trial import PlannedTrial
 from orchestrator.status.driver import Wait, live_drivers, waits_of
+from orchestrator.status.state import STATES, Standing, State, first_line, state_of
 from orchestrator.store.outline import Outline
 from orchestrator.store.progress import Progress, age_s
-from orchestrator.store.record import WORKING, RunRecord, Status
+from orchestrator.store.record import RunRecord, Status
 from orchestrator.store.redact import now
-from orchestrator.store.requests import NO_ORDER, Hold, Order, Orders
+from orchestrator.store.requests import NO_ORDER, Order, Orders
 from orchestrator.store.scores import WantedScore, final_step, holds_all, wanted_scores
 from orchestrator.store.store import Store
-
-if TYPE_CHECKING:
-    from orchestrator.store.record import RunRecord
-
-State = Literal["waiting", "running", "done", "partial", "failed", "stopped", "interrupted", "paused", "cancelled"]
-STATES: tuple[State, ...] = (
-    "done",
-    "running",
-    "waiting",
-    "partial",
-    "paused",
-    "stopped",
-    "interrupted",
-    "failed",
-    "cancelled",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +47,9 @@ class TrialRow:
     alarms: tuple[str, ...] = ()
     """What guards said, oldest first."""
     reason: str = ""
-    """Why it does not run yet, in the words of the driver that will start it; empty where none runs."""
+    """What it waits for, in the words of the driver that will start it or of whoever holds it; else empty."""
+    why: str = ""
+    """Why it is in its state, and what the next sweep does about it."""
     axes: dict[str, str | int | float] = field(default_factory=dict)
     """Where it stands in the grid: the values that its label names."""
     seed: int | None = None
@@ -93,7 +80,7 @@ class SweepView:
         self._plan_stamp = store.plans.stamp(experiment) if experiment is not None else (0, 0)
         self._store, self._data_folder = store, data_folder
         self._orders = Orders(store.root, now=now)
-        self._seen: dict[str, tuple[tuple[int, int], TrialRow]] = {}
+        self._seen: dict[str, tuple[tuple[int, int], _Known]] = {}
 
     def rows(self) -> tuple[TrialRow, ...]:
         """One row a trial, in the plan's order.
@@ -104,7 +91,7 @@ class SweepView:
         self._follow_plan()
         orders, waits = self._orders.all(), waits_of(live_drivers(self._store.root))
         return tuple(
-            _asked_row(self.row(planned), orders.get(planned.trial.id, NO_ORDER), waits.get(planned.trial.id))
+            self._row(planned, orders.get(planned.trial.id, NO_ORDER), waits.get(planned.trial.id))
             for planned in self.trials
         )
 
@@ -115,23 +102,37 @@ class SweepView:
         self.trials = self._store.plans.read(self._experiment).entries
 
     def row(self, planned: PlannedTrial) -> TrialRow:
-        """How one trial stands, whatever is asked of it.
+        """How one trial stands.
 
         Raises:
-            StoreError: its record does not read.
+            StoreError: its record or what is asked of it does not read.
         """
+        return self._row(planned, self._orders.of(planned.trial.id), None)
+
+    def _row(self, planned: PlannedTrial, order: Order, wait: Wait | None) -> TrialRow:
+        known, trial_id = self._known(planned), planned.trial.id
+        is_worked_on = partial(self._store.is_worked_on, trial_id)
+        standing = state_of(planned, known.record, order, is_complete=known.is_complete, is_worked_on=is_worked_on)
+        row = replace(known.row, state=standing.state, why=standing.reason, reason=_reason(standing, order, wait))
+        if standing.state == "running":
+            return _moving_row(row, self._store.progress(trial_id))
+        if standing.state in ("stopped", "failed", "interrupted", "paused", "cancelled") and row.step == 0:
+            return _halted_row(row, self._store.progress(trial_id))
+        return row
+
+    def _known(self, planned: PlannedTrial) -> _Known:
+        """What the record tells; read again when it has changed."""
         trial_id = planned.trial.id
         stamp = self._store.record_stamp(trial_id)
-        if trial_id not in self._seen or self._seen[trial_id][0] != stamp:
-            wanted = _wanted(planned, self._data_folder)
-            row = _resting_row(planned, self._store.find_outline(trial_id), wanted)
-            if row.state in ("stopped", "failed") and row.step == 0:
-                row = _stopped_row(row, self._store.progress(trial_id))
-            if wanted is not None:  # else it changes without the record, when the benchmark is fetched
-                self._seen[trial_id] = (stamp, row)
-        else:
-            row = self._seen[trial_id][1]
-        return _moving_row(row, self._store.progress(trial_id)) if row.state == "running" else row
+        if trial_id in self._seen and self._seen[trial_id][0] == stamp:
+            return self._seen[trial_id][1]
+        wanted = _wanted(planned, self._data_folder)
+        record = self._store.find_outline(trial_id)
+        scores, is_complete = ({}, False) if record is None else _scores(planned, record, wanted)
+        known = _Known(record=record, is_complete=is_complete, row=_row_of(planned, record, scores))
+        if wanted is not None:  # else it changes without the record, when the benchmark is fetched
+            self._seen[trial_id] = (stamp, known)
+        return known
 
 
 def count_states(rows: Sequence[TrialRow]) -> dict[State, int]:
@@ -144,39 +145,52 @@ REWARD_METRIC = "reward/mean"
 """The training metric that views show."""
 
 
-def _resting_row(
-    planned: PlannedTrial, record: Outline | RunRecord | None, wanted: Sequence[WantedScore] | None
-) -> TrialRow:
-    """What the record alone tells; `running` where it says so, whether or not the process still lives."""
-    trial = planned.trial
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """What the record of a trial tells of it."""
+
+    record: Outline | RunRecord | None
+    is_complete: bool
+    row: TrialRow
+    """Without its state."""
+
+
+def _row_of(planned: PlannedTrial, record: Outline | RunRecord | None, scores: dict[str, float]) -> TrialRow:
     row = TrialRow(
-        id=trial.id,
+        id=planned.trial.id,
         label=planned.label,
         state="waiting",
         total=final_step(planned),
-        scores={},
+        scores=scores,
         axes=planned.axes,
-        seed=trial.seed,
+        seed=planned.trial.seed,
     )
     if record is None:
         return row
-    scores, has_everything = _scores(planned, record, wanted)
     return replace(
         row,
-        state=_state(record, has_everything),
         step=record.train.step if record.train else 0,
         reward=record.train.metrics.get(REWARD_METRIC) if record.train else None,
         attempts=len(record.attempts),
-        scores=scores,
-        failure=_first_line(record),
+        failure=first_line(record) if record.status is Status.FAILED else "",
         alarms=tuple(alarm.text for alarm in record.alarms),
     )
 
 
+def _reason(standing: Standing, order: Order, wait: Wait | None) -> str:
+    if standing.state == "done":
+        return ""
+    if standing.state == "running":
+        return standing.reason if order.hold is not None else ""
+    if wait is not None:
+        return wait.text
+    return f"{order.hold} by {order.by}" if order.hold is not None else ""
+
+
 def _moving_row(row: TrialRow, progress: Progress | None) -> TrialRow:
-    """A running trial's row with what it is doing, or the word that its process is gone."""
+    """A running trial's row with what it is doing; a process that has just begun has not said so yet."""
     if progress is None or not progress.is_alive():
-        return replace(row, state="interrupted")
+        return row
     return replace(
         row,
         phase=progress.phase,
@@ -189,22 +203,9 @@ def _moving_row(row: TrialRow, progress: Progress | None) -> TrialRow:
     )
 
 
-def _stopped_row(row: TrialRow, progress: Progress | None) -> TrialRow:
+def _halted_row(row: TrialRow, progress: Progress | None) -> TrialRow:
     """The row of a training that has not ended, with the step that it came to."""
     return row if progress is None or progress.unit != "step" else replace(row, step=progress.step)
-
-
-def _asked_row(row: TrialRow, order: Order, wait: Wait | None) -> TrialRow:
-    """The row with what somebody asked of the trial, and with what it waits for."""
-    if row.state == "running":
-        return replace(row, reason=_ENDING[order.hold]) if order.hold is not None else row
-    if row.state == "done" or (order.hold is None and wait is None):
-        return row
-    reason = wait.text if wait is not None else f"{order.hold} by {order.by}"
-    return replace(row, state=order.hold or row.state, reason=reason)
-
-
-_ENDING: dict[Hold, str] = {"paused": "pausing: writes its checkpoint", "cancelled": "being cancelled"}
 
 
 def _wanted(planned: PlannedTrial, data_folder: Path | None) -> tuple[WantedScore, ...] | None:
@@ -228,27 +229,3 @@ def _scores(
     keys = {one.key for one in wanted}
     scores = {entry.benchmark: entry.avg for entry in record.scores if entry.key in keys}
     return scores, holds_all(record, planned, wanted)
-
-
-def _state(record: Outline | RunRecord, has_everything: bool) -> State:
-    """Done is what this plan finds done: another plan's benchmark that failed or is missing does not count."""
-    if record.status in WORKING:
-        return "running"
-    if has_everything:
-        return "done"
-    return _STATE_OF[record.status]
-
-
-_STATE_OF: dict[Status, State] = {
-    Status.PENDING: "waiting",
-    Status.DONE: "partial",
-    Status.FAILED: "failed",
-    Status.STOPPED: "stopped",
-}
-
-
-def _first_line(record: Outline | RunRecord) -> str:
-    if record.status is not Status.FAILED or record.failure is None:
-        return ""
-    lines = record.failure.message.splitlines()
-    return f"{record.failure.kind}: {lines[0] if lines else ''}"

@@ -1,72 +1,107 @@
-"""What a sweep would do about each trial of a plan, and why."""
+"""Where a trial stands: the only place that makes a state of what the runs folder holds.
+
+    record            a process has it    all scores there    hold        state
+    running, trained  yes                 any                 any         running
+    any               any                 yes                 any         done (but for an open record: as below)
+    any other         yes                 no                  any         running
+    any               no                  no                  paused      paused
+    any               no                  no                  cancelled   cancelled
+    none, pending     no                  no                  none        waiting
+    running, trained  no                  any                 none        interrupted
+    done              no                  no                  none        partial
+    failed            no                  no                  none        failed
+    stopped           no                  no                  none        stopped
+
+A record is open while it says `running` or `trained`: whoever opened it did not live to close it, so a sweep has to.
+Plans, views, sweeps, tables and MLflow ask here, each with the same four facts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.plan.trial import Plan, PlannedTrial
-from orchestrator.store.record import RunRecord
+from orchestrator.plan.trial import PlannedTrial
+from orchestrator.store.outline import Outline
+from orchestrator.store.record import WORKING, RunRecord, Status
+from orchestrator.store.requests import Hold, Order
 
-State = Literal["new", "partial", "failed", "running", "done"]
+State = Literal["waiting", "running", "done", "partial", "failed", "stopped", "interrupted", "paused", "cancelled"]
+STATES: tuple[State, ...] = (
+    "done",
+    "running",
+    "waiting",
+    "partial",
+    "paused",
+    "stopped",
+    "interrupted",
+    "failed",
+    "cancelled",
+)
+"""In the order in which they are counted."""
+TO_RUN: frozenset[State] = frozenset(("waiting", "partial", "stopped", "interrupted", "failed"))
+"""What the next `orch sweep` runs; another process runs, somebody holds, or nothing is missing of the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """What a sweep would do about one trial, and why."""
+class Standing:
+    """Where a trial stands, and what follows."""
 
-    planned: PlannedTrial
     state: State
-    shared_with: tuple[str, ...]
-    """Other experiments of the same runs folder that want this trial."""
     reason: str
+    """For people: why it is not done and what happens next, in one line."""
 
 
-def reconcile(
-    plan: Plan,
-    records: Mapping[str, RunRecord],
+def state_of(
+    planned: PlannedTrial,
+    record: Outline | RunRecord | None,
+    order: Order,
     *,
-    is_complete: Callable[[RunRecord, PlannedTrial], bool],
-    is_running: Callable[[str], bool],
-    others: Mapping[str, tuple[str, ...]],
-) -> list[Decision]:
-    """Say of each trial what a sweep would do.
+    is_complete: bool,
+    is_worked_on: Callable[[], bool],
+) -> Standing:
+    """Where a trial stands.
 
     Args:
-        plan: the plan.
-        records: trial id → record, of the trials that have one.
-        is_complete: whether a record holds all that the plan wants.
-        is_running: whether a process works on a trial now.
-        others: trial id → names of the other experiments that plan it.
+        planned: the trial.
+        record: what was done; None where nothing was.
+        order: what is asked of the trial.
+        is_complete: whether it is trained and holds every score that the plan wants (`scores.is_complete`).
+        is_worked_on: whether a process has it now (`Store.is_worked_on`); asked only where it matters.
     """
-    decisions = []
-    for planned in plan.entries:
-        shared = others.get(planned.trial.id, ())
-        record = records.get(planned.trial.id)
-        state, reason = _state(planned, record, is_complete=is_complete, is_running=is_running)
-        if shared:
-            reason += f"; shared with {', '.join(shared)}"
-        decisions.append(Decision(planned=planned, state=state, shared_with=shared, reason=reason))
-    return decisions
+    is_open = record is not None and record.status in WORKING
+    if is_complete and not is_open:
+        return Standing(state="done", reason="complete")
+    if is_worked_on():
+        return Standing(state="running", reason=_ENDING[order.hold] if order.hold else "another process works on it")
+    if order.hold is not None:
+        return Standing(state=order.hold, reason=f"{order.hold} by {order.by}; `orch ctl {UNDO[order.hold]}` undoes it")
+    if record is None or record.status is Status.PENDING:
+        return Standing(state="waiting", reason="never run")
+    if is_open:
+        return Standing(state="interrupted", reason=f"its process is gone; {_what_is_left(planned, record)}")
+    if record.status is Status.FAILED:
+        return Standing(state="failed", reason=f"failed and will be tried again: {first_line(record)}")
+    if record.status is Status.STOPPED:
+        return Standing(state="stopped", reason=_what_is_left(planned, record))
+    return Standing(state="partial", reason="some scores are missing")
 
 
-def _state(
-    planned: PlannedTrial,
-    record: RunRecord | None,
-    *,
-    is_complete: Callable[[RunRecord, PlannedTrial], bool],
-    is_running: Callable[[str], bool],
-) -> tuple[State, str]:
-    if is_running(planned.trial.id):
-        return "running", "another process works on it"
-    if record is None or not record.attempts:
-        return "new", "never run"
-    if is_complete(record, planned):
-        return "done", f"complete since {record.updated_at}"
-    if record.failure is not None:
-        reason = (record.failure.message or record.failure.kind).splitlines()[0]
-        return "failed", f"failed and will be tried again: {reason}"
+def first_line(record: Outline | RunRecord | None) -> str:
+    """Why the last attempt failed, for example `ValueError: no such file`; empty where it did not."""
+    if record is None or record.failure is None:
+        return ""
+    lines = record.failure.message.strip().splitlines()
+    return f"{record.failure.kind}: {lines[0]}" if lines else record.failure.kind
+
+
+def _what_is_left(planned: PlannedTrial, record: Outline | RunRecord) -> str:
     if record.train is None and planned.trial.kind == "train":
-        return "partial", "training continues from its last checkpoint"
-    return "partial", "some scores are missing"
+        return "training continues from its last checkpoint"
+    return "some scores are missing"
+
+
+UNDO: dict[Hold, str] = {"paused": "resume", "cancelled": "requeue"}
+"""The `orch ctl` command that lifts a hold."""
+_ENDING: dict[Hold, str] = {"paused": "pausing: writes its checkpoint", "cancelled": "being cancelled"}

@@ -24,6 +24,7 @@ import json
 import logging
 import os
 import secrets
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -309,6 +310,17 @@ class Store:
             progress = self.progress(trial_id)
             return progress is not None and progress.is_alive()
         return self._claims.is_claimed(path)
+
+    def is_worked_on(self, trial_id: str) -> bool:
+        """Whether a process works on a trial, as far as one look can tell.
+
+        The lease of a process on another machine stands until it was watched for a minute; its last sign of life
+        tells at once.
+        """
+        if not self.is_locked(trial_id):
+            return False
+        progress = self.progress(trial_id)
+        return progress is None or progress.host == socket.gethostname() or progress.is_alive()
 
     def progress(self, trial_id: str) -> Progress | None:
         """What a trial is, or was last, doing."""

@@ -21,6 +21,7 @@ from orchestrator.errors import PlanError, StoreError
 from orchestrator.plan.trial import Plan, PlannedTrial
 from orchestrator.status.driver import read_report, report_file
 from orchestrator.status.rows import SweepView, TrialRow, count_states
+from orchestrator.status.state import TO_RUN, UNDO
 from orchestrator.store.inputs import SeenInputs
 from orchestrator.store.store import Store, SweepLocked
 from orchestrator.sweep.backends import Scheduler
@@ -85,6 +86,11 @@ class SweepOutcome:
         return tuple(row for row in self.rows if row.state not in ("done", "failed"))
 
     @property
+    def held(self) -> tuple[TrialRow, ...]:
+        """Trials that wait for somebody's word."""
+        return tuple(row for row in self.rows if row.state in UNDO)
+
+    @property
     def exit_code(self) -> int:
         """0 all done or handed over, 130 stopped or drained, 1 some failed, 3 some unfinished, paused or cancelled."""
         if self.handed_to is not None:
@@ -97,12 +103,15 @@ class SweepOutcome:
 
 
 def unfinished_trials(view: SweepView) -> tuple[PlannedTrial, ...]:
-    """The trials with something missing, in the plan's order; imports nothing heavy.
+    """The trials that a sweep sees to: what it runs, and what another process runs. Imports nothing heavy.
+
+    What is done or held is none of them.
 
     Raises:
         StoreError: a record does not read.
     """
-    return tuple(planned for planned, row in zip(view.trials, view.rows(), strict=True) if row.state != "done")
+    rows = zip(view.trials, view.rows(), strict=True)
+    return tuple(planned for planned, row in rows if row.state in TO_RUN or row.state == "running")
 
 
 def run_sweep(

@@ -24,6 +24,7 @@ from orchestrator.errors import OrchError
 from orchestrator.plan.trial import Plan, PlannedTrial
 from orchestrator.status.driver import Wait, Waiting
 from orchestrator.status.rows import SweepView
+from orchestrator.status.state import State
 from orchestrator.store.record import RunRecord, Status
 from orchestrator.store.redact import now
 from orchestrator.store.requests import NO_ORDER, Order, Orders
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 Stage = Literal["ready", "running", "later", "elsewhere", "unread", "blocked", "held", "over"]
 """`later`: a retry that is not due; `elsewhere`: another process has it; `unread`: its record does not read; `blocked`:
 a sibling failed in a way that repeats; `held`: somebody paused or cancelled it; `over`: done, or failed for good."""
+_FIRST_STAGE: Mapping[State, Stage] = {"done": "over", "paused": "held", "cancelled": "held", "running": "elsewhere"}
+"""Where a trial begins by its state; `ready` where none is named."""
 HERE = (Node(num_gpus=float("inf"), num_cpus=float("inf"), memory_gb=float("inf")),)
 """The nodes of a scheduler that runs one trial after another in its own process."""
 _NOT_BEGUN_WAIT_S, _LONGEST_NOT_BEGUN_WAIT_S = 2.0, 60.0
@@ -136,8 +139,9 @@ class Agenda:
             for row in self._view.rows():
                 if row.id not in old:
                     self._since.setdefault(row.id, row.attempts)
-                    hold = self._order_of(row.id).hold
-                    self._stages[row.id] = "over" if row.state == "done" else "held" if hold else "ready"
+                    self._stages[row.id] = _FIRST_STAGE.get(row.state, "ready")
+                    if row.state == "running":
+                        self._settings.on_event(f"waiting for {row.id}, which another process is running")
                 elif self._stages[row.id] == "over" and row.state == "partial":
                     self._stages[row.id] = "ready"
             gone = [trial_id for trial_id in self._stages if trial_id not in self._trials]

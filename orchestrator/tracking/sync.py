@@ -13,7 +13,10 @@ from pathlib import Path
 
 from orchestrator.codec import encode
 from orchestrator.plan.trial import Plan, PlannedTrial
+from orchestrator.status.state import state_of
 from orchestrator.store.record import RunRecord
+from orchestrator.store.redact import now
+from orchestrator.store.requests import Orders
 from orchestrator.store.scores import shown_scores
 from orchestrator.store.store import Store
 from orchestrator.tracking.board import BOARD_TAG, board
@@ -59,6 +62,7 @@ class SyncPass:
     def __init__(self, store: Store, tracker: Tracker, cursor: Cursor, tables: TableFiles) -> None:
         """Ask MLflow which runs it holds; what the cursor says of runs that are gone is forgotten."""
         self._store, self._tracker, self._tables = store, tracker, tables
+        self._orders = Orders(store.root, now=now)
         self._sweep: RemoteRun | None = None
         self._trials: dict[str, RemoteRun] = {}
         for run in tracker.find_runs():
@@ -126,13 +130,16 @@ class SyncPass:
     ) -> RunStatus:
         trial_id = planned.trial.id
         known = self.cursor.trials.get(trial_id)
-        mark = self._store.change_mark(trial_id)
+        order = self._orders.of(trial_id)
+        mark = f"{self._store.change_mark(trial_id)} {order.hold or ''}".rstrip()
         if known and known.mark == mark and known.status != "RUNNING" and not is_forced:
             return self._trials[trial_id].status
         record = self._store.find(trial_id)
         if record is None or not record.attempts:
             return "SCHEDULED"
-        view = trial_view(planned, record, experiment=plan.experiment, is_alive=self._is_alive(trial_id))
+        is_worked_on = partial(self._store.is_worked_on, trial_id)
+        standing = state_of(planned, record, order, is_complete=False, is_worked_on=is_worked_on)
+        view = trial_view(planned, record, experiment=plan.experiment, state=standing.state)
         run = self._child(trial_id, view, parent, counts)
         known = known or TrialCursor(run_id=run.run_id)
         keep = partial(setitem, self.cursor.trials, trial_id)
@@ -227,10 +234,6 @@ class SyncPass:
         finally:
             elapsed_s = time.monotonic() - started
             self._next_render_s = started + elapsed_s / _RENDER_SHARE
-
-    def _is_alive(self, trial_id: str) -> bool:
-        progress = self._store.progress(trial_id)
-        return progress is not None and progress.is_alive()
 
 
 def _note(markdown: str) -> str:

@@ -15,20 +15,24 @@ import yaml
 
 from orchestrator.codec import encode
 from orchestrator.plan.trial import Plan, PlannedTrial
-from orchestrator.store.record import RunRecord, Status
+from orchestrator.status.state import State
+from orchestrator.store.record import RunRecord
 from orchestrator.store.scores import benchmark_name, shown_scores
 from orchestrator.tracking.points import metric_key, milliseconds
 
 RunStatus = Literal["SCHEDULED", "RUNNING", "FINISHED", "FAILED", "KILLED"]
 """As MLflow names them."""
 
-_RUN_STATUS: dict[Status, RunStatus] = {
-    Status.PENDING: "SCHEDULED",
-    Status.RUNNING: "RUNNING",
-    Status.TRAINED: "RUNNING",
-    Status.DONE: "FINISHED",
-    Status.FAILED: "FAILED",
-    Status.STOPPED: "KILLED",
+_RUN_STATUS: dict[State, RunStatus] = {
+    "waiting": "SCHEDULED",
+    "running": "RUNNING",
+    "done": "FINISHED",
+    "partial": "FINISHED",  # done once: that a plan wants more scores by now does not make it unfinished
+    "failed": "FAILED",
+    "stopped": "KILLED",
+    "interrupted": "KILLED",
+    "paused": "KILLED",
+    "cancelled": "KILLED",
 }
 _MAX_DIGEST = 36
 
@@ -58,23 +62,21 @@ class RunView:
     """Path in the run → text."""
 
 
-def trial_view(planned: PlannedTrial, record: RunRecord | None, *, experiment: str, is_alive: bool) -> RunView:
+def trial_view(planned: PlannedTrial, record: RunRecord | None, *, experiment: str, state: State) -> RunView:
     """A trial as a child run.
 
     Args:
         planned: the trial as the experiment sees it.
         record: what the store knows of it; None before anybody worked on it.
         experiment: the experiment's name.
-        is_alive: whether a process works on it now; a record that says `running` without one was interrupted.
+        state: where it stands (`status.state`).
     """
-    status: RunStatus = "SCHEDULED" if record is None else _RUN_STATUS[record.status]
-    if status == "RUNNING" and not is_alive:
-        status = "KILLED"
+    status = _RUN_STATUS[state]
     attempts = record.attempts if record else ()
     ended = attempts[-1].ended_at if attempts and status not in ("RUNNING", "SCHEDULED") else None
     return RunView(
         name=planned.label,
-        tags=_trial_tags(planned, record, experiment=experiment),
+        tags=_trial_tags(planned, record, experiment=experiment, state=state),
         params=trial_params(planned),
         datasets=_datasets(planned, record),
         status=status,
@@ -139,7 +141,7 @@ def flattened(value: Any, prefix: str = "") -> dict[str, str]:
     return {prefix: value if isinstance(value, str) else json.dumps(value)}
 
 
-def _trial_tags(planned: PlannedTrial, record: RunRecord | None, *, experiment: str) -> dict[str, str]:
+def _trial_tags(planned: PlannedTrial, record: RunRecord | None, *, experiment: str, state: State) -> dict[str, str]:
     trial = planned.trial
     tags = {metric_key(axis): str(value) for axis, value in planned.axes.items()}
     tags |= {
@@ -147,7 +149,7 @@ def _trial_tags(planned: PlannedTrial, record: RunRecord | None, *, experiment: 
         "orch.experiment": experiment,
         "orch.trial_id": trial.id,
         "orch.kind": trial.kind,
-        "orch.status": str(record.status if record else Status.PENDING),
+        "orch.status": state,
         "orch.attempts": str(len(record.attempts) if record else 0),
         "mlflow.source.name": f"orch trial {trial.id}",
         "mlflow.source.type": "LOCAL",

@@ -33,10 +33,10 @@ def test_the_table_lists_trials_states_reasons_and_the_next_command(file: Path, 
     lines = run(file, "--store", tmp_path / "runs", "seeds=[0]").splitlines()
     assert [line.split() for line in lines[:3]] == [
         ["trial", "selection", "seed", "state", "reason"],
-        [lines[1].split()[0], "base", "new", "never", "run"],
-        [lines[2].split()[0], "full", "0", "new", "never", "run"],
+        [lines[1].split()[0], "base", "waiting", "never", "run"],
+        [lines[2].split()[0], "full", "0", "waiting", "never", "run"],
     ]
-    assert lines[-2:] == ["exp: 3 trials: 3 new", f"  orch sweep {file} seeds=[0]"]
+    assert lines[-2:] == ["exp: 3 trials: 3 waiting", f"  orch sweep {file} seeds=[0]"]
 
 
 MANY_AXES = """
@@ -69,7 +69,7 @@ def test_a_plan_of_eight_axes_loses_no_value_on_a_terminal(
     for planned in plan.entries[1:]:
         words = [word for line in lines if line.startswith(planned.trial.id) for word in line.split()]
         varying = {axis: value for axis, value in planned.axes.items() if axis not in ALIKE}
-        for word in [*(str(value) for value in varying.values()), str(planned.trial.seed), "new", "never", "run"]:
+        for word in [*(str(value) for value in varying.values()), str(planned.trial.seed), "waiting", "never", "run"]:
             assert word in words
     headings = [word for line in lines if line.startswith("trial ") for word in line.split()]
     for name in ("algorithm", "selection", "ratio", "learning_rate", "group_size", "steps", "seed", "state", "reason"):
@@ -95,7 +95,7 @@ def test_json_holds_every_trial(file: Path, tmp_path: Path) -> None:
         "label": "full · seed 0",
         "axes": {"selection": "full"},
         "seed": 0,
-        "state": "new",
+        "state": "waiting",
         "reason": "never run",
         "shared_with": [],
         "trust_remote_code": False,
@@ -119,7 +119,7 @@ def test_a_trial_that_another_experiment_plans_is_shared(file: Path, lab: Lab) -
         "full · seed 1": ["other"],
         "ets · seed 1": [],
     }
-    assert "exp: 5 trials: 5 new, 2 shared with other experiments" in run(file, "--store", lab.store.root)
+    assert "exp: 5 trials: 5 waiting, 2 shared with other experiments" in run(file, "--store", lab.store.root)
 
 
 def test_what_was_run_is_done(lab: Lab, tmp_path: Path) -> None:
@@ -136,14 +136,14 @@ def test_what_was_run_is_done(lab: Lab, tmp_path: Path) -> None:
         "defaults: [{algorithm: grpo}, {selection: full}, {model: own}, {data: arithmetic}, {recipe: own}, "
         "{eval: own}]\ntrainer: fake_trainer:FakeTrainer\nsweep: {seeds: [0]}\n"
     )
-    assert "mine: 2 trials: 2 new" in run(file, "--store", lab.store.root)
+    assert "mine: 2 trials: 2 waiting" in run(file, "--store", lab.store.root)
     lab.sweep(make_plan(load_sweep(file)))
     assert "mine: 2 trials: 2 done" in run(file, "--store", lab.store.root)
     longer = json.loads(run(file, "eval.num_samples=3", "recipe.steps=[2,3]", "--json", "--store", lab.store.root))
     assert [(row["state"], row["reason"]) for row in longer["trials"]] == [
         ("partial", "some scores are missing"),
         ("partial", "some scores are missing"),
-        ("new", "never run"),
+        ("waiting", "never run"),
     ]
 
 

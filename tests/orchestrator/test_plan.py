@@ -1,6 +1,4 @@
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -9,18 +7,7 @@ from orchestrator.config.spec import SweepSpec, load_sweep
 from orchestrator.errors import OrchError, PlanError
 from orchestrator.plan.identity import base_trial_id, trial_id
 from orchestrator.plan.make import make_plan
-from orchestrator.plan.trial import Plan, PlannedTrial
-from orchestrator.status.state import reconcile
-from orchestrator.store.record import (
-    Attempt,
-    Failure,
-    Hardware,
-    Provenance,
-    RunRecord,
-    Status,
-    TrainSummary,
-    new_record,
-)
+from orchestrator.plan.trial import Plan
 
 DEFAULTS = (
     "defaults: [{algorithm: grpo}, {selection: full}, {model: tiny}, {data: arithmetic}, {recipe: tiny}, "
@@ -137,48 +124,3 @@ def test_ids_are_the_same_before_and_after_a_set_is_fetched(tmp_path: Path, monk
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text('{"question": "1+1?", "answer": "2"}\n')
     assert make_plan(spec) == before
-
-
-def record_of(planned: PlannedTrial, *, status: Status, failure: Failure | None = None, **changes: Any) -> RunRecord:
-    hardware = Hardware(cpu="c", num_cores=1, memory_gb=1.0, gpus=())
-    where = Provenance(
-        commit=None, is_dirty=None, versions={}, python="3.11", argv=(), host="h", pid=1, hardware=hardware
-    )
-    attempt = Attempt(
-        number=1, started_at=NOW, seed=0, data_digest=None, provenance=where, failure=failure, phase_seconds={}
-    )
-    return replace(new_record(planned.trial, at=NOW), status=status, attempts=(attempt,), **changes)
-
-
-def test_each_state_is_told_with_its_reason(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, "{grid: {selection: [full, ets, gmts, ict, random, gnorm]}}")
-    base, full, ets, gmts, ict, rand, gnorm = plan.entries
-    trained = TrainSummary(step=40, model_folder="m", metrics={}, num_parameters=1, finished_at=NOW)
-    crash = Failure(kind="RuntimeError", message="out of memory\nmore", log_tail=())
-    records = {
-        base.trial.id: record_of(base, status=Status.DONE),
-        full.trial.id: record_of(full, status=Status.DONE, train=trained),
-        ets.trial.id: record_of(ets, status=Status.STOPPED),
-        gmts.trial.id: record_of(gmts, status=Status.RUNNING),
-        ict.trial.id: record_of(ict, status=Status.TRAINED, train=trained),
-        rand.trial.id: record_of(rand, status=Status.FAILED, failure=crash),
-        gnorm.trial.id: new_record(gnorm.trial, at=NOW),
-    }
-    decisions = reconcile(
-        plan,
-        records,
-        is_complete=lambda record, planned: record.status is Status.DONE,
-        is_running=lambda trial_id: trial_id == gmts.trial.id,
-        others={full.trial.id: ("table1", "table4")},
-    )
-    assert [(one.state, one.reason) for one in decisions] == [
-        ("done", f"complete since {NOW}"),
-        ("done", f"complete since {NOW}; shared with table1, table4"),
-        ("partial", "training continues from its last checkpoint"),
-        ("running", "another process works on it"),
-        ("partial", "some scores are missing"),
-        ("failed", "failed and will be tried again: out of memory"),
-        ("new", "never run"),
-    ]
-    assert decisions[1].shared_with == ("table1", "table4")
-    assert [one.planned for one in decisions] == list(plan.entries)

@@ -9,7 +9,7 @@ from orchestrator.config.blocks import Cap, Priority, Schedule
 from orchestrator.config.schedule import read_schedule
 from orchestrator.errors import OrchError
 from orchestrator.plan.trial import plan_digest
-from orchestrator.plan.where import caps_of, priority_of
+from orchestrator.plan.where import caps_of, check_schedule, priority_of
 
 BLOCK = {
     "priority": [{"where": {"selection": "ets"}, "value": 10}, {"where": {"selection": ["ets", "full"]}, "value": -1}],
@@ -58,7 +58,7 @@ def test_what_does_not_make_sense_is_refused_with_its_key(block: Any, where: str
 
 def test_a_rule_that_no_trial_fits_is_refused(lab: Lab) -> None:
     with pytest.raises(OrchError, match="no trial has selection=ets") as raised:
-        read_schedule(BLOCK).check([lab.planned(0)])
+        check_schedule(read_schedule(BLOCK), [lab.planned(0)])
     assert raised.value.where == "schedule.priority[0].where"
 
 

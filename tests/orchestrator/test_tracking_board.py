@@ -20,7 +20,7 @@ def test_every_column_and_chart_of_the_board_exists(lab: Lab) -> None:
     planned = plan.entries[1]
     names = [f"bench{number}" for number in range(2)]
     sent = {f"eval/{name}/avg_at_2{suffix}" for name in [*names, "macro"] for suffix in ("", "_se")} | METRICS.keys()
-    tags = trial_view(planned, None, experiment="test", is_alive=False).tags
+    tags = trial_view(planned, None, experiment="test", state="waiting").tags
     for column in state["selectedColumns"]:
         kind, key = re.fullmatch(r"(\w+)\.`(.*)`", column).groups()
         assert key in (tags if kind == "tags" else sent)

@@ -1,5 +1,6 @@
 import io
-import os
+import json
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,14 +72,15 @@ def test_a_running_trial_shows_its_progress_and_a_dead_one_that_it_was_interrupt
     with writer.heartbeat():
         writer.enter("update", step=2, total=6)
     reader = view(lab, [0])
-    row = reader.rows()[0]
-    assert (row.state, row.phase, row.step, row.total) == ("running", "update", 2, 6)
-    child = os.fork()
-    if child == 0:
-        os._exit(0)
-    os.waitpid(child, 0)
-    path = lab.store.progress_file(planned.trial.id)
-    path.write_text(path.read_text().replace(f'"pid": {os.getpid()}', f'"pid": {child}'))
+    with lab.store.lock(planned.trial.id):
+        row = reader.rows()[0]
+        assert (row.state, row.phase, row.step, row.total) == ("running", "update", 2, 6)
+        path = lab.store.progress_file(planned.trial.id)
+        path.write_text(path.read_text().replace(f'"host": "{socket.gethostname()}"', '"host": "far away"'))
+        assert reader.rows()[0].state == "running", "a process of another machine that beats"
+        last = json.loads(path.read_text())
+        path.write_text(json.dumps({**last, "updated_at": "2020-01-01T00:00:00.000Z"}))
+        assert reader.rows()[0].state == "interrupted", "it has given no sign of life for long"
     assert reader.rows()[0].state == "interrupted"
 
 

@@ -176,17 +176,18 @@ def test_a_running_trial_shows_its_pace_and_what_it_occupies(lab: Lab) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), "eta_s": 8.0, "reward": 0.25}))
     trials = [planned, lab.planned(1)]
     watch = SweepWatch(lab.store, SweepView(lab.store, trials, data_folder=None))
-    snapshot = watch.snapshot()
-    assert steps_per_s(snapshot.rows[0]) == 0.5
-    assert (snapshot.steps_done, snapshot.steps_total, snapshot.num_cpus, snapshot.num_gpus) == (2, 12, 1, 0)
-    assert snapshot.eta_s == 20.0
 
     async def steps(app: WatchApp, pilot: "Pilot[None]") -> None:
         assert (column(app, "steps/min")[0], column(app, "ETA")[0], column(app, "reward")[0]) == ("30.0", "8s", "0.250")
         assert "20s left at this pace" in text(app, "#summary")
         assert "0 GPUs, 1 CPUs" in text(app, "#summary")
 
-    play(lab, [0, 1], steps)
+    with lab.store.lock(planned.trial.id):
+        snapshot = watch.snapshot()
+        assert steps_per_s(snapshot.rows[0]) == 0.5
+        assert (snapshot.steps_done, snapshot.steps_total, snapshot.num_cpus, snapshot.num_gpus) == (2, 12, 1, 0)
+        assert snapshot.eta_s == 20.0
+        play(lab, [0, 1], steps)
 
 
 def test_only_training_has_a_pace() -> None:
