@@ -28,7 +28,7 @@ from orchestrator.sweep.queue import Agenda, AgendaSettings
 from orchestrator.sweep.ray_tune import ENVIRONMENT, RayTuneScheduler
 from orchestrator.trial.stop import StopSignal, stop_file
 from orchestrator.trial.supervisor import WorkerSettings
-from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection
+from trainers.recipe import Algorithm, Data, Model, Recipe, Resources, Selection
 
 CONCURRENCY = 2
 HERE = Path(__file__).parent

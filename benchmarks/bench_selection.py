@@ -24,10 +24,10 @@ import torch
 from transformers import Qwen2Config
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer, Qwen2RotaryEmbedding
 
-from trainers.api import Selection
-from trainers.deviation import group_deviation
-from trainers.distribution import hidden_logp, hidden_statistics
-from trainers.head import Head
+from trainers.head.deviation import group_deviation
+from trainers.head.distribution import hidden_logp, hidden_statistics
+from trainers.head.operators import Head
+from trainers.recipe import Selection
 from trainers.selection import Tokens, select
 
 VOCABULARY = 151_936

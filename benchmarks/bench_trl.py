@@ -46,8 +46,8 @@ def main() -> None:
         side = run_ours if options.side == "ours" else run_trl
         print("RESULT " + json.dumps(side(options.model, options.steps + 1, options.kl_coef, options.template)[1:]))
     else:
-        from trainers.api import Model
         from trainers.models.resolve import resolve
+        from trainers.recipe import Model
 
         model = resolve(Model(path="builtin:arithmetic-tiny"), cache_folder=options.cache_dir, on_progress=print)
         make_environment()
@@ -142,9 +142,10 @@ class Stopwatch:
 
 
 def run_ours(model: Path, num_steps: int, kl_coef: float, template: str) -> list[Seconds]:
-    from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection, TrainJob
+    from trainers.api import TrainJob
     from trainers.lite import rollout
     from trainers.lite.trainer import LiteTrainer
+    from trainers.recipe import Algorithm, Data, Model, Recipe, Resources, Selection
 
     watch = Stopwatch()
     generate = rollout.generate

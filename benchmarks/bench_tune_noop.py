@@ -32,7 +32,7 @@ from orchestrator.store.record import Status
 from orchestrator.sweep.queue import Agenda, AgendaSettings
 from orchestrator.sweep.ray_tune import ENVIRONMENT, RayTuneScheduler
 from orchestrator.trial.stop import StopSignal
-from trainers.api import Resources
+from trainers.recipe import Resources
 
 NUM_GPUS, GPUS_A_TRIAL = 64, 8
 RATIO_TARGET, GROWTH_TARGET_MB = 1.2, 50.0

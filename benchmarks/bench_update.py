@@ -18,10 +18,10 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from trainers.advantages import group_advantages
-from trainers.api import Algorithm, Data, Model, Recipe, Selection
 from trainers.batch import RolloutBatch
 from trainers.lite.score import score_rollouts
 from trainers.lite.update import update_policy
+from trainers.recipe import Algorithm, Data, Model, Recipe, Selection
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 16_384,

@@ -67,8 +67,8 @@ def main() -> None:
     if options.ours:
         run_ours(options.ours, options)
         return
-    from trainers.api import Model
     from trainers.models.resolve import resolve
+    from trainers.recipe import Model
 
     options.model = resolve(Model(path="builtin:arithmetic-tiny"), cache_folder=options.cache_dir, on_progress=print)
     compare(options)
@@ -160,7 +160,7 @@ def tail(folder: Path) -> str:
 
 
 def recipe(options: argparse.Namespace) -> Any:
-    from trainers.api import Algorithm, Data, Model, Recipe, Selection
+    from trainers.recipe import Algorithm, Data, Model, Recipe, Selection
 
     return Recipe(
         trainer="verl",
@@ -178,7 +178,8 @@ def recipe(options: argparse.Namespace) -> Any:
 
 
 def train_job(folder: Path, options: argparse.Namespace) -> Any:
-    from trainers.api import Resources, TrainJob
+    from trainers.api import TrainJob
+    from trainers.recipe import Resources
 
     return TrainJob(
         recipe=recipe(options),

@@ -252,7 +252,8 @@ def make_job(
 ) -> Any:
     import torch
 
-    from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection, TrainJob
+    from trainers.api import TrainJob
+    from trainers.recipe import Algorithm, Data, Model, Recipe, Resources, Selection
 
     num_gpus = int(torch.cuda.is_available())
     recipe = Recipe(
@@ -287,8 +288,8 @@ def make_job(
 
 
 def tiny_model() -> Path:
-    from trainers.api import Model
     from trainers.models.resolve import resolve
+    from trainers.recipe import Model
 
     cache = Path.home() / ".cache" / "orch" / "models"
     return resolve(Model(path="builtin:arithmetic-tiny"), cache_folder=cache, on_progress=print)

@@ -12,15 +12,8 @@ from gpu_work import (
 )
 from torch import Tensor
 
-from trainers.fused import (
-    OutputGradients,
-    Tuning,
-    gradients,
-    group_distances,
-    token_logp,
-    token_statistics,
-)
-from trainers.head import Head
+from trainers.head.fused import OutputGradients, Tuning, gradients, group_distances, token_logp, token_statistics
+from trainers.head.operators import Head
 
 
 def check(sizes: Sizes, out: dict[str, Any]) -> None:

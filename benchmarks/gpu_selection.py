@@ -38,15 +38,12 @@ from torch import Tensor
 from transformers import Qwen2Config
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer, Qwen2RotaryEmbedding
 
-from trainers.api import Selection
-from trainers.deviation import group_deviation
-from trainers.distribution import hidden_logp, hidden_statistics
-from trainers.fused import (
-    cell_distances,
-    products,
-)
-from trainers.head import Head
-from trainers.log_probs import hidden_log_probs
+from trainers.head.deviation import group_deviation
+from trainers.head.distribution import hidden_logp, hidden_statistics
+from trainers.head.fused import cell_distances, products
+from trainers.head.log_probs import hidden_log_probs
+from trainers.head.operators import Head
+from trainers.recipe import Selection
 from trainers.selection import Tokens, select
 
 

@@ -22,8 +22,8 @@ from gpu_work import (
 )
 from torch import Tensor
 
-from trainers.distribution import hidden_statistics
-from trainers.fused import (
+from trainers.head.distribution import hidden_statistics
+from trainers.head.fused import (
     DEFAULT,
     OutputGradients,
     Parts,
@@ -36,7 +36,7 @@ from trainers.fused import (
     token_logp,
     token_statistics,
 )
-from trainers.head import Head
+from trainers.head.operators import Head
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainers.head import Head
+from trainers.head.operators import Head
 
 GROUP = 16
 

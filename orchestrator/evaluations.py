@@ -21,8 +21,8 @@ from orchestrator.plan.trial import PlannedTrial
 from orchestrator.store.record import score_entry
 from orchestrator.store.redact import now
 from orchestrator.store.store import Store
-from trainers.api import Model
 from trainers.models.resolve import model_digest, resolve
+from trainers.recipe import Model
 
 _TRIAL_ID = re.compile(r"[0-9a-f]{4,12}")
 

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from eval.errors import OrchError
-from trainers.api import POLICIES, Resources
+from trainers.api import POLICIES
 from trainers.manifest import write_hidden_manifest
+from trainers.recipe import Resources
 
 FINAL = "final"
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from eval.errors import OrchError
-from trainers.api import Selection
-from trainers.distribution import gradient_norm_square
+from trainers.head.distribution import gradient_norm_square
+from trainers.recipe import Selection
 from trainers.selection import SELECTORS, Tokens, select
 
 NUM_DECILES: Final = 10

@@ -7,7 +7,7 @@ import json
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from trainers.api import Recipe
+from trainers.recipe import Recipe
 
 
 def fingerprint(recipe: Recipe, seed: int) -> str:

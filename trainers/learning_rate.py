@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from trainers.api import Recipe
+from trainers.recipe import Recipe
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainers.api import Algorithm, Selection
+from trainers.recipe import Algorithm, Selection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

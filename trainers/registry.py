@@ -6,7 +6,8 @@ from difflib import get_close_matches
 from importlib import import_module
 
 from eval.errors import OrchError
-from trainers.api import Recipe, Resources, Trainer
+from trainers.api import Trainer
+from trainers.recipe import Recipe, Resources
 
 TRAINERS = {"lite": "trainers.lite.trainer:LiteTrainer", "verl": "trainers.verl.launch.launch:VerlTrainer"}
 """Name → where its class lives."""

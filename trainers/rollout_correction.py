@@ -15,7 +15,7 @@ from math import log
 import torch
 from torch import Tensor
 
-from trainers.api import Algorithm
+from trainers.recipe import Algorithm
 
 _BOUND = 20.0
 """|δ| at most, before it is exponentiated: verl's safety bound."""

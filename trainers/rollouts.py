@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from trainers.advantages import group_advantages, has_signal, overlong_penalty
-from trainers.api import Recipe
 from trainers.batch import RolloutBatch
 from trainers.prompts import Prompt
+from trainers.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

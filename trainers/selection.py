@@ -19,9 +19,9 @@ from torch import Tensor
 
 from eval.errors import OrchError
 from eval.seeds import derive_seed, uniforms
-from trainers.api import Selection
-from trainers.deviation import Distance, js_bound
-from trainers.distribution import gradient_norm_square
+from trainers.head.deviation import Distance, js_bound
+from trainers.head.distribution import gradient_norm_square
+from trainers.recipe import Selection
 
 _ROUNDING: Final = 1e-9
 """ρN is meant exactly: 0.7·10 is 7 tokens, though it is 7.000000000000001 in binary."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainers.api import Recipe
 from trainers.batch import RolloutBatch
 from trainers.objective import gradient_weight
+from trainers.recipe import Recipe
 from trainers.selection import Tokens
 
 

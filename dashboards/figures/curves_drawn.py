@@ -11,7 +11,7 @@ from statistics import fmean
 from dashboards.figures.drawing import DASHES, Drawing, Series
 from dashboards.figures.swept import CURVES, Curve, Swept, label_of
 from orchestrator.store.scores import shown_scores
-from trainers.api import Recipe
+from trainers.recipe import Recipe
 
 MOST_CURVES = 24
 DRAWN = ("reward/mean", "tokens/entropy", "tokens/renyi2")

@@ -15,7 +15,7 @@ from dashboards.figures.palette import colour_of, dash_of
 from dashboards.figures.swept import Swept, label_of, seeds_said
 from dashboards.table import Row
 from orchestrator.plan.trial import PlannedTrial
-from trainers.api import Recipe
+from trainers.recipe import Recipe
 
 MOST_BARS = 24
 """Arms in one figure of bars; a larger experiment is a table."""

@@ -130,3 +130,26 @@ def fields(question: str, answer: str) -> Callable[[RawRow], RawRow]:
         return {"question": row[question], "answer": value if isinstance(value, str) else format(value, "g")}
 
     return read
+
+
+def verify(declaration: Declaration, problems: tuple[Problem, ...], *, where: str) -> str:
+    """Return the digest of the problems if count and digest are the declared ones.
+
+    Raises:
+        DataError: another count or digest than declared.
+    """
+    if len(problems) != declaration.count:
+        raise DataError(
+            f"{declaration.name} has {len(problems)} rows, but {declaration.count} are declared",
+            where=where,
+            mend="another version of this set circulates: use the declared one, or load it as a .jsonl path",
+        )
+    found = digest_of_problems(problems)
+    if declaration.digest not in (None, found):
+        raise DataError(
+            f"{declaration.name} is not the declared set: its rows hash to {found[:12]}…, "
+            f"declared is {(declaration.digest or '')[:12]}…",
+            where=where,
+            mend="restore the file, or load the changed rows under their own .jsonl path",
+        )
+    return found

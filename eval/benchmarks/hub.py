@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.api import Problem
-from eval.benchmarks.declaration import Declaration, HubSource, problem_of_row
-from eval.benchmarks.registry import verify
+from eval.benchmarks.declaration import Declaration, HubSource, problem_of_row, verify
 from eval.errors import DataError
 
 

@@ -30,7 +30,7 @@ from eval.benchmarks import (
     mmlu_stem,
     olympiadbench,
 )
-from eval.benchmarks.declaration import Declaration, digest_of_problems, problem_of_row
+from eval.benchmarks.declaration import Declaration, digest_of_problems, problem_of_row, verify
 from eval.errors import DataError
 
 _FILES = (
@@ -153,29 +153,6 @@ def read_problems(declaration: Declaration, file: Path) -> tuple[Problem, ...]:
         problem_of_row(row, name=declaration.name, index=index, kind=declaration.kind, where=where)
         for index, (row, where) in enumerate(rows_of_file(file))
     )
-
-
-def verify(declaration: Declaration, problems: tuple[Problem, ...], *, where: str) -> str:
-    """Return the digest of the problems if count and digest are the declared ones.
-
-    Raises:
-        DataError: another count or digest than declared.
-    """
-    if len(problems) != declaration.count:
-        raise DataError(
-            f"{declaration.name} has {len(problems)} rows, but {declaration.count} are declared",
-            where=where,
-            mend="another version of this set circulates: use the declared one, or load it as a .jsonl path",
-        )
-    found = digest_of_problems(problems)
-    if declaration.digest not in (None, found):
-        raise DataError(
-            f"{declaration.name} is not the declared set: its rows hash to {found[:12]}…, "
-            f"declared is {(declaration.digest or '')[:12]}…",
-            where=where,
-            mend="restore the file, or load the changed rows under their own .jsonl path",
-        )
-    return found
 
 
 def _load_declared(declaration: Declaration, data_folder: Path | None) -> Benchmark:

@@ -20,7 +20,7 @@ from orchestrator.forecast.trial_cost import Coster, question_counter, too_large
 from orchestrator.plan.trial import Plan, PlannedTrial
 from orchestrator.store.store import Store
 from orchestrator.sweep.nodes import check_fits, request_of
-from trainers.api import Model
+from trainers.recipe import Model
 
 _HOUR_S = 3600.0
 

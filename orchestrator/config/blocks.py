@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eval.errors import OrchError
-from trainers.validity import check_finite, require
+from trainers.recipe.ranges import check_finite, require
 
 
 class Misfit(OrchError):

@@ -23,8 +23,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from orchestrator.config.fields import GROUPS, unknown_name
+from orchestrator.config.lines import place_in
 from orchestrator.config.packaged import PACKAGED
-from orchestrator.config.places import place_in
 from orchestrator.errors import SpecError
 
 _PULLS_IN_OTHERS = re.compile(r"^(defaults\s*:|#\s*@package)", re.MULTILINE)

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 
 from orchestrator.config.blocks import EvalSettings, Guards, Misfit, Notify, Scheduling
 from orchestrator.config.shape import ModelShape
-from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection
+from trainers.recipe import Algorithm, Data, Model, Recipe, Resources, Selection
 
 Built = TypeVar("Built")
 

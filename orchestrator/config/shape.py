@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from trainers.api import Model
 from trainers.models.resolve import BUILTINS
+from trainers.recipe import Model
 
 BYTES_OF_DTYPE = {"float32": 4, "bfloat16": 2, "float16": 2}
 _BYTE_VOCABULARY = 259

@@ -36,7 +36,7 @@ from orchestrator.config.places import Places
 from orchestrator.config.published import read_published
 from orchestrator.config.schedule import read_schedule
 from orchestrator.config.shape import ModelShape
-from trainers.api import Recipe, Resources
+from trainers.recipe import Recipe, Resources
 
 Shared = TypeVar("Shared")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")

@@ -15,7 +15,7 @@ from difflib import get_close_matches
 
 from orchestrator.errors import PlanError
 from orchestrator.sweep.nodes import Node
-from trainers.api import Resources
+from trainers.recipe import Resources
 
 _NODES = re.compile(r"(?P<count>\d+)x(?P<kind>[a-z0-9-]+?)(?:x(?P<number>\d+))?(?P<rest>(?::[a-z]+=[\d.]+)*)", re.I)
 _MOST_NODES = 10_000

@@ -12,7 +12,7 @@ from orchestrator.forecast.trial_cost import Coster, CountOf, ShapeOf, evaluatio
 from orchestrator.plan.trial import PlannedTrial
 from orchestrator.store.record import RunRecord
 from orchestrator.store.store import Store
-from trainers.api import Resources
+from trainers.recipe import Resources
 
 
 def finished_pieces(record: RunRecord | None) -> frozenset[str]:

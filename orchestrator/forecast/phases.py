@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from orchestrator.config.shape import BYTES_OF_DTYPE, ModelShape
 from orchestrator.forecast.assumptions import Assumptions
 from orchestrator.forecast.cluster import Device
-from trainers.api import Recipe, Resources
+from trainers.recipe import Recipe, Resources
 
 GB = 1e9
 _TRAINING_BYTES = 12

@@ -25,7 +25,7 @@ from orchestrator.forecast.phases import (
 )
 from orchestrator.plan.trial import PlannedTrial
 from orchestrator.sweep.nodes import Request, request_of
-from trainers.api import Recipe, Resources
+from trainers.recipe import Recipe, Resources
 
 _SAMPLE_BYTES = 2_000
 """A kept completion with its verdict, in the mean."""

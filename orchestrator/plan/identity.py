@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 from math import isfinite
 from typing import Any
 
-from trainers.api import Model, Recipe
+from trainers.recipe import Model, Recipe
 
 ID_LENGTH = 12
 """Hex digits of an id: 48 bits, a collision among 100,000 trials has probability 2e-5."""

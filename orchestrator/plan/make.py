@@ -15,7 +15,7 @@ from orchestrator.errors import OrchError, PlanError
 from orchestrator.plan.identity import base_trial_id, trial_id
 from orchestrator.plan.trial import Plan, PlannedTrial, Trial, plan_digest
 from orchestrator.plan.where import check_schedule
-from trainers.api import Model
+from trainers.recipe import Model
 
 if TYPE_CHECKING:
     from orchestrator.config.spec import Point, SweepSpec

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from orchestrator.codec import encode
 from orchestrator.config.blocks import EvalSettings, Guards, Schedule
 from orchestrator.plan.identity import hash_of
-from trainers.api import Model, Recipe, Resources
+from trainers.recipe import Model, Recipe, Resources
 
 if TYPE_CHECKING:
     pass

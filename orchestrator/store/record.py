@@ -15,7 +15,8 @@ from orchestrator.errors import StoreError
 from orchestrator.plan.trial import Trial
 from orchestrator.store.alarm import Alarm
 from orchestrator.store.files import REBUILD
-from trainers.api import Resources, TrainResult
+from trainers.api import TrainResult
+from trainers.recipe import Resources
 
 SCHEMA_VERSION = 1
 """Raised when older code could misread the file; new optional fields do not raise it."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.errors import PlanError
-from trainers.api import Resources
+from trainers.recipe import Resources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

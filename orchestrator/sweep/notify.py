@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.config.blocks import EventKind, Notify
-from trainers.validity import require
+from trainers.recipe.ranges import require
 
 if TYPE_CHECKING:
     from orchestrator.status.rows import TrialRow

@@ -17,7 +17,7 @@ from ray import tune
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.trial.supervisor import WorkerSettings
-from trainers.api import Resources
+from trainers.recipe import Resources
 from trainers.verl.processes.nodes import GANG, Gang
 
 _NODE_ID = "ray.io/node-id"

@@ -46,7 +46,8 @@ from orchestrator.trial.guards import GuardWatch
 from orchestrator.trial.inputs import Progress, input_of_model, inputs_of, make_ready
 from orchestrator.trial.provenance import collect
 from orchestrator.trial.retry import resources_that_fit
-from trainers.api import POLICIES, Phase, Recipe, TrainJob, TrainResult
+from trainers.api import POLICIES, Phase, TrainJob, TrainResult
+from trainers.recipe import Recipe
 from trainers.registry import trainer
 
 log = logging.getLogger(__name__)

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.benchmarks import registry
+from eval.benchmarks.declaration import verify
 from eval.benchmarks.registry import NAMES, declared, find_file
 from orchestrator.errors import OrchError
 from orchestrator.plan.trial import PlannedTrial
 from orchestrator.store.inputs import SeenInput, SeenInputs
-from trainers.api import Model
 from trainers.models.resolve import checked_hub_id, is_of_hub, resolve
+from trainers.recipe import Model
 
 OnBytes = Callable[[int, int], None]
 
@@ -128,7 +129,7 @@ def _ready_set(name: str, seen: SeenInputs, data_folder: Path | None, progress: 
         commits = {**seen.commits(name)} or commits_of(declaration)
         progress.on_line(f"fetching {name} from {declaration.origin or 'nowhere'}")
         file = fetch(declaration, registry.cache_folder(), commits=commits)
-    digest = registry.verify(declaration, registry.read_problems(declaration, file), where=str(file))
+    digest = verify(declaration, registry.read_problems(declaration, file), where=str(file))
     found = SeenInput(name=name, kind="set", digest=digest, commits=commits)
     if seen.check(found, place=file):
         origin = "as declared" if declaration.digest else f"trusted on first use, kept in {seen.file(name)}"

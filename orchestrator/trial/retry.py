@@ -17,7 +17,7 @@ from orchestrator.errors import StoreError
 from orchestrator.plan.trial import Trial
 from orchestrator.store.record import Attempt, Failure, Outcome, RunRecord
 from orchestrator.store.store import Store
-from trainers.api import Resources
+from trainers.recipe import Resources
 
 _LONGEST_WAIT_S = 1800.0
 

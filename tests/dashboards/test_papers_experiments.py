@@ -22,7 +22,7 @@ from orchestrator.config.spec import load_sweep
 from orchestrator.plan.make import make_plan
 from orchestrator.plan.trial import Plan
 from orchestrator.store.store import Store
-from trainers.api import Recipe
+from trainers.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
 TWINS = ("_tiny", "_small")

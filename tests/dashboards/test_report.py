@@ -18,7 +18,7 @@ from eval.api import Completion, Grade, Problem
 from eval.samples import Sample, SampleStore
 from orchestrator.cli import main
 from orchestrator.errors import OrchError
-from trainers.api import Model
+from trainers.recipe import Model
 
 ARMS = (("grpo", "full"), ("grpo", "ets"), ("dapo", "ets"))
 

@@ -1,4 +1,7 @@
-"""The import rule: eval ← trainers ← orchestrator ← dashboards, and light modules stay light."""
+"""The import rule: packages and rooms in floors, no circle anywhere, no crowded room, and light modules stay light.
+
+Every import counts: those inside functions and those for type checkers as well.
+"""
 
 import ast
 import os
@@ -10,10 +13,26 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = ["eval", "trainers", "orchestrator", "dashboards"]
+FLOORS = [
+    ("errors", "codec"),
+    ("config",),
+    ("plan",),
+    ("store",),
+    ("evaluations", "trial", "status"),
+    ("archive", "sweep", "tracking"),
+    ("forecast",),
+    ("cli",),
+]
+"""The rooms of orchestrator/, from the ground up; each imports only from those below it."""
+MOST_FILES = 20
+CROWDED = {
+    "orchestrator/cli": "one file a command",
+}
 HEAVY = ["ray", "torch", "verl", "vllm", "mlflow", "transformers"]
 LIGHT_MODULES = [
     "eval.api",
     "trainers.api",
+    "trainers.recipe",
     "orchestrator.config.spec",
     "orchestrator.plan.make",
     "orchestrator.plan.identity",
@@ -43,6 +62,52 @@ def imported_modules(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             names.add(node.module)
     return names
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports() -> dict[str, set[str]]:
+    """Module → the modules of ours that it imports; `from package import name` counts as the module, where it is one."""
+    modules = {module_of(path): path for path in sources()}
+    found: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        found[module] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module in modules:
+                names = {f"{node.module}.{alias.name}" for alias in node.names}
+                found[module] |= (names & modules.keys()) or {node.module}
+            elif isinstance(node, ast.Import):
+                found[module] |= {alias.name for alias in node.names} & modules.keys()
+    return found
+
+
+def test_no_module_imports_itself_by_any_way() -> None:
+    waiting = {module: others - {module} for module, others in imports().items()}
+    while free := {module for module, others in waiting.items() if not others}:
+        waiting = {module: others - free for module, others in waiting.items() if module not in free}
+    assert waiting == {}, "what is left imports in a circle, or something that does"
+
+
+def test_a_room_imports_from_lower_floors_only() -> None:
+    floor = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+    for module, others in imports().items():
+        for other in others:
+            ours, theirs = module.split("."), other.split(".")
+            if ours[0] != "orchestrator" or theirs[0] != "orchestrator" or min(len(ours), len(theirs)) < 2:
+                continue
+            assert ours[1] == theirs[1] or floor[theirs[1]] < floor[ours[1]], f"{module} imports {other}"
+
+
+def test_no_room_is_crowded() -> None:
+    folders = {path.parent for path in sources()}
+    counts = {
+        str(folder.relative_to(ROOT)): len([file for file in folder.glob("*.py") if file.name != "__init__.py"])
+        for folder in folders
+    }
+    assert {folder: n for folder, n in counts.items() if n > MOST_FILES and folder not in CROWDED} == {}
+    assert all(counts[folder] > MOST_FILES for folder in CROWDED), "an exception that is none any more"
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))

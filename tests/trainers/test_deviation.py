@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.deviation import LN2, group_deviation, js_bound, js_divergence, kl_divergence, wasserstein_distance
-from trainers.distribution import hidden_statistics
-from trainers.head import Head
+from trainers.head.deviation import LN2, group_deviation, js_bound, js_divergence, kl_divergence, wasserstein_distance
+from trainers.head.distribution import hidden_statistics
+from trainers.head.operators import Head
 
 
 def kl_slowly(p, q):

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from eval.errors import OrchError
-from trainers.api import Selection
 from trainers.diagnostics import METRICS, check_ratio, selection_metrics
+from trainers.recipe import Selection
 from trainers.selection import Tokens, select
 
 

@@ -5,14 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.distribution import (
-    TokenStatistics,
-    gradient_norm_square,
-    hidden_logp,
-    hidden_statistics,
-    statistics,
-)
-from trainers.head import Head
+from trainers.head.distribution import gradient_norm_square, hidden_logp, hidden_statistics, statistics
+from trainers.head.operators import Head, TokenStatistics
 
 INF = float("inf")
 

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.deviation import group_deviation
-from trainers.distribution import hidden_logp, hidden_statistics
-from trainers.head import Head
-from trainers.log_probs import hidden_log_probs
+from trainers.head.deviation import group_deviation
+from trainers.head.distribution import hidden_logp, hidden_statistics
+from trainers.head.log_probs import hidden_log_probs
+from trainers.head.operators import Head
 
 pytest.importorskip("triton", reason="the extra dev brings Triton on Linux")
 pytestmark = pytest.mark.filterwarnings(

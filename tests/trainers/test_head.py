@@ -5,7 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, Qwen2Config
 
 from eval.errors import ModelError
-from trainers.head import Head, scaled
+from trainers.head.operators import Head, scaled
 
 SMALL = {
     "vocab_size": 40,

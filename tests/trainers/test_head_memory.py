@@ -11,9 +11,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from trainers.distribution import hidden_logp, hidden_statistics
-from trainers.head import Head
-from trainers.log_probs import hidden_log_probs, kept_chunks
+from trainers.head.distribution import hidden_logp, hidden_statistics
+from trainers.head.log_probs import hidden_log_probs, kept_chunks
+from trainers.head.operators import Head
 
 WIDTHS = {"0.5B": 896, "1.5B": 1536, "7B": 3584, "8B": 4096}
 VOCABULARY = 151_936
@@ -48,7 +48,7 @@ class NoLaunch:
 @pytest.fixture
 def kernels_do_not_run(monkeypatch):
     pytest.importorskip("triton", reason="the extra dev brings Triton on Linux")
-    from trainers import fused
+    from trainers.head import fused
 
     for name in ("statistics_kernel", "combine_kernel", "distance_kernel", "gradient_kernel"):
         monkeypatch.setattr(fused, name, NoLaunch())

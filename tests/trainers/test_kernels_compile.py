@@ -48,7 +48,7 @@ def compiled_bytes(name: str, capability: int) -> int:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from trainers import kernels
+    from trainers.head import kernels
 
     kernel, constants = getattr(kernels, name), CASES[name]
     types = dict.fromkeys(POINTERS, POINTER) | OTHER_TYPES | dict.fromkeys(constants, "constexpr")

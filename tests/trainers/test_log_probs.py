@@ -3,9 +3,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.distribution import hidden_statistics
-from trainers.head import Head
-from trainers.log_probs import hidden_log_probs
+from trainers.head.distribution import hidden_statistics
+from trainers.head.log_probs import hidden_log_probs
+from trainers.head.operators import Head
 
 INF = float("inf")
 

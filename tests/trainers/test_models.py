@@ -10,8 +10,8 @@ import pytest
 
 from eval.errors import ModelError, OrchError
 from eval.model_folder import folder_digest
-from trainers.api import Model
 from trainers.models.resolve import model_digest, resolve
+from trainers.recipe import Model
 from trainers.registry import trainer
 from trainers.rewards import rewards
 

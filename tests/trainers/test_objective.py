@@ -3,8 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.api import Algorithm, Selection
 from trainers.objective import gradient_weight, k3, loss_weights, needs_gradient, token_terms, weighted_loss
+from trainers.recipe import Algorithm, Selection
 
 DOUBLE = {"dtype": torch.float64}
 

@@ -1,5 +1,5 @@
-from trainers.api import Resources
 from trainers.checkpoints import kept_steps
+from trainers.recipe import Resources
 
 REWARDS = {10: 0.2, 20: 0.5, 30: 0.5, 40: None, 50: 0.3}
 

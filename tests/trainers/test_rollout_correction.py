@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from eval.errors import OrchError
-from trainers.api import Algorithm
+from trainers.recipe import Algorithm
 from trainers.rollout_correction import rollout_correction
 
 ALGORITHM = {"name": "grpo", "clip_low": 0.2, "clip_high": 0.2, "loss_mean": "sequence"}

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eval.errors import OrchError
-from trainers.api import Selection
-from trainers.deviation import js_bound
+from trainers.head.deviation import js_bound
 from trainers.methods import METHODS, PRESETS
+from trainers.recipe import Selection
 from trainers.selection import SELECTORS, Tokens, keep_ratio, quota, scopes, select
 
 RANKED = [name for name, selector in SELECTORS.items() if selector.score is not None]

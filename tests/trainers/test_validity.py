@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from eval.errors import OrchError
-from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection
 from trainers.methods import METHODS, PRESETS
+from trainers.recipe import Algorithm, Data, Model, Recipe, Resources, Selection
 
 ALGORITHM: dict[str, Any] = {"name": "grpo", "clip_low": 0.2, "clip_high": 0.2, "loss_mean": "sequence"}
 DATA: dict[str, Any] = {"name": "d", "template": "chat", "max_prompt_tokens": 8, "max_response_tokens": 8}

@@ -17,13 +17,13 @@ from typing import Any
 import torch
 
 from eval.errors import OrchError
-from trainers.api import Resources
 from trainers.checkpoints import (
     _delete_partial,
     _written_atomically,
     kept_steps,
 )
 from trainers.manifest import LITE_STATE, MANIFEST, reward_of, sha256_of
+from trainers.recipe import Resources
 
 log = logging.getLogger(__name__)
 

@@ -22,19 +22,19 @@ from eval.engines.hf import HfSampler
 from eval.engines.hf_model import end_tokens, load_model
 from eval.errors import OrchError
 from eval.seeds import derive_seed
-from trainers.api import Recipe, Resources, Selection
 from trainers.batch import RolloutBatch
-from trainers.distribution import TokenStatistics, gradient_norm_square, hidden_statistics
-from trainers.head import Head
+from trainers.head.distribution import gradient_norm_square, hidden_statistics
+from trainers.head.log_probs import hidden_log_probs
+from trainers.head.operators import Head, TokenStatistics
 from trainers.lite.forward import needed_hidden, pass_over, passes, places
 from trainers.lite.optimizer import make_optimizer
 from trainers.lite.policy import Policy
 from trainers.lite.rollout import RolloutSource, collect_rollouts
 from trainers.lite.score import score_rollouts
 from trainers.lite.update import update_policy
-from trainers.log_probs import hidden_log_probs
 from trainers.objective import gradient_weight
 from trainers.prompts import PromptOrder
+from trainers.recipe import Recipe, Resources, Selection
 from trainers.selection import Tokens, scopes, select
 
 COMPARED: Final = ("ets", "gmts", "gnorm", "ict", "random")

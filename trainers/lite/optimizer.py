@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch.optim import AdamW
 
-from trainers.api import Recipe
+from trainers.recipe import Recipe
 
 
 def make_optimizer(parameters: Iterable[torch.nn.Parameter], recipe: Recipe) -> AdamW:

@@ -14,8 +14,8 @@ import torch
 
 from eval.engines.hf import HfSampler, live_digest
 from eval.engines.hf_model import load_model, load_tokenizer
-from trainers.api import Recipe, Resources
 from trainers.lite.support import check_support
+from trainers.recipe import Recipe, Resources
 
 
 class Policy:

@@ -14,8 +14,8 @@ import torch
 
 from eval.engines.decoding import Decoding, generate
 from eval.seeds import derive_seed
-from trainers.api import Recipe
 from trainers.prompts import Prompt, PromptOrder
+from trainers.recipe import Recipe
 from trainers.rewards import rewards
 from trainers.rollouts import Rollouts, Sample, _has_signal, make_batch, num_to_draw
 

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainers.api import Recipe
 from trainers.batch import PolicyScores, RolloutBatch
-from trainers.deviation import group_deviation
-from trainers.distribution import TokenStatistics, hidden_logp, hidden_statistics
-from trainers.head import Head
+from trainers.head.deviation import group_deviation
+from trainers.head.distribution import hidden_logp, hidden_statistics
+from trainers.head.operators import Head, TokenStatistics
 from trainers.lite.forward import needed_hidden, passes, places
+from trainers.recipe import Recipe
 from trainers.selection import SELECTORS
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eval.errors import OrchError
-from trainers.api import Recipe, Resources
+from trainers.recipe import Recipe, Resources
 
 
 def check_support(recipe: Recipe, resources: Resources) -> None:

@@ -23,7 +23,7 @@ from eval.engines.decoding import Decoding
 from eval.engines.hf import HfSampler
 from eval.engines.hf_model import end_tokens
 from eval.errors import OrchError
-from trainers.api import Phase, Resources, TrainJob, TrainResult
+from trainers.api import Phase, TrainJob, TrainResult
 from trainers.checkpoints import export_final
 from trainers.identity import fingerprint
 from trainers.learning_rate import learning_rate
@@ -36,6 +36,7 @@ from trainers.lite.score import score_rollouts
 from trainers.lite.update import update_policy
 from trainers.metrics_log import MetricsLog, PhaseClock
 from trainers.prompts import PromptOrder
+from trainers.recipe import Resources
 from trainers.rollouts import Rollouts, rollout_metrics
 
 log = logging.getLogger(__name__)

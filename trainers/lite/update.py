@@ -1,7 +1,7 @@
 """The update of one training step: for every epoch and mini-batch, select → weigh → forward and backward → step.
 
 The sparse and the dense update have the same gradients. The sparse one runs rows that hold a needed token, cut after
-the last of them, the last feed-forward block and the head at those tokens only (`trainers/log_probs.py`).
+the last of them, the last feed-forward block and the head at those tokens only (`trainers/head/log_probs.py`).
 
 Shapes: B sequences of the step, T response tokens, N needed tokens of one pass.
 """
@@ -18,14 +18,14 @@ from torch import Tensor
 
 from eval.errors import OrchError
 from eval.seeds import derive_seed
-from trainers.api import Recipe
 from trainers.batch import PolicyScores, RolloutBatch
 from trainers.diagnostics import check_ratio, selection_metrics
-from trainers.head import Head
+from trainers.head.log_probs import hidden_log_probs, kept_chunks
+from trainers.head.operators import Head
 from trainers.lite.forward import Pass, last_needed, needed_hidden, passes
 from trainers.lite.score import policy_scores
-from trainers.log_probs import hidden_log_probs, kept_chunks
 from trainers.objective import LossWeights, loss_weights, needs_gradient, token_terms, weighted_loss
+from trainers.recipe import Recipe
 from trainers.selection import Tokens, keep_ratio, scopes, select
 from trainers.step import competitors, mini_batches
 

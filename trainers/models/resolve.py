@@ -12,8 +12,8 @@ from pathlib import Path
 
 from eval.errors import ModelError
 from eval.model_folder import check_folder, folder_digest
-from trainers.api import Model
 from trainers.models.tiny_spec import ARITHMETIC_TINY, TinySpec
+from trainers.recipe import Model
 
 _BUILTIN = "builtin:"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

@@ -28,7 +28,7 @@ from orchestrator.store.record import (
 )
 from orchestrator.store.scores import sampling_settings
 from orchestrator.store.store import Store
-from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection
+from trainers.recipe import Algorithm, Data, Model, Recipe, Resources, Selection
 
 AT = "2026-11-21T08:00:{:02d}.000Z"
 MODEL = Model(path="builtin:arithmetic-tiny")

@@ -17,7 +17,7 @@ from orchestrator.sweep.backends import SchedulerName, open_scheduler
 from orchestrator.sweep.driver import SweepOutcome, SweepSettings, run_sweep
 from orchestrator.trial.attempt import RunContext
 from orchestrator.trial.stop import StopSignal, stop_file
-from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection
+from trainers.recipe import Algorithm, Data, Model, Recipe, Resources, Selection
 
 FAKES = Path(__file__).parent
 

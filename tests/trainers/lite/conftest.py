@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection, TrainJob
+from trainers.api import TrainJob
 from trainers.models.tiny import build
 from trainers.models.tiny_spec import ARITHMETIC_TINY
+from trainers.recipe import Algorithm, Data, Model, Recipe, Resources, Selection
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,8 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from trainers.advantages import group_advantages
-from trainers.api import Algorithm, Data, Model, Recipe, Selection
 from trainers.batch import RolloutBatch
+from trainers.recipe import Algorithm, Data, Model, Recipe, Selection
 
 VOCABULARY = 23
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from eval.errors import OrchError
-from trainers.api import Resources
 from trainers.checkpoints import export_final
 from trainers.lite.checkpoint import load_newest, save_checkpoint
+from trainers.recipe import Resources
 
 
 def state(step: int) -> dict[str, object]:

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from eval.errors import OrchError
-from trainers.api import Selection
 from trainers.lite import diagnose as module
 from trainers.lite.diagnose import COMPARED, Subject, diagnose
+from trainers.recipe import Selection
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from trainers.api import Recipe
 from trainers.learning_rate import learning_rate
 from trainers.lite.optimizer import make_optimizer, set_learning_rate
+from trainers.recipe import Recipe
 
 RecipeOf = Callable[..., Recipe]
 

@@ -11,9 +11,9 @@ from eval.api import Problem
 from eval.benchmarks.arithmetic import problems
 from eval.engines.decoding import Decoding
 from eval.engines.hf import open_hf_sampler
-from trainers.api import Recipe
 from trainers.lite.rollout import RolloutSource, collect_rollouts
 from trainers.prompts import Prompt, PromptOrder
+from trainers.recipe import Recipe
 from trainers.rollouts import Sample, make_batch, rollout_metrics
 
 RecipeOf = Callable[..., Recipe]

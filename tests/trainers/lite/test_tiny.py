@@ -14,10 +14,10 @@ from eval.engines.hf import HfSampler, live_digest, open_hf_sampler
 from eval.errors import ModelError
 from eval.grading import grade_many
 from eval.templates import render
-from trainers.api import Model
 from trainers.models.resolve import model_digest
 from trainers.models.tiny import build, build_once, make_model, make_tokenizer
 from trainers.models.tiny_spec import ARITHMETIC_TINY, TinySpec
+from trainers.recipe import Model
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "47+85=?"}]
 

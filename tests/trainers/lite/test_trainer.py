@@ -18,10 +18,11 @@ from transformers import AutoModelForCausalLM
 
 from eval.api import Sampler, SampleRequest, SamplingSettings
 from eval.errors import ModelError, OrchError
-from trainers.api import Recipe, TrainJob, TrainResult
+from trainers.api import TrainJob, TrainResult
 from trainers.diagnostics import METRICS
 from trainers.lite import trainer as module
 from trainers.lite.trainer import LiteTrainer
+from trainers.recipe import Recipe
 from trainers.registry import trainer
 
 RecipeOf = Callable[..., Recipe]

@@ -5,7 +5,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "fakes"))
 
-from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection
+from trainers.recipe import Algorithm, Data, Model, Recipe, Resources, Selection
 from trainers.verl.launch.job import VerlJob
 
 ALGORITHM = {"name": "grpo", "clip_low": 0.2, "clip_high": 0.2, "kl_coef": 0.001, "loss_mean": "sequence"}

@@ -1,7 +1,7 @@
 import pytest
 
 from eval.errors import OrchError
-from trainers.api import Resources
+from trainers.recipe import Resources
 from trainers.verl.launch.checkpoint import newest_whole, prune, seal
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from trainers.advantages import group_advantages
-from trainers.api import Algorithm, Selection
 from trainers.objective import loss_weights
+from trainers.recipe import Algorithm, Selection
 from trainers.rollout_correction import rollout_correction
 from trainers.verl.inside.loss import ADVANTAGE, POLICY_WEIGHT, REGULARISER_WEIGHT, micro_batch_loss
 

@@ -8,10 +8,11 @@ import pytest
 
 from orchestrator.store.record import Failure
 from orchestrator.trial.retry import classify
-from trainers.api import Resources, TrainJob
+from trainers.api import TrainJob
 from trainers.identity import fingerprint
 from trainers.models.tiny import make_tokenizer
 from trainers.models.tiny_spec import ARITHMETIC_TINY
+from trainers.recipe import Resources
 from trainers.verl.launch.job import VerlJob
 from trainers.verl.launch.launch import TrainingDied, TrainingHung, VerlTrainer
 from trainers.verl.processes.processes import descendants

@@ -3,7 +3,7 @@ import socket
 import subprocess
 import sys
 
-from trainers.api import Resources
+from trainers.recipe import Resources
 from trainers.verl.launch.overrides import overrides
 from trainers.verl.processes.nodes import GANG, Gang, is_listening, ray_command, ray_environment
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from eval.errors import OrchError
-from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection
+from trainers.recipe import Algorithm, Data, Model, Recipe, Resources, Selection
 from trainers.verl.launch.overrides import AGENT_LOOPS, BY_OUR_CODE, micro_batch, overrides, scoring_batch
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -6,7 +6,7 @@ import pytest
 from eval.errors import ModelError, OrchError
 from orchestrator.store.record import Failure
 from orchestrator.trial.retry import FailureClass, classify
-from trainers.api import Resources
+from trainers.recipe import Resources
 from trainers.verl.launch.preflight import check_model, check_shared_memory
 from trainers.verl.launch.support import check_support
 

@@ -4,10 +4,11 @@ import pandas as pd
 
 from eval.benchmarks.registry import load
 from eval.engines.hf import HfSampler
-from trainers.api import Resources, TrainJob
+from trainers.api import TrainJob
 from trainers.models.tiny import make_model, make_tokenizer
 from trainers.models.tiny_spec import ARITHMETIC_TINY
 from trainers.prompts import PromptOrder
+from trainers.recipe import Resources
 from trainers.verl.inside.reward import compute_score, problem_json, read_problem
 from trainers.verl.launch.prompts import write_prompts
 

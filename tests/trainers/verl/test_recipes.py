@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from trainers.api import Algorithm, Data, Model, Recipe, Resources, Selection
+from trainers.recipe import Algorithm, Data, Model, Recipe, Resources, Selection
 from trainers.verl.launch.job import VerlJob
 from trainers.verl.launch.overrides import overrides
 

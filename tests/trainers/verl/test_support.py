@@ -1,7 +1,7 @@
 import pytest
 
 from eval.errors import OrchError
-from trainers.api import Resources
+from trainers.recipe import Resources
 from trainers.registry import check_fit, check_trainer
 from trainers.verl.launch.support import check_support, is_rescored, num_workers
 

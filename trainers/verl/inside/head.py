@@ -1,8 +1,9 @@
 """The model's head inside verl's engine: it answers with what is asked of each token, and never with logits.
 
 verl hands the logits of every position on. Here the head's own forward picks the positions that predict a response,
-applies `trainers/distribution.py`, `deviation.py` or `log_probs.py`, and returns a few numbers a token in the place of
-logits. It runs inside of the model's forward: FSDP has the weight gathered then, and its hooks see the gradient.
+applies `trainers/head/`'s `distribution.py`, `deviation.py` or `log_probs.py`, and returns a few numbers a token in the
+place of logits. It runs inside of the model's forward: FSDP has the weight gathered then, and its hooks see the
+gradient.
 
 Shapes: N response tokens of a micro-batch, K numbers a token, D hidden.
 """
@@ -17,10 +18,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from trainers.deviation import Distance, group_deviation
-from trainers.distribution import hidden_statistics
-from trainers.head import Head
-from trainers.log_probs import hidden_log_probs
+from trainers.head.deviation import Distance, group_deviation
+from trainers.head.distribution import hidden_statistics
+from trainers.head.log_probs import hidden_log_probs
+from trainers.head.operators import Head
 
 LOG_PROB_NAMES: Final = ("log_probs",)
 LOSS_NAMES: Final = ("log_probs", "entropy")
@@ -57,7 +58,7 @@ class AskedHead:
         """Make the head of a Hugging Face causal language model answer questions.
 
         Raises:
-            ModelError: its logits are not what `trainers/head.py` says.
+            ModelError: its logits are not what `trainers/head/operators.py` says.
         """
         Head.of(model, 1.0)
         config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainers.api import Algorithm
 from trainers.objective import token_terms, weighted_loss
+from trainers.recipe import Algorithm
 
 POLICY_WEIGHT, REGULARISER_WEIGHT, ADVANTAGE = "orch_policy_weight", "orch_regulariser_weight", "orch_advantage"
 """Fields that the trainer puts beside verl's own, one value a response token."""

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from eval.seeds import derive_seed
-from trainers.api import Recipe
 from trainers.batch import PolicyScores, RolloutBatch
 from trainers.diagnostics import check_ratio, selection_metrics
 from trainers.objective import LossWeights, loss_weights
+from trainers.recipe import Recipe
 from trainers.rollout_correction import rollout_correction
 from trainers.selection import Tokens, keep_ratio, scopes, select
 from trainers.step import competitors, mini_batches

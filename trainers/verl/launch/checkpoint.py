@@ -13,9 +13,9 @@ import shutil
 from pathlib import Path
 
 from eval.errors import OrchError
-from trainers.api import Resources
 from trainers.checkpoints import kept_steps
 from trainers.manifest import MANIFEST, damaged_files, reward_of, sha256_of
+from trainers.recipe import Resources
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainers.api import Recipe, Resources
+from trainers.recipe import Recipe, Resources
 
 TOKEN = "ORCH_VERL_TOKEN"
 """Environment variable that names the attempt: in socket names, and in every process to be found at the end."""

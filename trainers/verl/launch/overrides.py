@@ -10,7 +10,7 @@ from math import gcd
 from pathlib import Path
 from typing import Any, Final
 
-from trainers.api import Recipe
+from trainers.recipe import Recipe
 from trainers.verl.launch.job import VerlJob, object_store_bytes, ray_cpus
 from trainers.verl.launch.support import check_support, is_corrected, is_rescored, num_workers, sequences_together
 from trainers.verl.processes.processes import environment

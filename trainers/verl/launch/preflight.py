@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from eval.errors import ModelError, OrchError
-from trainers.api import Recipe
+from trainers.recipe import Recipe
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 _SHARED_MB = 48

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from eval.errors import OrchError
-from trainers.api import Recipe, Resources
 from trainers.methods import METHODS
+from trainers.recipe import Recipe, Resources
 from trainers.verl.launch.preflight import check_model
 
 

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 
-from trainers.api import Resources
+from trainers.recipe import Resources
 from trainers.verl.launch.job import ray_folder
 from trainers.verl.processes.nodes import Gang, die_with_parent, is_listening, ray_command, ray_environment
 from trainers.verl.processes.processes import adopt_orphans, end_descendants

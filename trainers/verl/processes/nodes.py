@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 
 from eval.errors import OrchError
-from trainers.api import Resources
+from trainers.recipe import Resources
 from trainers.verl.launch.job import object_store_bytes, ray_cpus, ray_folder
 
 log = logging.getLogger(__name__)
