@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from eval.api import SamplingSettings, Score
+from eval.files import replacing
 
 
 def score_key(
@@ -64,14 +63,6 @@ def read_score(file: Path) -> Score | None:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Replace a file's content: temporary name, fsync, rename."""
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(temporary, file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    """Replace a file's content."""
+    with replacing(file) as out:
+        out.write(text.encode())

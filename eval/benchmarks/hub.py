@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 from eval.api import Problem
 from eval.benchmarks.declaration import Declaration, HubSource, problem_of_row, verify
 from eval.errors import DataError
+from eval.files import replacing
 
 
 def commits_of(declaration: Declaration) -> dict[str, str]:
@@ -83,16 +82,12 @@ def _explained(declaration: Declaration, source: HubSource) -> Iterator[None]:
 
 def _write(problems: tuple[Problem, ...], file: Path) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=file.name)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+    with replacing(file) as out:
         for problem in problems:
             row: dict[str, Any] = {"id": problem.id, "question": problem.question, "answer": problem.answer}
             if problem.choices:
                 row["choices"] = list(problem.choices)
             if problem.tolerance is not None:
                 row["error"] = problem.tolerance
-            out.write(json.dumps(row, ensure_ascii=False) + "\n")
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(temporary, file)
+            out.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
     return file

@@ -15,7 +15,7 @@ import transformers
 from eval.api import Completion, SampleRequest, SamplingSettings
 from eval.engines.decoding import Decoding, Response, generate
 from eval.engines.hf_model import end_tokens, load_model, load_tokenizer, raw_bytes
-from eval.errors import ModelError
+from eval.engines.prompts import encode_chat, encode_text
 from eval.model_folder import folder_digest
 
 __all__ = ["Decoding", "HfSampler", "Response", "generate", "live_digest", "open_hf_sampler"]
@@ -82,23 +82,12 @@ class HfSampler:
         return True
 
     def encode(self, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
-        """Return the tokens of a chat with the generation prompt appended.
-
-        Raises:
-            ModelError: the tokenizer has no chat template.
-        """
-        if self._tokenizer.chat_template is None:
-            raise ModelError(
-                "the tokenizer has no chat template",
-                where="template",
-                mend="choose the template `plain` or `80/20`, or a model that was trained to chat",
-            )
-        tokens = self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=False)
-        return tuple(tokens)
+        """Return the tokens of a chat with the generation prompt appended; ModelError without a chat template."""
+        return encode_chat(self._tokenizer, messages)
 
     def encode_text(self, text: str) -> tuple[int, ...]:
-        """Return the tokens of a raw prompt, with whatever the tokenizer puts before every text."""
-        return tuple(self._tokenizer(text)["input_ids"])
+        """Return the tokens of a raw prompt."""
+        return encode_text(self._tokenizer, text)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of a response, without special tokens."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from eval.api import Batch, Completion, SampleRequest, SamplingSettings
 from eval.engines.hf_model import load_tokenizer
+from eval.engines.prompts import encode_chat, encode_text
 from eval.engines.stream import Draw, draws, longest_first, one_by_one
 from eval.errors import EngineError, ModelError
 from eval.model_folder import check_folder, folder_digest
@@ -166,22 +167,12 @@ class VllmSampler:
         return False
 
     def encode(self, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
-        """Return the tokens of a chat with the generation prompt appended.
-
-        Raises:
-            ModelError: the tokenizer has no chat template.
-        """
-        if self._tokenizer.chat_template is None:
-            raise ModelError(
-                "the tokenizer has no chat template",
-                where="template",
-                mend="choose the template `plain` or `80/20`, or a model that was trained to chat",
-            )
-        return tuple(self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=False))
+        """Return the tokens of a chat with the generation prompt appended; ModelError without a chat template."""
+        return encode_chat(self._tokenizer, messages)
 
     def encode_text(self, text: str) -> tuple[int, ...]:
-        """Return the tokens of a raw prompt, with whatever the tokenizer puts before every text."""
-        return tuple(self._tokenizer(text)["input_ids"])
+        """Return the tokens of a raw prompt."""
+        return encode_text(self._tokenizer, text)
 
     def sample(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> Iterator[Completion]:
         """Yield completions as they finish: `sample_stream` under one set of settings."""

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, cast
 
+from eval.files import replacing
 from orchestrator.codec import decode, encode
 from orchestrator.errors import StoreError
 from orchestrator.store.files import explained
@@ -111,21 +112,13 @@ def unpack(file: Path, folder: Path) -> Manifest:
 
 
 def _write(manifest: Manifest, root: Path, file: Path) -> None:
-    partial = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with partial.open("wb") as out:
-            with _compressed(out, file) as stream, tarfile.open(fileobj=stream, mode="w") as archive:
-                text = json.dumps(encode(manifest), indent=1).encode()
-                archive.addfile(_header(MANIFEST, len(text)), io.BytesIO(text))
-                for member in manifest.files:
-                    with (root / member.path).open("rb") as content:
-                        archive.addfile(_header(member.path, member.bytes), content)
-            out.flush()
-            os.fsync(out.fileno())
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(file) as out, _compressed(out, file) as stream, tarfile.open(fileobj=stream, mode="w") as archive:
+        text = json.dumps(encode(manifest), indent=1).encode()
+        archive.addfile(_header(MANIFEST, len(text)), io.BytesIO(text))
+        for member in manifest.files:
+            with (root / member.path).open("rb") as content:
+                archive.addfile(_header(member.path, member.bytes), content)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -14,6 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from dashboards.columns import Column, common_lines, common_values, lay_out
+from eval.background import repeated
 from orchestrator.errors import OrchError
 from orchestrator.status.rows import SweepView, TrialRow
 from orchestrator.sweep.driver import summary_line
@@ -155,28 +155,25 @@ def open_display(*, on_stderr: bool = False) -> Iterator[Display]:
 @contextlib.contextmanager
 def follow(view: SweepView, display: Display, stop: StopSignal, *, interval_s: float = REFRESH_S) -> Iterator[None]:
     """Keep a display fresh from a thread while the block runs, and show the last state at its end."""
-    ended = threading.Event()
+    said = ""
 
-    def refresh() -> None:
-        said = ""
-        while True:
-            # A record that a crash garbled stops the driver with its own message, not the display.
-            with contextlib.suppress(OrchError):
-                display.show(view.rows())
-            if stop.is_requested and said != (said := _stopping_line(stop)):
-                display.say(said)
-            if ended.wait(interval_s):
-                return
-
-    thread = threading.Thread(target=refresh, name="display", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    def show() -> None:
+        # A record that a crash garbled stops the driver with its own message, not the display.
         with contextlib.suppress(OrchError):
             display.show(view.rows())
+
+    def refresh() -> None:
+        nonlocal said
+        show()
+        if stop.is_requested and said != (said := _stopping_line(stop)):
+            display.say(said)
+
+    show()
+    try:
+        with repeated(refresh, every_s=interval_s, name="display"):
+            yield
+    finally:
+        show()
 
 
 def table_columns(rows: Sequence[TrialRow]) -> tuple[list[Column], dict[str, Hashable]]:

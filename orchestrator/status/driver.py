@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.codec import CodecError, decode, encode
+from orchestrator.store.files import write_view
 from orchestrator.store.progress import age_s, is_alive
 
 
@@ -76,11 +75,9 @@ def report_file(runs: Path, experiment: str) -> Path:
 
 def write_report(path: Path, report: DriverReport) -> None:
     """Replace the file. Never raises: a full disk must not end a sweep through its display."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(encode(report)))
-        temporary.replace(path)
+    write_view(path, json.dumps(encode(report)).encode())
 
 
 def read_report(path: Path) -> DriverReport | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from eval.files import replacing
 from orchestrator.errors import StoreError
 
 REBUILD = (
@@ -42,16 +43,16 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     Raises:
         StoreError: not writable, or the disk is full; the old content stands.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     with explained(path):
-        try:
-            write_synced(temporary, content, mode=mode)
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-        _sync_folder(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path, mode=mode) as file:
+            file.write(content)
+
+
+def write_view(path: Path, content: bytes) -> None:
+    """Replace a file that is a view, never the truth: the disk is not waited for, and a failure is no matter."""
+    with contextlib.suppress(OSError), replacing(path, is_synced=False) as file:
+        file.write(content)
 
 
 def write_synced(path: Path, content: bytes, *, mode: int = 0o666) -> None:
@@ -180,14 +181,6 @@ def complete_lines(path: Path) -> list[bytes]:
 
 def _digest(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=8).hexdigest().encode()
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def stamp(path: Path) -> tuple[int, int]:

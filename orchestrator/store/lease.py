@@ -30,6 +30,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
+from eval.files import replacing
 from orchestrator.codec import CodecError, decode, encode
 from orchestrator.errors import StoreError
 from orchestrator.store.progress import process_exists
@@ -274,9 +275,8 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _replace(path: Path, beat: Beat) -> None:
-    temporary = path.with_name(f".{beat.holder.pid}.{secrets.token_hex(4)}.tmp")
-    temporary.write_text(json.dumps(encode(beat)))
-    temporary.replace(path)
+    with replacing(path, is_synced=False) as file:
+        file.write(json.dumps(encode(beat)).encode())
 
 
 def _file(folder: Path, generation: int) -> Path:

@@ -17,7 +17,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from eval.background import repeated
 from orchestrator.codec import CodecError, decode, encode
+from orchestrator.store.files import write_view
 
 HEARTBEAT_S = 5.0
 """A live trial rewrites its progress at least this often."""
@@ -123,22 +125,16 @@ class ProgressWriter:
     @contextlib.contextmanager
     def heartbeat(self) -> Iterator[None]:
         """Refresh the file from a thread while the block runs, and write the last state at its end."""
-        stop = threading.Event()
 
         def beat() -> None:
-            while not stop.wait(HEARTBEAT_S):
-                with self._lock:
-                    self._write()
-
-        thread = threading.Thread(target=beat, name="progress-heartbeat", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
             with self._lock:
                 self._write()
+
+        try:
+            with repeated(beat, every_s=HEARTBEAT_S, name="progress-heartbeat"):
+                yield
+        finally:
+            beat()
 
     def _write_throttled(self) -> None:
         if time.monotonic() - self._last_write_s >= THROTTLE_S:
@@ -147,10 +143,7 @@ class ProgressWriter:
     def _write(self) -> None:
         self._last_write_s = time.monotonic()
         self._progress = replace(self._progress, updated_at=self._now())
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
-        with contextlib.suppress(OSError):
-            temporary.write_text(json.dumps(encode(self._progress)))
-            temporary.replace(self._path)
+        write_view(self._path, json.dumps(encode(self._progress)).encode())
 
 
 def process_exists(pid: int) -> bool:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from eval.background import repeated
 from orchestrator.errors import OrchError
 from orchestrator.plan.trial import Plan, PlannedTrial
 from orchestrator.status.driver import DriverReport, report_file, write_report
@@ -65,20 +65,11 @@ class Steward:
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
         """Look after the agenda while the block runs; then take the report away."""
-        ended = threading.Event()
-
-        def work() -> None:
-            while not ended.wait(INTERVAL_S):
-                self.look()
-
         self.look()
-        thread = threading.Thread(target=work, name="steward", daemon=True)
-        thread.start()
         try:
-            yield
+            with repeated(self.look, every_s=INTERVAL_S, name="controller"):
+                yield
         finally:
-            ended.set()
-            thread.join()
             with contextlib.suppress(OSError):
                 self._path.unlink(missing_ok=True)
 

@@ -69,7 +69,7 @@ def module_of(path: Path) -> str:
 
 
 def imports() -> dict[str, set[str]]:
-    """Module → the modules of ours that it imports; `from package import name` counts as the module, where it is one."""
+    """Module → the modules of ours that it imports; `from package import name` is the module, where it is one."""
     modules = {module_of(path): path for path in sources()}
     found: dict[str, set[str]] = {}
     for module, path in modules.items():

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 
+from eval.background import repeated
 from eval.errors import ModelError
 from eval.model_folder import check_folder, folder_digest
 
@@ -124,20 +124,13 @@ def _check_room(cache: Path, num_bytes: int, name: str) -> None:
 @contextlib.contextmanager
 def _watched(blobs: Path, sizes: Mapping[str, int], on_bytes: OnBytes) -> Iterator[None]:
     """Say from a thread, once a second, how much is here; the client's own bars speak to terminals alone."""
-    ended = threading.Event()
     since, total = time.time(), sum(sizes.values())
 
     def watch() -> None:
-        while not ended.wait(_POLL_S):
-            on_bytes(_num_bytes_here(blobs, sizes, since=since), total)
+        on_bytes(_num_bytes_here(blobs, sizes, since=since), total)
 
-    thread = threading.Thread(target=watch, name="fetch", daemon=True)
-    thread.start()
-    try:
+    with repeated(watch, every_s=_POLL_S, name="fetch"):
         yield
-    finally:
-        ended.set()
-        thread.join()
     on_bytes(total, total)
 
 
