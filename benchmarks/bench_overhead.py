@@ -22,9 +22,9 @@ from orchestrator.config.blocks import EvalSettings
 from orchestrator.plan.identity import hash_of
 from orchestrator.plan.trial import Plan, PlannedTrial, Trial
 from orchestrator.store.record import Status
-from orchestrator.store.scores import wanted_scores
+from orchestrator.store.scores import required_scores
 from orchestrator.store.store import Store
-from orchestrator.sweep.queue import Agenda, AgendaSettings
+from orchestrator.sweep.queue import QueueSettings, TrialQueue
 from orchestrator.sweep.ray_tune import ENVIRONMENT, RayTuneScheduler
 from orchestrator.trial.stop import StopSignal, stop_file
 from orchestrator.trial.supervisor import WorkerSettings
@@ -61,7 +61,7 @@ def planned(seed: int, model: Path) -> PlannedTrial:
 
 
 def give_score(entry: PlannedTrial, store: Store, *, step: int = 1) -> None:
-    (wanted,) = wanted_scores(entry, step=step, data_folder=None)
+    (wanted,) = required_scores(entry, step=step, data_folder=None)
     score = Score(
         benchmark=wanted.benchmark,
         benchmark_digest="-",
@@ -117,7 +117,7 @@ def time_orch(num_trials: int, root: Path) -> float:
     plan, store, settings = lay_out(root, *(planned(seed, model) for seed in range(num_trials)))
     stop = StopSignal(settings.stop_file)
     started = time.perf_counter()
-    RayTuneScheduler(address=None).run(Agenda(plan, store, AgendaSettings(max_running=CONCURRENCY)), settings, stop)
+    RayTuneScheduler(address=None).run(TrialQueue(plan, store, QueueSettings(max_running=CONCURRENCY)), settings, stop)
     elapsed_s = time.perf_counter() - started
     assert [record.status for record in store.list()] == [Status.DONE] * num_trials
     return elapsed_s

@@ -19,7 +19,7 @@ from synthetic_sweeps import draw_sweep
 
 from orchestrator.forecast.cluster import parse_cluster
 from orchestrator.forecast.simulator import best_schedule
-from orchestrator.sweep.nodes import Request
+from orchestrator.sweep.nodes import ResourceRequest
 from orchestrator.sweep.placement import Task
 
 NUM_SWEEPS = 240
@@ -32,7 +32,9 @@ def large_tasks(number: int) -> list[Task]:
     tasks = []
     for index in range(number):
         width = random.choice((1, 1, 2, 4, 8))
-        request = Request(num_gpus=width, num_cpus=4 * width, num_nodes=2 if width == 8 and index % 7 == 0 else 1)
+        request = ResourceRequest(
+            num_gpus=width, num_cpus=4 * width, num_nodes=2 if width == 8 and index % 7 == 0 else 1
+        )
         tasks.append(Task(id=str(index), request=request, seconds=3600 * random.lognormvariate(1.0, 0.8)))
     return tasks
 

@@ -18,7 +18,7 @@ from bench_overhead import planned
 from orchestrator.plan.trial import Plan, PlannedTrial
 from orchestrator.store.record import Attempt, Outcome, RunRecord, ScoreEntry, Status, TrainSummary
 from orchestrator.store.redact import now
-from orchestrator.store.scores import wanted_scores
+from orchestrator.store.scores import required_scores
 from orchestrator.store.store import Store
 from orchestrator.trial.provenance import collect
 
@@ -122,7 +122,7 @@ def finished(entry: PlannedTrial) -> RunRecord:
             elapsed_s=10.0,
             finished_at=at,
         )
-        for wanted in wanted_scores(entry, step=1, data_folder=None)
+        for wanted in required_scores(entry, step=1, data_folder=None)
     )
     return RunRecord(
         trial=entry.trial,

@@ -29,7 +29,7 @@ from ray import tune
 
 from orchestrator.plan.trial import PlannedTrial
 from orchestrator.store.record import Status
-from orchestrator.sweep.queue import Agenda, AgendaSettings
+from orchestrator.sweep.queue import QueueSettings, TrialQueue
 from orchestrator.sweep.ray_tune import ENVIRONMENT, RayTuneScheduler
 from orchestrator.trial.stop import StopSignal
 from trainers.recipe import Resources
@@ -66,13 +66,13 @@ def followed(num_trials: int, count: Callable[[], int]) -> Iterator[Curve]:
     note(num_trials)
 
 
-class CountingAgenda(Agenda):
+class CountingAgenda(TrialQueue):
     """Counts the trials that it has handed out."""
 
     started = 0
 
     def next(self) -> PlannedTrial | None:
-        """As the agenda does."""
+        """As the queue does."""
         planned = super().next()
         self.started += planned is not None
         return planned
@@ -82,9 +82,9 @@ def run_orch(num_trials: int, root: Path) -> Curve:
     model = empty_model(root)
     plan, store, settings = lay_out(root, *(on_gpus(planned(seed, model)) for seed in range(num_trials)))
     stop = StopSignal(settings.stop_file)
-    agenda = CountingAgenda(plan, store, AgendaSettings())
-    with followed(num_trials, lambda: agenda.started) as curve:
-        RayTuneScheduler(address=None).run(agenda, settings, stop)
+    queue = CountingAgenda(plan, store, QueueSettings())
+    with followed(num_trials, lambda: queue.started) as curve:
+        RayTuneScheduler(address=None).run(queue, settings, stop)
     assert [record.status for record in store.list()] == [Status.DONE] * num_trials
     return curve
 

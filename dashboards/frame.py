@@ -23,7 +23,7 @@ from orchestrator.plan.trial import Plan, PlannedTrial
 from orchestrator.status.state import UNDO, first_line, state_of
 from orchestrator.store.record import RunRecord, ScoreEntry
 from orchestrator.store.redact import now
-from orchestrator.store.requests import Orders
+from orchestrator.store.requests import Requests
 from orchestrator.store.scores import benchmark_name, final_step, shown_scores
 from orchestrator.store.store import Store
 
@@ -166,12 +166,12 @@ def _score_columns(entry: ScoreEntry | None, score: Score | None, planned: Plann
 def _unscored(record: RunRecord | None, planned: PlannedTrial, store: Store) -> tuple[str, str]:
     """State and reason of a row without a score."""
     trial_id = planned.trial.id
-    order = Orders(store.root, now=now).of(trial_id)
+    request = Requests(store.root, now=now).of(trial_id)
     is_worked_on = partial(store.is_worked_on, trial_id)
-    standing = state_of(planned, record, order, is_complete=False, is_worked_on=is_worked_on)
+    standing = state_of(planned, record, request, is_complete=False, is_worked_on=is_worked_on)
     alarms = record.attempts[-1].alarms if record is not None and record.attempts else ()
     if standing.state in ("paused", "cancelled"):
-        by = "by a guard" if alarms else f"{order.hold} by {order.by}"
+        by = "by a guard" if alarms else f"{request.hold} by {request.by}"
         return "stopped", f"{by}; `orch ctl {UNDO[standing.state]}` runs it again"
     if standing.state == "failed":
         return "failed", f"failed: {first_line(record)}"

@@ -57,7 +57,7 @@ _TEMPORARIES = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class KeepRule:
     """What is kept of what could go."""
 
     keep_last: int = 1
@@ -79,7 +79,7 @@ class Removal:
     """Whose lock its removal needs; None where it belongs to no trial."""
 
 
-def removable(store: Store, policy: Policy, *, cache_folder: Path) -> list[Removal]:
+def removable(store: Store, policy: KeepRule, *, cache_folder: Path) -> list[Removal]:
     """Say what may go, trial by trial; what is locked at this moment is left out.
 
     Raises:
@@ -118,7 +118,7 @@ def _may_go(one: Removal, store: Store) -> bool:
     return one.kind != "unplanned" or all(one.trial not in store.plans.trial_ids(name) for name in store.plans.names())
 
 
-def _of_trial(trial_id: str, store: Store, policy: Policy, *, is_planned: bool) -> Iterator[Removal]:
+def _of_trial(trial_id: str, store: Store, policy: KeepRule, *, is_planned: bool) -> Iterator[Removal]:
     folder = store.trial_folder(trial_id)
     if not is_planned and policy.with_unplanned:
         yield _removal("unplanned", folder, trial_id)
@@ -134,7 +134,7 @@ def _of_trial(trial_id: str, store: Store, policy: Policy, *, is_planned: bool) 
                 yield _removal("log", log, trial_id)
 
 
-def _spare_checkpoints(folder: Path, record: RunRecord, policy: Policy) -> list[Path]:
+def _spare_checkpoints(folder: Path, record: RunRecord, policy: KeepRule) -> list[Path]:
     """Resumable states that the policy does not keep; the final policy is another folder, and always stays."""
     assert record.train is not None, "only a finished training has spare checkpoints"
     final = Path(record.train.model_folder).name

@@ -28,7 +28,7 @@ ScorePlace = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Mismatch:
     """One thing that does not agree, or could not be made again here."""
 
     kind: Literal["difference", "unchecked"]
@@ -46,18 +46,18 @@ class Verification:
     num_scores: int = 0
     num_samples: int = 0
     num_checkpoints: int = 0
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Mismatch] = field(default_factory=list)
     scores: dict[ScorePlace, Score] = field(default_factory=dict)
     """Every score as its samples give it."""
 
     @property
-    def differences(self) -> list[Finding]:
+    def differences(self) -> list[Mismatch]:
         """What does not agree."""
         return [one for one in self.findings if one.kind == "difference"]
 
     def note(self, kind: Literal["difference", "unchecked"], where: object, what: str) -> None:
         """Add a finding."""
-        self.findings.append(Finding(kind=kind, where=str(where), what=what))
+        self.findings.append(Mismatch(kind=kind, where=str(where), what=what))
 
 
 def verify_sweep(

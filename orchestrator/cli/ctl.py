@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from orchestrator.store.requests import Orders
+    from orchestrator.store.requests import Requests
     from orchestrator.store.store import Store
     from orchestrator.sweep.control import Answer, Verb
 
@@ -99,10 +99,10 @@ def _running(runs: Store) -> tuple[str, ...]:
     return names
 
 
-def _drain(name: str, orders: Orders, *, undo: bool) -> bool:
+def _drain(name: str, requests: Requests, *, undo: bool) -> bool:
     if undo:
-        return orders.undo_drain(name)
-    orders.drain(name)
+        return requests.undo_drain(name)
+    requests.drain(name)
     return True
 
 
@@ -141,8 +141,8 @@ def _next(answers: tuple[Answer, ...], runs: Store) -> str:
     return "no sweep is running: the next `orch sweep FILE` follows this"
 
 
-def _orders(runs: Store) -> Orders:
+def _orders(runs: Store) -> Requests:
     from orchestrator.store.redact import now
-    from orchestrator.store.requests import Orders
+    from orchestrator.store.requests import Requests
 
-    return Orders(runs.root, now=now)
+    return Requests(runs.root, now=now)

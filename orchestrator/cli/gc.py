@@ -27,11 +27,11 @@ def gc(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Remove what no table, resume or verification needs; never what a trial at work has."""
-    from orchestrator.archive.gc import Policy, removable, remove
+    from orchestrator.archive.gc import KeepRule, removable, remove
     from orchestrator.store.store import Store
 
     runs = Store(store)
-    policy = Policy(keep_last=keep_last, keep_every=keep_every, with_unplanned=unplanned)
+    policy = KeepRule(keep_last=keep_last, keep_every=keep_every, with_unplanned=unplanned)
     found = removable(runs, policy, cache_folder=cache_dir or store / "models")
     kept: list[Removal] = []
     if yes:

@@ -215,10 +215,10 @@ def _print_failure(row: TrialRow, runs: Store) -> None:
     for line in (failure.log_tail if failure else ())[-_NUM_LOG_LINES:]:
         typer.echo(f"  | {line}", err=True)
     if failure is not None:
-        from orchestrator.trial.retry import POLICIES, classify
+        from orchestrator.trial.retry import RETRY_RULES, classify
 
         name = classify(failure)
-        typer.echo(f"  class: {name}; {POLICIES[name].mend}", err=True)
+        typer.echo(f"  class: {name}; {RETRY_RULES[name].mend}", err=True)
     typer.echo(f"  log: orch logs {row.id}", err=True)
 
 

@@ -32,13 +32,13 @@ def watch(
     from orchestrator.status.curves import SweepWatch
     from orchestrator.status.rows import SweepView
     from orchestrator.store.redact import now
-    from orchestrator.store.requests import Orders
+    from orchestrator.store.requests import Requests
 
     view = SweepView(runs, trials, data_folder=data_dir, experiment=names[0] if len(names) == 1 else None)
     WatchApp(
         names,
         runs,
         watch=SweepWatch(runs, view),
-        orders=Orders(runs.root, now=now),
+        requests=Requests(runs.root, now=now),
         interval_s=interval,
     ).run()

@@ -1,4 +1,4 @@
-"""The screen of `orch watch`: trials, curves and log of the chosen one, and keys for the orders of `orch ctl`.
+"""The screen of `orch watch`: trials, curves and log of the chosen one, and keys for the requests of `orch ctl`.
 
 A thread takes the snapshots, so that a slow disk does not stop the keys; only cells that changed are drawn again.
 """
@@ -21,7 +21,7 @@ from orchestrator.errors import OrchError
 from orchestrator.plan.trial import PlannedTrial
 from orchestrator.status.curves import Snapshot, SweepWatch, TrialWatch, bars, steps_per_s
 from orchestrator.status.rows import TrialRow
-from orchestrator.store.requests import Orders
+from orchestrator.store.requests import Requests
 from orchestrator.store.store import Store
 from orchestrator.sweep.driver import summary_line
 
@@ -79,7 +79,7 @@ class WatchApp(App[None]):
         store: Store,
         *,
         watch: SweepWatch,
-        orders: Orders,
+        requests: Requests,
         interval_s: float = 1.0,
     ) -> None:
         """Nothing is read before the screen is up.
@@ -88,11 +88,11 @@ class WatchApp(App[None]):
             experiments: names of what is watched.
             store: the runs folder.
             watch: takes the snapshots.
-            orders: takes the orders of the keys.
+            requests: takes the requests of the keys.
             interval_s: between snapshots.
         """
         super().__init__()
-        self._experiments, self._store, self._watch, self._orders = tuple(experiments), store, watch, orders
+        self._experiments, self._store, self._watch, self._requests = tuple(experiments), store, watch, requests
         self._trials: dict[str, PlannedTrial] = {}
         self._interval_s = interval_s
         self._rows: dict[str, TrialRow] = {}
@@ -155,23 +155,23 @@ class WatchApp(App[None]):
 
     def action_pause(self) -> None:
         """Let the chosen trial write its checkpoint and wait."""
-        self._order("pause", self._orders.pause)
+        self._order("pause", self._requests.pause)
 
     def action_resume(self) -> None:
         """Lift the pause of the chosen trial."""
-        self._order("resume", self._orders.resume)
+        self._order("resume", self._requests.resume)
 
     def action_requeue(self) -> None:
         """Run the chosen trial again."""
         row = self._chosen_row()
         attempts = row.attempts if row is not None else 0
-        self._order("run again", lambda trial_id: self._orders.requeue(trial_id, num_attempts=attempts))
+        self._order("run again", lambda trial_id: self._requests.requeue(trial_id, num_attempts=attempts))
 
     def action_priority(self, change: int) -> None:
         """Let the chosen trial start before or after others."""
 
         def set_priority(trial_id: str) -> None:
-            self._orders.set_priority(trial_id, (self._orders.of(trial_id).priority or 0) + change)
+            self._requests.set_priority(trial_id, (self._requests.of(trial_id).priority or 0) + change)
 
         self._order(f"priority {change:+d}", set_priority)
 
@@ -181,7 +181,7 @@ class WatchApp(App[None]):
         if row is not None:
             self._confirmed(
                 f"Cancel {row.id} ({row.label})? It stops and is not started until it is run again.",
-                lambda: self._order("cancel", self._orders.cancel, row.id),
+                lambda: self._order("cancel", self._requests.cancel, row.id),
             )
 
     def action_drain(self) -> None:
@@ -216,7 +216,7 @@ class WatchApp(App[None]):
     def _drain(self) -> None:
         try:
             for name in self._experiments:
-                self._orders.drain(name)
+                self._requests.drain(name)
         except OrchError as error:
             self.notify(str(error), severity="error")
         else:

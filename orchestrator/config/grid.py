@@ -14,7 +14,7 @@ from typing import Any
 from orchestrator.config.blocks import Misfit
 from orchestrator.config.fields import check_name
 
-Cell = dict[str, Any]
+AxisValues = dict[str, Any]
 """Axis → value; lists are kept as tuples so that points can be compared."""
 Condition = Mapping[str, tuple[Any, ...]]
 """Axis → the values it may have."""
@@ -101,7 +101,7 @@ def replace_axis(sweep: Sweep, name: str, values: Sequence[Any]) -> Sweep:
     return replace(sweep, blocks=blocks, replaced=sweep.replaced | {name})
 
 
-def expand(sweep: Sweep) -> list[tuple[int, Cell]]:
+def expand(sweep: Sweep) -> list[tuple[int, AxisValues]]:
     """Every (seed, point) in the order in which trials start.
 
     Raises:
@@ -126,28 +126,28 @@ def expand(sweep: Sweep) -> list[tuple[int, Cell]]:
     return seeded
 
 
-def _grid_points(sweep: Sweep) -> list[Cell]:
+def _grid_points(sweep: Sweep) -> list[AxisValues]:
     if not sweep.blocks and sweep.include:
         return []
     advances = [
         [dict(zip(block, row, strict=True)) for row in zip(*block.values(), strict=True)] for block in sweep.blocks
     ]
-    unique: dict[tuple[tuple[str, Any], ...], Cell] = {}
+    unique: dict[tuple[tuple[str, Any], ...], AxisValues] = {}
     for parts in product(*advances):
         point = _applicable({name: value for part in parts for name, value in part.items()}, sweep.when)
         unique.setdefault(tuple(point.items()), point)
     return list(unique.values())
 
 
-def _applicable(point: Cell, when: Mapping[str, Condition]) -> Cell:
+def _applicable(point: AxisValues, when: Mapping[str, Condition]) -> AxisValues:
     """Drop the axes whose condition does not hold, and then those that depended on them."""
     while unmet := [name for name in point if name in when and not _matches(point, when[name])]:
         point = {name: value for name, value in point.items() if name not in unmet}
     return point
 
 
-def _included(sweep: Sweep) -> list[tuple[int, Cell]]:
-    found: dict[tuple[Any, ...], tuple[int, Cell]] = {}
+def _included(sweep: Sweep) -> list[tuple[int, AxisValues]]:
+    found: dict[tuple[Any, ...], tuple[int, AxisValues]] = {}
     for condition in sweep.include:
         for row in product(*condition.values()):
             cell = dict(zip(condition, row, strict=True))

@@ -29,7 +29,7 @@ from orchestrator.config.fields import (
     is_list,
     type_of,
 )
-from orchestrator.config.grid import Cell, Sweep, expand, read_seeds, read_sweep, replace_axis
+from orchestrator.config.grid import AxisValues, Sweep, expand, read_seeds, read_sweep, replace_axis
 from orchestrator.config.overrides import Change, read_overrides
 from orchestrator.config.packaged import find_experiment
 from orchestrator.config.places import Places
@@ -43,7 +43,7 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class GridPoint:
     """One point of the grid with one seed."""
 
     axes: dict[str, str | int | float]
@@ -65,7 +65,7 @@ class SweepSpec:
     """`name:` of the file, or its stem: records and MLflow go by it."""
     file: Path
     axes: tuple[str, ...]
-    points: tuple[Point, ...]
+    points: tuple[GridPoint, ...]
     """In the order in which trials start."""
     scheduling: Scheduling
     schedule: Schedule
@@ -186,8 +186,8 @@ class _Reader:
         else:
             convert(value, type_of(axis), key=axis)
 
-    def _points(self, cells: list[tuple[int, Cell]]) -> tuple[Point, ...]:
-        made: dict[int, Point] = {}
+    def _points(self, cells: list[tuple[int, AxisValues]]) -> tuple[GridPoint, ...]:
+        made: dict[int, GridPoint] = {}
         points = []
         for seed, cell in cells:
             if id(cell) not in made:
@@ -196,13 +196,13 @@ class _Reader:
             points.append(replace(made[id(cell)], seed=seed))
         return tuple(points)
 
-    def _make(self, cell: Cell, seed: int) -> Point:
+    def _make(self, cell: AxisValues, seed: int) -> GridPoint:
         config = self._config(cell)
         sections = {name: self._section(name, config) for name in SECTIONS_OF_RECIPE}
         trainer = convert(config.get("trainer", "lite"), str, key="trainer")
         recipe = self._build(Recipe, "recipe", config, trainer=trainer, **sections)
         evaluation = self._build(EvalSettings, "eval", config)
-        return Point(
+        return GridPoint(
             axes={axis: _shown(value) for axis, value in cell.items() if _is_shown(axis)},
             seed=seed,
             recipe=recipe,
@@ -216,7 +216,7 @@ class _Reader:
         is_declared = any(field.name in config.get("model", {}) for field in fields(ModelShape))
         return self._build(ModelShape, "model", config) if is_declared else None
 
-    def _config(self, cell: Cell) -> Config:
+    def _config(self, cell: AxisValues) -> Config:
         composed = self.composer.compose(self._chosen(cell))
         if id(composed) not in self._checked:
             for group in GROUPS:
@@ -263,7 +263,7 @@ class _Reader:
             self._built[key] = build(kind, values, group=group, given=given)
         return self._built[key]
 
-    def _shared(self, kind: type[Shared], group: str, cells: list[tuple[int, Cell]]) -> Shared:
+    def _shared(self, kind: type[Shared], group: str, cells: list[tuple[int, AxisValues]]) -> Shared:
         """What is said of the sweep as a whole: one answer for all its trials."""
         unique = {id(cell): cell for _, cell in cells}
         with self.places.told(self.groups):
@@ -277,7 +277,7 @@ class _Reader:
                 )
         return next(iter(found))
 
-    def _chosen(self, cell: Cell) -> dict[str, str]:
+    def _chosen(self, cell: AxisValues) -> dict[str, str]:
         """Group → choice at a point, where it is not the file's default."""
         return {**self.groups, **{axis: value for axis, value in cell.items() if axis in GROUPS}}
 

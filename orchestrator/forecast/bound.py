@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 
-from orchestrator.sweep.nodes import Node, Request
+from orchestrator.sweep.nodes import Node, ResourceRequest
 from orchestrator.sweep.placement import Task
 
 _MOST_PARTS = 200_000
@@ -98,7 +98,7 @@ def _whole(amount: float, size: float) -> int:
 
 def _part_bounds(nodes: Sequence[Node], tasks: Sequence[Task], name: str) -> Iterable[float]:
     """Area of the tasks that only some nodes can hold, over those nodes alone."""
-    seconds_of: dict[Request, float] = {}
+    seconds_of: dict[ResourceRequest, float] = {}
     for task in tasks:
         seconds_of[task.request] = seconds_of.get(task.request, 0.0) + task.seconds * task.request.num_nodes
     able = {request: frozenset(i for i, node in enumerate(nodes) if node.holds(request)) for request in seconds_of}

@@ -12,7 +12,7 @@ from random import Random
 
 from orchestrator.forecast.bound import lower_bound_s
 from orchestrator.sweep.nodes import Node
-from orchestrator.sweep.placement import RULES, Placement, Planner, Rule, Task
+from orchestrator.sweep.placement import START_RULES, Placement, Planner, StartRule, Task
 
 _NEAR_ENOUGH = 1.02
 """Times the lower bound: nothing better is looked for."""
@@ -33,7 +33,7 @@ class Schedule:
     makespan_s: float
     bound_s: float
     """No schedule at all is shorter: `bound.lower_bound_s`."""
-    rule: Rule
+    rule: StartRule
     """`given` where another order than the rules' was best."""
 
     @property
@@ -46,7 +46,7 @@ def simulate(
     nodes: Sequence[Node],
     tasks: Sequence[Task],
     *,
-    rule: Rule,
+    rule: StartRule,
     caps: Mapping[str, int] | None = None,
     max_running: int | None = None,
 ) -> tuple[tuple[Placement, ...], float]:
@@ -80,12 +80,12 @@ def best_schedule(
     """
     bound_s = lower_bound_s(nodes, tasks, caps=caps, max_running=max_running)
 
-    def run(rule: Rule, ordered: Sequence[Task]) -> Schedule:
+    def run(rule: StartRule, ordered: Sequence[Task]) -> Schedule:
         placements, makespan_s = simulate(nodes, ordered, rule=rule, caps=caps, max_running=max_running)
         return Schedule(placements=placements, makespan_s=makespan_s, bound_s=bound_s, rule=rule)
 
-    best = run(RULES[0], tasks)
-    for rule in RULES[1:]:
+    best = run(START_RULES[0], tasks)
+    for rule in START_RULES[1:]:
         if best.ratio <= _NEAR_ENOUGH:
             return best
         best = min(best, run(rule, tasks), key=lambda one: one.makespan_s)
@@ -108,7 +108,7 @@ def _capped_first(tasks: Sequence[Task], caps: Mapping[str, int]) -> Sequence[Ta
     return sorted(tasks, key=lambda task: (-longest_s(task), -task.seconds))
 
 
-def _improve(best: Schedule, run: Callable[[Rule, Sequence[Task]], Schedule]) -> Schedule:
+def _improve(best: Schedule, run: Callable[[StartRule, Sequence[Task]], Schedule]) -> Schedule:
     """Move what ends last to another place, or swap two tasks, and keep what does not make it longer."""
     random = Random(0)
     order = [placement.task for placement in best.placements]

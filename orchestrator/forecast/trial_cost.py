@@ -24,7 +24,7 @@ from orchestrator.forecast.phases import (
     training_gb,
 )
 from orchestrator.plan.trial import PlannedTrial
-from orchestrator.sweep.nodes import Request, request_of
+from orchestrator.sweep.nodes import ResourceRequest, request_of
 from trainers.recipe import Recipe, Resources
 
 _SAMPLE_BYTES = 2_000
@@ -48,7 +48,7 @@ class Piece:
 class TrialCost:
     """One trial on a given cluster."""
 
-    request: Request
+    request: ResourceRequest
     pieces: tuple[Piece, ...]
     phase_seconds: Mapping[str, float]
     """As modelled: `prepare`, `sample`, `score`, `update`, `checkpoint`, `evaluate`."""

@@ -18,7 +18,7 @@ from orchestrator.plan.where import check_schedule
 from trainers.recipe import Model
 
 if TYPE_CHECKING:
-    from orchestrator.config.spec import Point, SweepSpec
+    from orchestrator.config.spec import GridPoint, SweepSpec
 
 ModelDigest = Callable[[Model], str]
 DataIdentity = Callable[[str], str]
@@ -69,13 +69,13 @@ class _Trials:
         self.data_identity = cache(lambda name, key: _placed(spec, key, lambda: data_identity(name)))
         self._bases: dict[int, PlannedTrial] = {}
 
-    def base(self, point: Point) -> PlannedTrial:
+    def base(self, point: GridPoint) -> PlannedTrial:
         """The untrained model of a point."""
         if id(point.recipe) not in self._bases:
             self._bases[id(point.recipe)] = self._base(point)
         return self._bases[id(point.recipe)]
 
-    def _base(self, point: Point) -> PlannedTrial:
+    def _base(self, point: GridPoint) -> PlannedTrial:
         model = point.recipe.model
         digest = self.model_digest(model)
         trial = Trial(
@@ -90,7 +90,7 @@ class _Trials:
         axes = {axis: value for axis, value in point.axes.items() if axis.partition(".")[0] == "model"}
         return _planned(trial, axes, point)
 
-    def trained(self, point: Point) -> PlannedTrial:
+    def trained(self, point: GridPoint) -> PlannedTrial:
         """The training run of a point."""
         recipe = point.recipe
         model, data = self.model_digest(recipe.model), self.data_identity(recipe.data.name, "data.name")
@@ -106,7 +106,7 @@ class _Trials:
         return _planned(trial, point.axes, point)
 
 
-def _planned(trial: Trial, axes: dict[str, str | int | float], point: Point) -> PlannedTrial:
+def _planned(trial: Trial, axes: dict[str, str | int | float], point: GridPoint) -> PlannedTrial:
     resources = point.resources
     if trial.recipe is None:
         resources = replace(resources, num_nodes=1)  # only training spans nodes

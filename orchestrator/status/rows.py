@@ -16,8 +16,8 @@ from orchestrator.store.outline import Outline
 from orchestrator.store.progress import Progress, age_s
 from orchestrator.store.record import RunRecord, Status
 from orchestrator.store.redact import now
-from orchestrator.store.requests import NO_ORDER, Order, Orders
-from orchestrator.store.scores import WantedScore, final_step, holds_all, wanted_scores
+from orchestrator.store.requests import NO_REQUEST, Requests, TrialRequest
+from orchestrator.store.scores import RequiredScore, final_step, holds_all, required_scores
 from orchestrator.store.store import Store
 
 
@@ -79,7 +79,7 @@ class SweepView:
         self._experiment = experiment
         self._plan_stamp = store.plans.stamp(experiment) if experiment is not None else (0, 0)
         self._store, self._data_folder = store, data_folder
-        self._orders = Orders(store.root, now=now)
+        self._requests = Requests(store.root, now=now)
         self._seen: dict[str, tuple[tuple[int, int], _Known]] = {}
 
     def rows(self) -> tuple[TrialRow, ...]:
@@ -89,9 +89,9 @@ class SweepView:
             StoreError: a record does not read.
         """
         self._follow_plan()
-        orders, waits = self._orders.all(), waits_of(live_drivers(self._store.root))
+        requests, waits = self._requests.all(), waits_of(live_drivers(self._store.root))
         return tuple(
-            self._row(planned, orders.get(planned.trial.id, NO_ORDER), waits.get(planned.trial.id))
+            self._row(planned, requests.get(planned.trial.id, NO_REQUEST), waits.get(planned.trial.id))
             for planned in self.trials
         )
 
@@ -107,13 +107,13 @@ class SweepView:
         Raises:
             StoreError: its record or what is asked of it does not read.
         """
-        return self._row(planned, self._orders.of(planned.trial.id), None)
+        return self._row(planned, self._requests.of(planned.trial.id), None)
 
-    def _row(self, planned: PlannedTrial, order: Order, wait: Wait | None) -> TrialRow:
+    def _row(self, planned: PlannedTrial, request: TrialRequest, wait: Wait | None) -> TrialRow:
         known, trial_id = self._known(planned), planned.trial.id
         is_worked_on = partial(self._store.is_worked_on, trial_id)
-        standing = state_of(planned, known.record, order, is_complete=known.is_complete, is_worked_on=is_worked_on)
-        row = replace(known.row, state=standing.state, why=standing.reason, reason=_reason(standing, order, wait))
+        standing = state_of(planned, known.record, request, is_complete=known.is_complete, is_worked_on=is_worked_on)
+        row = replace(known.row, state=standing.state, why=standing.reason, reason=_reason(standing, request, wait))
         if standing.state == "running":
             return _moving_row(row, self._store.progress(trial_id))
         if standing.state in ("stopped", "failed", "interrupted", "paused", "cancelled") and row.step == 0:
@@ -177,14 +177,14 @@ def _row_of(planned: PlannedTrial, record: Outline | RunRecord | None, scores: d
     )
 
 
-def _reason(standing: Standing, order: Order, wait: Wait | None) -> str:
+def _reason(standing: Standing, request: TrialRequest, wait: Wait | None) -> str:
     if standing.state == "done":
         return ""
     if standing.state == "running":
-        return standing.reason if order.hold is not None else ""
+        return standing.reason if request.hold is not None else ""
     if wait is not None:
         return wait.text
-    return f"{order.hold} by {order.by}" if order.hold is not None else ""
+    return f"{request.hold} by {request.by}" if request.hold is not None else ""
 
 
 def _moving_row(row: TrialRow, progress: Progress | None) -> TrialRow:
@@ -208,16 +208,16 @@ def _halted_row(row: TrialRow, progress: Progress | None) -> TrialRow:
     return row if progress is None or progress.unit != "step" else replace(row, step=progress.step)
 
 
-def _wanted(planned: PlannedTrial, data_folder: Path | None) -> tuple[WantedScore, ...] | None:
+def _wanted(planned: PlannedTrial, data_folder: Path | None) -> tuple[RequiredScore, ...] | None:
     """The final policy's scores that this plan wants; None where a benchmark is not on this machine, or not whole."""
     try:
-        return wanted_scores(planned, step=final_step(planned), data_folder=data_folder)
+        return required_scores(planned, step=final_step(planned), data_folder=data_folder)
     except OrchError:
         return None
 
 
 def _scores(
-    planned: PlannedTrial, record: Outline | RunRecord, wanted: Sequence[WantedScore] | None
+    planned: PlannedTrial, record: Outline | RunRecord, wanted: Sequence[RequiredScore] | None
 ) -> tuple[dict[str, float], bool]:
     """The final policy's scores that this plan wants, and whether everything it wants is there.
 

@@ -25,7 +25,7 @@ from typing import Literal
 from orchestrator.plan.trial import PlannedTrial
 from orchestrator.store.outline import Outline
 from orchestrator.store.record import WORKING, RunRecord, Status
-from orchestrator.store.requests import Hold, Order
+from orchestrator.store.requests import Hold, TrialRequest
 
 State = Literal["waiting", "running", "done", "partial", "failed", "stopped", "interrupted", "paused", "cancelled"]
 STATES: tuple[State, ...] = (
@@ -56,7 +56,7 @@ class Standing:
 def state_of(
     planned: PlannedTrial,
     record: Outline | RunRecord | None,
-    order: Order,
+    request: TrialRequest,
     *,
     is_complete: bool,
     is_worked_on: Callable[[], bool],
@@ -66,7 +66,7 @@ def state_of(
     Args:
         planned: the trial.
         record: what was done; None where nothing was.
-        order: what is asked of the trial.
+        request: what somebody asks of the trial.
         is_complete: whether it is trained and holds every score that the plan wants (`scores.is_complete`).
         is_worked_on: whether a process has it now (`Store.is_worked_on`); asked only where it matters.
     """
@@ -74,9 +74,13 @@ def state_of(
     if is_complete and not is_open:
         return Standing(state="done", reason="complete")
     if is_worked_on():
-        return Standing(state="running", reason=_ENDING[order.hold] if order.hold else "another process works on it")
-    if order.hold is not None:
-        return Standing(state=order.hold, reason=f"{order.hold} by {order.by}; `orch ctl {UNDO[order.hold]}` undoes it")
+        return Standing(
+            state="running", reason=_ENDING[request.hold] if request.hold else "another process works on it"
+        )
+    if request.hold is not None:
+        return Standing(
+            state=request.hold, reason=f"{request.hold} by {request.by}; `orch ctl {UNDO[request.hold]}` undoes it"
+        )
     if record is None or record.status is Status.PENDING:
         return Standing(state="waiting", reason="never run")
     if is_open:

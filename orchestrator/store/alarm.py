@@ -24,13 +24,13 @@ class Alarm:
     @property
     def text(self) -> str:
         """One line for tables and logs: `entropy 0.08 ≤ 0.1 of its start at step 40: pause`."""
-        rule = RULES[self.guard]
+        rule = GUARD_RULES[self.guard]
         sign, of_start = ("≤" if rule.is_floor else "≥"), (" × its start" if rule.is_relative else "")
         return f"{self.guard} {self.value:.3g} {sign} {self.limit:g}{of_start} at step {self.step}: {self.action}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class GuardRule:
     """What a guard looks at."""
 
     metrics: tuple[str, ...]
@@ -41,10 +41,10 @@ class Rule:
     """Whether the limit is a multiple of the mean over the first steps."""
 
 
-RULES: Mapping[GuardName, Rule] = {
-    "zero_advantage": Rule(metrics=("reward/groups_all_right", "reward/groups_all_wrong")),
-    "entropy": Rule(metrics=("tokens/entropy",), is_floor=True, is_relative=True),
-    "length": Rule(metrics=("response/length_mean",), is_relative=True),
-    "reward": Rule(metrics=("reward/mean",), is_floor=True),
-    "clip_rate": Rule(metrics=("policy/clip_fraction",)),
+GUARD_RULES: Mapping[GuardName, GuardRule] = {
+    "zero_advantage": GuardRule(metrics=("reward/groups_all_right", "reward/groups_all_wrong")),
+    "entropy": GuardRule(metrics=("tokens/entropy",), is_floor=True, is_relative=True),
+    "length": GuardRule(metrics=("response/length_mean",), is_relative=True),
+    "reward": GuardRule(metrics=("reward/mean",), is_floor=True),
+    "clip_rate": GuardRule(metrics=("policy/clip_fraction",)),
 }

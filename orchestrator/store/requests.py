@@ -1,9 +1,9 @@
 """What somebody asks of trials and sweeps, at any time: small files that drivers and supervisors read.
 
-    runs/orders/trials/<id>.json            pause, cancel, run again, priority: `Order`
-    runs/orders/sweeps/<experiment>.json    drain: `Drain`
+    runs/orders/trials/<id>.json            pause, cancel, run again, priority: `TrialRequest`
+    runs/orders/sweeps/<experiment>.json    drain: `DrainRequest`
 
-The last word counts. An order says what is wanted and never touches a record, so no order can spoil one. The files
+The last word counts. A request says what is wanted and never touches a record, so none can spoil one. The files
 are their owner's alone.
 """
 
@@ -29,11 +29,11 @@ T = TypeVar("T")
 Hold = Literal["paused", "cancelled"]
 
 _OWNER_ONLY = 0o600
-_MEND = "remove the file: that takes the order back"
+_MEND = "remove the file: that takes the request back"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class TrialRequest:
     """What is asked of one trial."""
 
     hold: Hold | None = None
@@ -53,40 +53,40 @@ class Order:
         return self.requeued_after is not None and num_attempts <= self.requeued_after
 
 
-NO_ORDER = Order()
+NO_REQUEST = TrialRequest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drain:
+class DrainRequest:
     """A sweep finishes what runs and starts nothing new."""
 
     by: str
     at: str
 
 
-class Orders:
-    """The orders of one runs folder. Reads a file again only when it has changed."""
+class Requests:
+    """The requests of one runs folder. Reads a file again only when it has changed."""
 
     def __init__(self, runs: Path, *, now: Callable[[], str]) -> None:
         """Nothing is created before something is asked for."""
         self._folder, self._now = runs / "orders", now
-        self._seen: dict[str, tuple[tuple[int, int, int], Order]] = {}
+        self._seen: dict[str, tuple[tuple[int, int, int], TrialRequest]] = {}
 
-    def of(self, trial_id: str) -> Order:
+    def of(self, trial_id: str) -> TrialRequest:
         """What is asked of a trial.
 
         Raises:
-            StoreError: the order does not read.
+            StoreError: the request does not read.
         """
-        return _read(Order, self._file(trial_id)) or NO_ORDER
+        return _read(TrialRequest, self._file(trial_id)) or NO_REQUEST
 
-    def all(self) -> Mapping[str, Order]:
+    def all(self) -> Mapping[str, TrialRequest]:
         """Trial id → what is asked of it, for all trials of which anything is.
 
         Raises:
-            StoreError: an order does not read.
+            StoreError: a request does not read.
         """
-        found: dict[str, tuple[tuple[int, int, int], Order]] = {}
+        found: dict[str, tuple[tuple[int, int, int], TrialRequest]] = {}
         for entry in _entries(self._folder / "trials"):
             with contextlib.suppress(FileNotFoundError):
                 status = entry.stat()
@@ -95,32 +95,32 @@ class Orders:
                 known = self._seen.get(name)
                 found[name] = known if known is not None and known[0] == stamp else (stamp, self.of(name))
         self._seen = found
-        return {name: order for name, (_, order) in found.items()}
+        return {name: request for name, (_, request) in found.items()}
 
     def pause(self, trial_id: str) -> None:
         """Let a trial write its checkpoint and stop, and start it no more until `resume`."""
-        self._change(trial_id, lambda order: replace(order, hold="paused"))
+        self._change(trial_id, lambda request: replace(request, hold="paused"))
 
     def cancel(self, trial_id: str) -> None:
         """Stop a trial, and start it no more until `requeue`."""
-        self._change(trial_id, lambda order: replace(order, hold="cancelled"))
+        self._change(trial_id, lambda request: replace(request, hold="cancelled"))
 
     def resume(self, trial_id: str) -> None:
         """Lift a pause."""
-        self._change(trial_id, lambda order: replace(order, hold=None) if order.hold == "paused" else order)
+        self._change(trial_id, lambda request: replace(request, hold=None) if request.hold == "paused" else request)
 
     def requeue(self, trial_id: str, *, num_attempts: int) -> None:
         """Run a trial again now: lift every hold and forget what it failed of in its attempts so far."""
-        self._change(trial_id, lambda order: replace(order, hold=None, requeued_after=num_attempts))
+        self._change(trial_id, lambda request: replace(request, hold=None, requeued_after=num_attempts))
 
     def set_priority(self, trial_id: str, priority: int) -> None:
         """Let a trial start before those of lower priority."""
-        self._change(trial_id, lambda order: replace(order, priority=priority))
+        self._change(trial_id, lambda request: replace(request, priority=priority))
 
     def drain(self, experiment: str) -> None:
         """Let a sweep finish what runs, start nothing new, and end."""
         with self._alone():
-            self._write(self._drain_file(experiment), Drain(by=_who(), at=self._now()))
+            self._write(self._drain_file(experiment), DrainRequest(by=_who(), at=self._now()))
 
     def undo_drain(self, experiment: str) -> bool:
         """Take a drain back; whether there was one."""
@@ -129,19 +129,19 @@ class Orders:
             self._drain_file(experiment).unlink(missing_ok=True)
         return was_there
 
-    def draining(self, experiment: str) -> Drain | None:
+    def draining(self, experiment: str) -> DrainRequest | None:
         """Who asked a sweep to drain, if somebody did.
 
         Raises:
-            StoreError: the order does not read.
+            StoreError: the request does not read.
         """
-        return _read(Drain, self._drain_file(experiment))
+        return _read(DrainRequest, self._drain_file(experiment))
 
-    def _change(self, trial_id: str, change: Callable[[Order], Order]) -> None:
+    def _change(self, trial_id: str, change: Callable[[TrialRequest], TrialRequest]) -> None:
         with self._alone():
-            order = self.of(trial_id)
-            changed = change(order)
-            if changed != order:
+            request = self.of(trial_id)
+            changed = change(request)
+            if changed != request:
                 self._write(self._file(trial_id), replace(changed, by=_who(), at=self._now()))
 
     def _file(self, trial_id: str) -> Path:
@@ -150,13 +150,13 @@ class Orders:
     def _drain_file(self, experiment: str) -> Path:
         return self._folder / "sweeps" / f"{experiment}.json"
 
-    def _write(self, path: Path, value: Order | Drain) -> None:
+    def _write(self, path: Path, value: TrialRequest | DrainRequest) -> None:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         write_atomically(path, json.dumps(encode(value)).encode() + b"\n", mode=_OWNER_ONLY)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """Two that change one order at once both count."""
+        """Two that change one request at once both count."""
         with explained(self._folder):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with FileLock(self._folder / ".lock", mode=_OWNER_ONLY):
@@ -178,7 +178,7 @@ def _read(kind: type[T], path: Path) -> T | None:
     try:
         return decode(kind, payload)
     except CodecError as error:
-        raise StoreError(f"an order does not read: {error}", where=str(path), mend=_MEND) from error
+        raise StoreError(f"a request does not read: {error}", where=str(path), mend=_MEND) from error
 
 
 def _who() -> str:

@@ -18,7 +18,7 @@ from orchestrator.store.record import RunRecord, ScoreEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WantedScore:
+class RequiredScore:
     """One benchmark at one checkpoint of one trial."""
 
     key: str
@@ -33,7 +33,7 @@ def final_step(planned: PlannedTrial) -> int:
     return planned.trial.recipe.steps if planned.trial.recipe is not None else 0
 
 
-def wanted_scores(planned: PlannedTrial, *, step: int, data_folder: Path | None) -> tuple[WantedScore, ...]:
+def required_scores(planned: PlannedTrial, *, step: int, data_folder: Path | None) -> tuple[RequiredScore, ...]:
     """The scores that `planned.evaluation` asks for at a step, in its order.
 
     Raises:
@@ -41,7 +41,7 @@ def wanted_scores(planned: PlannedTrial, *, step: int, data_folder: Path | None)
     """
     settings = sampling_settings(planned.evaluation)
     return tuple(
-        WantedScore(
+        RequiredScore(
             key=score_key(
                 trial_id=planned.trial.id,
                 step=step,
@@ -59,7 +59,7 @@ def wanted_scores(planned: PlannedTrial, *, step: int, data_folder: Path | None)
     )
 
 
-def missing_scores(record: Outline | RunRecord | None, wanted: Sequence[WantedScore]) -> tuple[WantedScore, ...]:
+def missing_scores(record: Outline | RunRecord | None, wanted: Sequence[RequiredScore]) -> tuple[RequiredScore, ...]:
     """Those of `wanted` that the record does not hold."""
     present = {entry.key for entry in record.scores} if record is not None else set()
     return tuple(one for one in wanted if one.key not in present)
@@ -67,11 +67,11 @@ def missing_scores(record: Outline | RunRecord | None, wanted: Sequence[WantedSc
 
 def is_complete(record: Outline | RunRecord | None, planned: PlannedTrial, *, data_folder: Path | None) -> bool:
     """Whether nothing is left to do: trained where there is training, and every wanted score there."""
-    wanted = wanted_scores(planned, step=final_step(planned), data_folder=data_folder)
+    wanted = required_scores(planned, step=final_step(planned), data_folder=data_folder)
     return holds_all(record, planned, wanted)
 
 
-def holds_all(record: Outline | RunRecord | None, planned: PlannedTrial, wanted: Sequence[WantedScore]) -> bool:
+def holds_all(record: Outline | RunRecord | None, planned: PlannedTrial, wanted: Sequence[RequiredScore]) -> bool:
     """`is_complete` for scores that are at hand."""
     if record is None or (planned.trial.kind == "train" and record.train is None):
         return False

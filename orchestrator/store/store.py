@@ -10,7 +10,7 @@
     runs/sweeps/<experiment>.json           the last plan of each experiment: `kept_plans.KeptPlans`
     runs/inputs/<name>.json                 data and weights as they were first used: `seen_inputs.SeenInputs`
     runs/mlflow/<experiment>.json           how far each experiment is mirrored
-    runs/orders/                            what somebody asks of trials and sweeps: `orders.Orders`
+    runs/orders/                            what somebody asks of trials and sweeps: `requests.Requests`
     runs/drivers/<experiment>.json          what a driver says of what waits: `waits.DriverReport`
 
 Files are replaced whole (`files`), so a reader or a crash sees the old one or the new one. One process at a time works
@@ -33,7 +33,6 @@ from eval.api import Score
 from orchestrator.codec import CodecError, decode, encode
 from orchestrator.errors import StoreError
 from orchestrator.plan.trial import Trial
-from orchestrator.store.claims import Claims
 from orchestrator.store.files import (
     complete_lines,
     explain,
@@ -45,6 +44,7 @@ from orchestrator.store.files import (
     write_synced,
 )
 from orchestrator.store.lease import Lease
+from orchestrator.store.locks import Locks
 from orchestrator.store.outline import Outline, read_outline
 from orchestrator.store.plans import KeptPlans
 from orchestrator.store.progress import Progress, read_progress
@@ -77,7 +77,7 @@ class Store:
         self.root = root
         self._leases: dict[str, Lease] = {}
         """Trial id → the lease that this process works under."""
-        self._claims = Claims()
+        self._locks = Locks()
         self.plans = KeptPlans(root)
         """The last plan of each experiment."""
 
@@ -254,7 +254,7 @@ class Store:
             TrialLocked: another process still held it; the message names that process.
         """
         path = self.trial_folder(trial_id) / ".lock"
-        with self._claims.claimed(path, timeout_s=timeout_s, on_lost=on_lost) as lease:
+        with self._locks.held(path, timeout_s=timeout_s, on_lost=on_lost) as lease:
             if not isinstance(lease, Lease):
                 raise TrialLocked(
                     f"trial {trial_id} is being worked on by {lease.holder.text if lease else self._holder(trial_id)}",
@@ -286,7 +286,7 @@ class Store:
             SweepLocked: another `orch sweep` drives it.
         """
         path = self.root / "sweeps" / f".{experiment}.lock"
-        with self._claims.claimed(path) as lease:
+        with self._locks.held(path) as lease:
             if not isinstance(lease, Lease):
                 holder = f", {lease.holder.text}," if lease is not None else ""
                 raise SweepLocked(
@@ -309,7 +309,7 @@ class Store:
         if not os.access(path, os.W_OK):  # somebody else's folder: ask the last sign of life instead of the lock
             progress = self.progress(trial_id)
             return progress is not None and progress.is_alive()
-        return self._claims.is_claimed(path)
+        return self._locks.is_held(path)
 
     def is_worked_on(self, trial_id: str) -> bool:
         """Whether a process works on a trial, as far as one look can tell.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:  # a supervisor in a Ray actor starts in half the time without the queue
-    from orchestrator.sweep.queue import Agenda
+    from orchestrator.sweep.queue import TrialQueue
     from orchestrator.trial.stop import StopSignal
     from orchestrator.trial.supervisor import WorkerSettings
 
@@ -15,7 +15,7 @@ SchedulerName = Literal["ray_tune", "inline"]
 class Scheduler(Protocol):
     """Runs what the queue hands out. Results are in the store, so nothing is returned."""
 
-    def run(self, agenda: Agenda, settings: WorkerSettings, stop: StopSignal) -> None:
+    def run(self, queue: TrialQueue, settings: WorkerSettings, stop: StopSignal) -> None:
         """Run trials until the queue is over; a failed one does not stop its siblings.
 
         Tells the queue of every trial that ended. Returns early after a stop request.

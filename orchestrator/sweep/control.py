@@ -1,7 +1,7 @@
 """The verbs of `orch ctl`: which trials are meant, and what is asked of each.
 
-A verb writes an order (`orders`) and nothing else. Drivers and supervisors follow it within seconds; where none runs,
-the next one does.
+A verb writes a request (`store/requests.py`) and nothing else. Drivers and supervisors follow it within seconds;
+where none runs, the next one does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from orchestrator.errors import OrchError
 from orchestrator.plan.trial import PlannedTrial
 from orchestrator.plan.where import check_where, matches
 from orchestrator.status.rows import SweepView, TrialRow
-from orchestrator.store.requests import Orders
+from orchestrator.store.requests import Requests
 from orchestrator.store.store import Store
 
 Verb = Literal["pause", "resume", "cancel", "requeue", "priority"]
@@ -75,42 +75,42 @@ def choose(
 
 
 def ask(
-    verb: Verb, trials: Sequence[PlannedTrial], store: Store, orders: Orders, *, priority: int = 0
+    verb: Verb, trials: Sequence[PlannedTrial], store: Store, requests: Requests, *, priority: int = 0
 ) -> tuple[Answer, ...]:
     """Ask something of trials; what would change nothing is not asked.
 
     Raises:
-        StoreError: an order cannot be written.
+        StoreError: a request cannot be written.
     """
     view = SweepView(store, trials, data_folder=None)
     answers = []
     for planned, row in zip(trials, view.rows(), strict=True):
-        is_changed, what = _ask(verb, row, orders, priority)
+        is_changed, what = _ask(verb, row, requests, priority)
         answers.append(Answer(id=row.id, label=planned.label, is_changed=is_changed, what=what))
     return tuple(answers)
 
 
-def _ask(verb: Verb, row: TrialRow, orders: Orders, priority: int) -> tuple[bool, str]:
-    order, is_running = orders.of(row.id), row.state == "running"
+def _ask(verb: Verb, row: TrialRow, requests: Requests, priority: int) -> tuple[bool, str]:
+    request, is_running = requests.of(row.id), row.state == "running"
     if row.state == "done":
         return False, "is done"
     if verb == "priority":
-        orders.set_priority(row.id, priority)
+        requests.set_priority(row.id, priority)
         return True, f"has priority {priority}"
     if verb == "resume":
-        if order.hold != "paused":
-            return False, "is cancelled: orch ctl requeue takes it back" if order.hold else "is not paused"
-        orders.resume(row.id)
+        if request.hold != "paused":
+            return False, "is cancelled: orch ctl requeue takes it back" if request.hold else "is not paused"
+        requests.resume(row.id)
         return True, "goes on from its last checkpoint"
     if verb == "requeue":
-        if is_running and order.hold is None:
+        if is_running and request.hold is None:
             return False, "is running"
-        orders.requeue(row.id, num_attempts=row.attempts)
+        requests.requeue(row.id, num_attempts=row.attempts)
         return True, "runs again"
     wanted = "paused" if verb == "pause" else "cancelled"
-    if order.hold in (wanted, "cancelled"):
-        return False, f"is {order.hold} already"
-    (orders.pause if verb == "pause" else orders.cancel)(row.id)
+    if request.hold in (wanted, "cancelled"):
+        return False, f"is {request.hold} already"
+    (requests.pause if verb == "pause" else requests.cancel)(row.id)
     return True, f"{wanted}: writes its checkpoint and stops" if is_running else wanted
 
 

@@ -1,7 +1,7 @@
-"""A thread of the driver that keeps its agenda fresh, takes in an edited plan, and says what waits for what.
+"""A thread of the driver that keeps its queue fresh, takes in an edited plan, and says what waits for what.
 
-It prepares the models of trials that were added before the agenda hears of them. What it cannot do, it says once and
-tries again: a steward never ends a sweep.
+It prepares the models of trials that were added before the queue hears of them. What it cannot do, it says once and
+tries again: a controller never ends a sweep.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from orchestrator.status.driver import DriverReport, report_file, write_report
 from orchestrator.store.progress import HEARTBEAT_S
 from orchestrator.store.redact import now
 from orchestrator.store.store import Store
-from orchestrator.sweep.queue import Agenda
+from orchestrator.sweep.queue import TrialQueue
 
 INTERVAL_S = 0.5
 
 
-class Steward:
-    """Looks after one agenda."""
+class Controller:
+    """Looks after one queue."""
 
     def __init__(
         self,
-        agenda: Agenda,
+        queue: TrialQueue,
         store: Store,
         *,
         prepare: Callable[[Sequence[PlannedTrial]], None],
@@ -40,18 +40,18 @@ class Steward:
         """Nothing is done yet.
 
         Args:
-            agenda: kept fresh.
-            store: where plans, orders and records are.
+            queue: kept fresh.
+            store: where plans, requests and records are.
             prepare: makes sure of the models of trials that were added.
             check: raises OrchError for trials that cannot end well here.
             on_event: told of changes, in one line each.
         """
-        self._agenda, self._store = agenda, store
+        self._queue, self._store = queue, store
         self._prepare, self._check, self._on_event = prepare, check, on_event
-        self._path = report_file(store.root, agenda.plan.experiment)
+        self._path = report_file(store.root, queue.plan.experiment)
         self._report = DriverReport(
-            experiment=agenda.plan.experiment,
-            plan_digest=agenda.plan.digest,
+            experiment=queue.plan.experiment,
+            plan_digest=queue.plan.digest,
             pid=os.getpid(),
             host=socket.gethostname(),
             started_at=now(),
@@ -64,7 +64,7 @@ class Steward:
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
-        """Look after the agenda while the block runs; then take the report away."""
+        """Look after the queue while the block runs; then take the report away."""
         self.look()
         try:
             with repeated(self.look, every_s=INTERVAL_S, name="controller"):
@@ -75,24 +75,24 @@ class Steward:
 
     def look(self) -> None:
         """Take in what has changed, and write the report if it has; what fails keeps nothing else from being done."""
-        complaint = "\n".join(filter(None, (_problem_of(self._take_plan), _problem_of(self._agenda.refresh))))
+        complaint = "\n".join(filter(None, (_problem_of(self._take_plan), _problem_of(self._queue.refresh))))
         if complaint and complaint != self._complaint:
             self._on_event(f"the driver goes on as before: {complaint}")
         self._complaint = complaint
         self._write()
 
     def _take_plan(self) -> None:
-        experiment = self._agenda.plan.experiment
+        experiment = self._queue.plan.experiment
         stamp = self._store.plans.stamp(experiment)
         if stamp == self._stamp:
             return
         digest = self._store.plans.digest(experiment)
-        if digest not in (None, self._agenda.plan.digest, self._refused):
+        if digest not in (None, self._queue.plan.digest, self._refused):
             self._adopt(self._store.plans.read(experiment))
         self._stamp = stamp
 
     def _adopt(self, plan: Plan) -> None:
-        known = {planned.trial.id for planned in self._agenda.plan.entries}
+        known = {planned.trial.id for planned in self._queue.plan.entries}
         added = [planned for planned in plan.entries if planned.trial.id not in known]
         try:
             self._check(added)
@@ -101,16 +101,16 @@ class Steward:
         except OrchError:
             self._refused = plan.digest
             raise
-        num_come, num_gone = self._agenda.adopt(plan)
+        num_come, num_gone = self._queue.adopt(plan)
         self._on_event(f"the plan has changed: {num_come} trials more, {num_gone} fewer")
 
     def _write(self) -> None:
         content = replace(
             self._report,
-            plan_digest=self._agenda.plan.digest,
-            is_draining=self._agenda.is_draining,
-            nodes=tuple(map(str, self._agenda.nodes)),
-            waiting=self._agenda.waiting(),
+            plan_digest=self._queue.plan.digest,
+            is_draining=self._queue.is_draining,
+            nodes=tuple(map(str, self._queue.nodes)),
+            waiting=self._queue.waiting(),
         )
         if content == self._report and time.monotonic() - self._written_s < HEARTBEAT_S:
             return

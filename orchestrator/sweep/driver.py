@@ -1,6 +1,6 @@
 """Drive a plan to its end: find what is missing, prepare models, run it, say what is left. Safe to repeat.
 
-    plan ─ unfinished ─▶ prepare inputs ─▶ agenda ⇄ scheduler ─▶ records ─▶ SweepOutcome
+    plan ─ unfinished ─▶ prepare inputs ─▶ queue ⇄ scheduler ─▶ records ─▶ SweepOutcome
 
 One driver at a time drives an experiment; a second call hands its plan, if it differs, to the one that runs. A trial
 that another experiment's driver is running is left to it; if it comes back unfinished, this driver runs it.
@@ -25,9 +25,9 @@ from orchestrator.status.state import TO_RUN, UNDO
 from orchestrator.store.inputs import SeenInputs
 from orchestrator.store.store import Store, SweepLocked
 from orchestrator.sweep.backends import Scheduler
-from orchestrator.sweep.controller import Steward
+from orchestrator.sweep.controller import Controller
 from orchestrator.sweep.gpus import check_gpus
-from orchestrator.sweep.queue import Agenda, AgendaSettings
+from orchestrator.sweep.queue import QueueSettings, TrialQueue
 from orchestrator.trial.fetch import PrepareSettings, prepare_inputs
 from orchestrator.trial.inputs import check_reachable, inputs_of, missing_inputs
 from orchestrator.trial.stop import StopSignal
@@ -256,10 +256,10 @@ def _drive(
         working_folder=Path.cwd(),
         python_path=settings.python_path,
     )
-    agenda = Agenda(
+    queue = TrialQueue(
         plan,
         store,
-        AgendaSettings(
+        QueueSettings(
             data_folder=settings.data_folder,
             max_running=settings.max_running,
             first_retry_wait_s=settings.first_retry_wait_s,
@@ -280,16 +280,16 @@ def _drive(
 
     def check(trials: Sequence[PlannedTrial]) -> None:
         check_supported(trials)
-        check_possible(trials, agenda.plan, store, settings)
+        check_possible(trials, queue.plan, store, settings)
 
-    with Steward(agenda, store, prepare=prepare, check=check, on_event=told.on_event).at_work():
-        prepare(agenda.to_start)
-        if agenda.to_start and not stop.is_requested:
-            told.on_event(f"starting {len(agenda.to_start)} trials")
-        while not (agenda.is_over or stop.is_requested):
-            open_scheduler().run(agenda, workers, stop)
-            agenda.finish_all()
-    return agenda.plan, agenda.is_draining
+    with Controller(queue, store, prepare=prepare, check=check, on_event=told.on_event).at_work():
+        prepare(queue.to_start)
+        if queue.to_start and not stop.is_requested:
+            told.on_event(f"starting {len(queue.to_start)} trials")
+        while not (queue.is_over or stop.is_requested):
+            open_scheduler().run(queue, workers, stop)
+            queue.finish_all()
+    return queue.plan, queue.is_draining
 
 
 def summary_line(rows: Sequence[TrialRow]) -> str:

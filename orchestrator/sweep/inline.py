@@ -9,7 +9,7 @@ from orchestrator.errors import PlanError
 from orchestrator.plan.trial import PlannedTrial
 from orchestrator.store.lease import LeaseLost
 from orchestrator.store.store import Store, TrialLocked
-from orchestrator.sweep.queue import Agenda
+from orchestrator.sweep.queue import TrialQueue
 from orchestrator.trial.attempt import RunContext, run_trial
 from orchestrator.trial.stop import StopSignal
 from orchestrator.trial.supervisor import WorkerSettings
@@ -25,33 +25,33 @@ _POLL_S = 0.2
 class InlineScheduler:
     """No processes, no threads: a breakpoint in a trainer works."""
 
-    def run(self, agenda: Agenda, settings: WorkerSettings, stop: StopSignal) -> None:
+    def run(self, queue: TrialQueue, settings: WorkerSettings, stop: StopSignal) -> None:
         """Run one trial after another; one that another process holds is passed over.
 
         Raises:
             PlanError: a trial wants more nodes than this one.
         """
-        _check_one_node(agenda.to_start)
+        _check_one_node(queue.to_start)
         store = Store(settings.store_root)
-        while not (stop.is_requested or agenda.is_over):
-            planned = agenda.next()
+        while not (stop.is_requested or queue.is_over):
+            planned = queue.next()
             if planned is None:
                 stop.wait(_POLL_S)
                 continue
             try:
-                run_trial(planned, store, context=_context(planned, agenda, settings, stop))
+                run_trial(planned, store, context=_context(planned, queue, settings, stop))
             except (TrialLocked, LeaseLost) as error:
                 log.info("%s", error)
             finally:
-                agenda.finish(planned.trial.id)
+                queue.finish(planned.trial.id)
 
 
-def _context(planned: PlannedTrial, agenda: Agenda, settings: WorkerSettings, stop: StopSignal) -> RunContext:
+def _context(planned: PlannedTrial, queue: TrialQueue, settings: WorkerSettings, stop: StopSignal) -> RunContext:
     return RunContext(
         cache_folder=settings.cache_folder,
         data_folder=settings.data_folder,
         argv=settings.argv,
-        should_stop=lambda: stop.is_requested or agenda.is_asked_to_stop(planned.trial.id),
+        should_stop=lambda: stop.is_requested or queue.is_asked_to_stop(planned.trial.id),
         lock_timeout_s=_LOCK_TIMEOUT_S,
     )
 

@@ -11,7 +11,7 @@ from trainers.recipe import Resources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class ResourceRequest:
     """What a trial occupies: on each of `num_nodes` nodes, so many of each."""
 
     num_gpus: float = 0
@@ -33,7 +33,7 @@ class Node:
     num_cpus: float
     memory_gb: float
 
-    def holds(self, request: Request) -> bool:
+    def holds(self, request: ResourceRequest) -> bool:
         """Whether the node's share of a gang fits on it when it is empty."""
         return (
             self.name not in request.avoid
@@ -49,9 +49,9 @@ class Node:
         return f"{gpus}{self.num_cpus:g} CPU{memory}"
 
 
-def request_of(resources: Resources) -> Request:
+def request_of(resources: Resources) -> ResourceRequest:
     """What a trial with these resources occupies on each of its nodes."""
-    return Request(
+    return ResourceRequest(
         num_gpus=resources.num_gpus,
         num_cpus=resources.num_cpus,
         memory_gb=resources.memory_gb or 0.0,
@@ -59,7 +59,7 @@ def request_of(resources: Resources) -> Request:
     )
 
 
-def check_fits(nodes: Sequence[Node], request: Request, *, name: str, mend: str) -> None:
+def check_fits(nodes: Sequence[Node], request: ResourceRequest, *, name: str, mend: str) -> None:
     """Refuse what could never start, and would otherwise wait without a word.
 
     Raises:

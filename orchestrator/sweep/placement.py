@@ -15,11 +15,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.sweep.nodes import Node, Request
+from orchestrator.sweep.nodes import Node, ResourceRequest
 
-Rule = Literal["longest", "largest", "widest", "given"]
+StartRule = Literal["longest", "largest", "widest", "given"]
 """Rank within a priority: seconds; seconds × share of a node; share, then seconds; the order in which they come."""
-RULES: tuple[Rule, ...] = ("longest", "largest", "widest")
+START_RULES: tuple[StartRule, ...] = ("longest", "largest", "widest")
 _TOLERANCE = 1e-9
 _NAMES = ("GPU", "CPU", "GB memory")
 
@@ -29,7 +29,7 @@ class Task:
     """A trial as the planner sees it."""
 
     id: str
-    request: Request
+    request: ResourceRequest
     seconds: float
     """Expected duration; 0 where nothing is known."""
     priority: int = 0
@@ -56,7 +56,7 @@ class _Reservation:
     spare: dict[int, list[float]]
     """Node → what will be free there beside that task; tasks that run on past `at_s` use it up."""
 
-    def allows(self, node: int, request: Request, end_s: float) -> bool:
+    def allows(self, node: int, request: ResourceRequest, end_s: float) -> bool:
         """Whether a task on the node delays nobody: it is over by then, or fits beside."""
         return node not in self.spare or end_s <= self.at_s + _TOLERANCE or _holds(self.spare[node], request)
 
@@ -69,7 +69,7 @@ class Planner:
         nodes: Sequence[Node],
         tasks: Sequence[Task],
         *,
-        rule: Rule = "longest",
+        rule: StartRule = "longest",
         caps: Mapping[str, int] | None = None,
         max_running: int | None = None,
     ) -> None:
@@ -88,8 +88,8 @@ class Planner:
         self._running: dict[str, Placement] = {}
         self._running_of: Counter[str] = Counter()
         self._queues = _queues(tasks, largest_node(nodes), rule)
-        self._does_not_fit: set[Request] = set()
-        self._waits_first: Request | None = None
+        self._does_not_fit: set[ResourceRequest] = set()
+        self._waits_first: ResourceRequest | None = None
         self._reservation: _Reservation | None = None
         self.num_waiting = len(tasks)
 
@@ -126,7 +126,7 @@ class Planner:
         is_there = len(fitting) >= task.request.num_nodes
         self._run(Placement(task=task, nodes=self._fullest(fitting, task.request) if is_there else (), start_s=0.0))
 
-    def why_waiting(self, request: Request, labels: tuple[str, ...]) -> str:
+    def why_waiting(self, request: ResourceRequest, labels: tuple[str, ...]) -> str:
         """What keeps a waiting task of this kind from starting now, in a few words."""
         if self._max_running is not None and len(self._running) >= self._max_running:
             return f"at most {self._max_running} at once"
@@ -189,7 +189,7 @@ class Planner:
                 return None
         return self._fullest(fitting, request)
 
-    def _fitting(self, request: Request) -> list[int]:
+    def _fitting(self, request: ResourceRequest) -> list[int]:
         """Nodes that hold it now, and that it does not avoid."""
         return [
             node
@@ -197,14 +197,14 @@ class Planner:
             if _holds(free, request) and self._names[node] not in request.avoid
         ]
 
-    def _fullest(self, fitting: Sequence[int], request: Request) -> tuple[int, ...]:
+    def _fullest(self, fitting: Sequence[int], request: ResourceRequest) -> tuple[int, ...]:
         if request.num_nodes == 1:
             return (min(fitting, key=lambda node: (*self._free[node], node)),)
         return tuple(sorted(fitting, key=lambda node: (*self._free[node], node))[: request.num_nodes])
 
-    def _reserve(self, request: Request, now_s: float) -> _Reservation:
+    def _reserve(self, request: ResourceRequest, now_s: float) -> _Reservation:
         """The nodes that will first be free enough, if nothing else starts there."""
-        ends: list[list[tuple[float, Request]]] = [[] for _ in self._free]
+        ends: list[list[tuple[float, ResourceRequest]]] = [[] for _ in self._free]
         for placement in self._running.values():
             end_s = max(now_s, placement.start_s + placement.task.seconds)
             for node in placement.nodes:
@@ -234,7 +234,7 @@ def largest_node(nodes: Sequence[Node]) -> Node:
     )
 
 
-def share_of(request: Request, node: Node) -> float:
+def share_of(request: ResourceRequest, node: Node) -> float:
     """The largest share of a node's devices, cores or memory that a gang takes, times its nodes."""
     parts = [
         (request.num_gpus, node.num_gpus),
@@ -248,10 +248,10 @@ Rank = tuple[float, ...]
 _Queue = deque[tuple[Rank, Task]]
 
 
-def _queues(tasks: Sequence[Task], node: Node, rule: Rule) -> list[_Queue]:
+def _queues(tasks: Sequence[Task], node: Node, rule: StartRule) -> list[_Queue]:
     """Tasks by what they ask for and their labels: of each queue only the first can be next."""
-    queues: dict[tuple[Request, tuple[str, ...]], list[tuple[Rank, Task]]] = {}
-    shares: dict[Request, float] = {}
+    queues: dict[tuple[ResourceRequest, tuple[str, ...]], list[tuple[Rank, Task]]] = {}
+    shares: dict[ResourceRequest, float] = {}
     for index, task in enumerate(tasks):
         if task.request not in shares:
             shares[task.request] = share_of(task.request, node)
@@ -260,7 +260,7 @@ def _queues(tasks: Sequence[Task], node: Node, rule: Rule) -> list[_Queue]:
     return [deque(sorted(queue, key=lambda one: one[0])) for queue in queues.values()]
 
 
-def _rank(rule: Rule, seconds: float, share: float) -> Rank:
+def _rank(rule: StartRule, seconds: float, share: float) -> Rank:
     if rule == "longest":
         return (-seconds,)
     if rule == "largest":
@@ -268,13 +268,13 @@ def _rank(rule: Rule, seconds: float, share: float) -> Rank:
     return (-share, -seconds) if rule == "widest" else ()
 
 
-def _take(free: list[float], request: Request, sign: int) -> None:
+def _take(free: list[float], request: ResourceRequest, sign: int) -> None:
     free[0] -= sign * request.num_gpus
     free[1] -= sign * request.num_cpus
     free[2] -= sign * request.memory_gb
 
 
-def _holds(free: Sequence[float], request: Request) -> bool:
+def _holds(free: Sequence[float], request: ResourceRequest) -> bool:
     return (
         free[0] + _TOLERANCE >= request.num_gpus
         and free[1] + _TOLERANCE >= request.num_cpus

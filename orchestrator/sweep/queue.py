@@ -1,9 +1,9 @@
 """What a sweep has left to do, while it runs: the one object that decides what may start, and why the rest waits.
 
-    plan, orders, records ─ refresh ─▶ ready · running · later · elsewhere · unread · blocked · held · over
+    plan, requests, records ─ refresh ─▶ ready · running · later · elsewhere · unread · blocked · held · over
                                         └ next ─▶ a scheduler runs it ─▶ finish ─┘
 
-Schedulers ask it for the next trial and tell it when one has ended. A thread of the driver keeps it fresh: orders of
+Schedulers ask it for the next trial and tell it when one has ended. A thread of the driver keeps it fresh: requests of
 `orch ctl`, a plan that was edited, retries that are due, trials that other processes have let go.
 """
 
@@ -27,11 +27,11 @@ from orchestrator.status.rows import SweepView
 from orchestrator.status.state import State
 from orchestrator.store.record import RunRecord, Status
 from orchestrator.store.redact import now
-from orchestrator.store.requests import NO_ORDER, Order, Orders
+from orchestrator.store.requests import NO_REQUEST, Requests, TrialRequest
 from orchestrator.store.store import Store
 from orchestrator.sweep.nodes import Node, request_of
-from orchestrator.sweep.start_order import Rules, StartOrder
-from orchestrator.trial.retry import Holds, class_of, nodes_to_avoid, wait_before_retry_s
+from orchestrator.sweep.start_order import StartOrder, StartRules
+from orchestrator.trial.retry import SiblingHolds, class_of, nodes_to_avoid, wait_before_retry_s
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +49,8 @@ _UNREAD_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AgendaSettings:
-    """What surrounds an agenda."""
+class QueueSettings:
+    """What surrounds an queue."""
 
     data_folder: Path | None = None
     max_running: int | None = None
@@ -65,15 +65,15 @@ class AgendaSettings:
     clock: Callable[[], float] = time.monotonic
 
 
-class Agenda:
+class TrialQueue:
     """Safe to use from several threads."""
 
-    def __init__(self, plan: Plan, store: Store, settings: AgendaSettings) -> None:
+    def __init__(self, plan: Plan, store: Store, settings: QueueSettings) -> None:
         """Look at every trial of the plan once."""
         self._store, self._settings = store, settings
-        self._orders_of: Orders = Orders(store.root, now=now)
-        self._orders: Mapping[str, Order] = {}
-        self._holds = Holds(store)
+        self._requests: Requests = Requests(store.root, now=now)
+        self._asked: Mapping[str, TrialRequest] = {}
+        self._holds = SiblingHolds(store)
         self._lock = threading.RLock()
         self._nodes: tuple[Node, ...] = HERE
         self._trials: dict[str, PlannedTrial] = {}
@@ -135,7 +135,7 @@ class Agenda:
             old, self._trials = self._trials, {planned.trial.id: planned for planned in plan.entries}
             self._plan, self._order = plan, None
             self._view = SweepView(self._store, plan.entries, data_folder=self._settings.data_folder)
-            self._orders = self._orders_of.all()
+            self._asked = self._requests.all()
             for row in self._view.rows():
                 if row.id not in old:
                     self._since.setdefault(row.id, row.attempts)
@@ -205,7 +205,7 @@ class Agenda:
 
     def is_asked_to_stop(self, trial_id: str) -> bool:
         """Whether a running trial was paused or cancelled."""
-        return self._order_of(trial_id).hold is not None
+        return self._asked_of(trial_id).hold is not None
 
     def is_unplaceable(self, trial_id: str, *, waited_s: float) -> bool:
         """Whether the cluster will not place what was handed out so long ago; gives up on it if that is too long."""
@@ -220,9 +220,9 @@ class Agenda:
             return True
 
     def refresh(self) -> None:
-        """Take in orders, what is due, what others have let go, and deadlines that are over."""
+        """Take in requests, what is due, what others have let go, and deadlines that are over."""
         with self._lock:
-            self._read_orders()
+            self._read_requests()
             moment_s = self._settings.clock()
             for trial_id, stage in list(self._stages.items()):
                 if stage == "later" and self._due[trial_id][0] <= moment_s:
@@ -255,20 +255,20 @@ class Agenda:
                 culprit = self._blocked_by[trial_id]
                 found.setdefault(Wait(reason=f"held: {culprit}, of another seed, failed"), []).append(trial_id)
             for trial_id in self._of("held"):
-                asked = self._order_of(trial_id)
+                asked = self._asked_of(trial_id)
                 found.setdefault(Wait(reason=f"{asked.hold} by {asked.by}"), []).append(trial_id)
             return tuple(Waiting(wait=wait, trials=tuple(ids)) for wait, ids in found.items() if ids)
 
     def _settle(self, trial_id: str, *, has_tried: bool, problem: str | None = None, node: str | None = None) -> None:
         """Decide what follows from how a trial stands that nobody here works on."""
-        record, order = self._store.find(trial_id), self._orders_of.of(trial_id)
+        record, request = self._store.find(trial_id), self._requests.of(trial_id)
         if self._view.row(self._trials[trial_id]).state == "done":
             self._move(trial_id, "over")
-        elif order.hold is not None:
+        elif request.hold is not None:
             self._move(trial_id, "held")
         elif not has_tried and problem is not None:
             self._wait_for_supervisor(trial_id, problem, node)
-        elif order.is_due(len(record.attempts) if record else 0):
+        elif request.is_due(len(record.attempts) if record else 0):
             self._move(trial_id, "ready")
         elif self._store.is_locked(trial_id):
             self._settings.on_event(f"waiting for {trial_id}, which another process is running")
@@ -286,7 +286,7 @@ class Agenda:
         self._holds.note(record.trial)
         self._not_begun.pop(trial_id, None)
         self._avoid[trial_id] = tuple(dict.fromkeys((*nodes_to_avoid(record), *self._avoid.get(trial_id, ()))))
-        since = max(self._since[trial_id], self._order_of(trial_id).requeued_after or 0)
+        since = max(self._since[trial_id], self._asked_of(trial_id).requeued_after or 0)
         wait_s = wait_before_retry_s(record, since=since, first_wait_s=self._settings.first_retry_wait_s)
         if wait_s is None:
             self._move(trial_id, "over")
@@ -329,31 +329,33 @@ class Agenda:
             self._order = None
         self._stages[trial_id] = stage
 
-    def _read_orders(self) -> None:
+    def _read_requests(self) -> None:
         try:
-            orders, drain = self._orders_of.all(), self._orders_of.draining(self._plan.experiment)
+            requests, drain = self._requests.all(), self._requests.draining(self._plan.experiment)
         except (OrchError, OSError) as error:
-            log.warning("orders are not followed: %s", error)
+            log.warning("requests are not followed: %s", error)
             return
         if self._is_draining != (drain is not None):
             self._is_draining = drain is not None
             self._settings.on_event(
                 "draining: what runs is finished, nothing new is started" if drain else "drain undone"
             )
-        changed = [one for one in orders.keys() | self._orders.keys() if orders.get(one) != self._orders.get(one)]
-        self._orders = orders
+        changed = [one for one in requests.keys() | self._asked.keys() if requests.get(one) != self._asked.get(one)]
+        self._asked = requests
         for trial_id in changed:
             if trial_id in self._stages:
                 with self._set_aside_unread(trial_id):
-                    self._follow(trial_id, orders.get(trial_id, NO_ORDER))
+                    self._follow(trial_id, requests.get(trial_id, NO_REQUEST))
                 self._order = None
 
-    def _follow(self, trial_id: str, order: Order) -> None:
+    def _follow(self, trial_id: str, request: TrialRequest) -> None:
         stage = self._stages[trial_id]
-        if order.hold is not None:
+        if request.hold is not None:
             if stage in ("ready", "later", "blocked"):
                 self._move(trial_id, "held")
-        elif stage == "held" or (stage in ("over", "later", "blocked") and order.is_due(self._num_attempts(trial_id))):
+        elif stage == "held" or (
+            stage in ("over", "later", "blocked") and request.is_due(self._num_attempts(trial_id))
+        ):
             is_done = self._view.row(self._trials[trial_id]).state == "done"
             self._move(trial_id, "over" if is_done else "ready")
 
@@ -365,11 +367,11 @@ class Agenda:
             self._order = StartOrder(ready, self._nodes, rules=self._rules(), running=running)
         return self._order
 
-    def _rules(self) -> Rules:
+    def _rules(self) -> StartRules:
         priorities = {
-            trial_id: order.priority for trial_id, order in self._orders.items() if order.priority is not None
+            trial_id: request.priority for trial_id, request in self._asked.items() if request.priority is not None
         }
-        return Rules(
+        return StartRules(
             schedule=self._plan.schedule,
             priorities=priorities,
             max_running=self._settings.max_running,
@@ -379,7 +381,7 @@ class Agenda:
     def _culprit(self, trial_id: str) -> str | None:
         """The sibling whose failure holds a trial back, unless somebody asked for either to run again."""
         culprit = self._holds.culprit(self._trials[trial_id].trial)
-        if culprit is None or any(self._order_of(one).is_due(self._num_attempts(one)) for one in (trial_id, culprit)):
+        if culprit is None or any(self._asked_of(one).is_due(self._num_attempts(one)) for one in (trial_id, culprit)):
             return None
         return culprit
 
@@ -412,8 +414,8 @@ class Agenda:
     def _of(self, stage: Stage) -> list[str]:
         return [trial_id for trial_id, one in self._stages.items() if one == stage]
 
-    def _order_of(self, trial_id: str) -> Order:
-        return self._orders.get(trial_id, NO_ORDER)
+    def _asked_of(self, trial_id: str) -> TrialRequest:
+        return self._asked.get(trial_id, NO_REQUEST)
 
     def _num_attempts(self, trial_id: str) -> int:
         record = self._store.find(trial_id)

@@ -1,6 +1,6 @@
 """Trials through Ray Tune: it reserves each trial's gang and starts its supervisor; nothing else of Tune is used.
 
-A custom searcher hands Tune the trial that the agenda says may start, so the plan decides the order, and what is handed
+A custom searcher hands Tune the trial that the queue says may start, so the plan decides the order, and what is handed
 out changes as the plan does. Tune's own files lie in a temporary folder and are deleted: the store is the truth. The
 trainable is a thin supervisor of a process group, because Tune runs functions in a daemon thread and kills their
 children without grace.
@@ -30,7 +30,7 @@ from orchestrator.errors import OrchError, PlanError
 from orchestrator.plan.trial import PlannedTrial
 from orchestrator.store.store import Store
 from orchestrator.sweep.nodes import Node, check_fits, request_of
-from orchestrator.sweep.queue import Agenda
+from orchestrator.sweep.queue import TrialQueue
 from orchestrator.sweep.ray_nodes import bundle, gang_factory, other_nodes
 from orchestrator.trial.scratch import scratch_folder
 from orchestrator.trial.stop import StopSignal, read_request
@@ -61,8 +61,8 @@ class RayTuneScheduler:
         """See `open_scheduler`."""
         self._address = address
 
-    def run(self, agenda: Agenda, settings: WorkerSettings, stop: StopSignal) -> None:
-        """Run trials until the agenda is over, or until some time after a stop request.
+    def run(self, queue: TrialQueue, settings: WorkerSettings, stop: StopSignal) -> None:
+        """Run trials until the queue is over, or until some time after a stop request.
 
         Raises:
             PlanError: no Ray at the address, or a trial asks for more than any node has.
@@ -70,9 +70,9 @@ class RayTuneScheduler:
         os.environ.update(ENVIRONMENT)
         with _quiet(), _cluster(self._address) as storage:
             nodes = _nodes()
-            _check_fit(agenda.to_start, nodes)
-            agenda.see_nodes(nodes)
-            searcher = _Planned(agenda, settings.stop_file)
+            _check_fit(queue.to_start, nodes)
+            queue.see_nodes(nodes)
+            searcher = _Planned(queue, settings.stop_file)
             trainable = tune.with_resources(
                 _trainable(settings),
                 lambda config: gang_factory(config["bundle"], config["num_nodes"], config["avoid"]),
@@ -96,11 +96,11 @@ class RayTuneScheduler:
 
 
 class _Planned(Searcher):
-    """Not a search: hands out the trials that the agenda says may start now."""
+    """Not a search: hands out the trials that the queue says may start now."""
 
-    def __init__(self, agenda: Agenda, stop_file: Path) -> None:
+    def __init__(self, queue: TrialQueue, stop_file: Path) -> None:
         super().__init__()
-        self._agenda, self._stop_file = agenda, stop_file
+        self._queue, self._stop_file = queue, stop_file
         self._handed: dict[str, tuple[str, float, frozenset[str]]] = {}
         """Tune's trial id → ours, when it was handed out, and the nodes that it must avoid."""
         self.errors: dict[str, str] = {}
@@ -113,13 +113,13 @@ class _Planned(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's config; None while nothing may start, FINISHED when nothing will."""
-        if read_request(self._stop_file)[0] or self._agenda.is_over:
+        if read_request(self._stop_file)[0] or self._queue.is_over:
             return Searcher.FINISHED
         self.look_at_nodes()
-        planned = self._agenda.next()
+        planned = self._queue.next()
         if planned is None:
             return None
-        avoid, resources = self._agenda.avoids(planned.trial.id), planned.resources
+        avoid, resources = self._queue.avoids(planned.trial.id), planned.resources
         self._handed[trial_id] = (planned.trial.id, time.monotonic(), avoid)
         return {
             "trial": planned.trial.id,
@@ -133,22 +133,22 @@ class _Planned(Searcher):
         if trial_id in self._handed:
             said = result or {}
             problem = said.get("problem") or self.errors.pop(trial_id, None)
-            self._agenda.finish(self._handed.pop(trial_id)[0], problem=problem, node=said.get("node"))
+            self._queue.finish(self._handed.pop(trial_id)[0], problem=problem, node=said.get("node"))
 
     def is_unplaceable(self, trial_id: str) -> bool:
         """Whether Tune waits in vain for the place of a trial that it has not started."""
         if trial_id not in self._handed:
             return False
         ours, handed_at_s, avoid = self._handed[trial_id]
-        if avoid != self._agenda.avoids(ours):  # the nodes that were left have gone: it is handed out anew
+        if avoid != self._queue.avoids(ours):  # the nodes that were left have gone: it is handed out anew
             return True
-        return self._agenda.is_unplaceable(ours, waited_s=time.monotonic() - handed_at_s)
+        return self._queue.is_unplaceable(ours, waited_s=time.monotonic() - handed_at_s)
 
     def look_at_nodes(self) -> None:
-        """Tell the agenda, now and then, what the cluster has."""
+        """Tell the queue, now and then, what the cluster has."""
         if time.monotonic() - self._looked_at_s >= _LOOK_S:
             self._looked_at_s = time.monotonic()
-            self._agenda.see_nodes(_nodes())
+            self._queue.see_nodes(_nodes())
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to keep: the next launch plans from the store."""

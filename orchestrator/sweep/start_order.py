@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from orchestrator.config.blocks import Schedule
 from orchestrator.plan.trial import PlannedTrial
 from orchestrator.plan.where import caps_of, priority_of
-from orchestrator.sweep.nodes import Node, Request, request_of
+from orchestrator.sweep.nodes import Node, ResourceRequest, request_of
 from orchestrator.sweep.placement import Planner, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class StartRules:
     """What decides between trials that fit."""
 
     schedule: Schedule = field(default_factory=Schedule)
@@ -32,7 +32,7 @@ class StartOrder:
         waiting: Sequence[PlannedTrial],
         nodes: Sequence[Node],
         *,
-        rules: Rules,
+        rules: StartRules,
         running: Sequence[PlannedTrial] = (),
     ) -> None:
         """Sort out what no node could hold; durations are not known here.
@@ -55,7 +55,7 @@ class StartOrder:
             self._planner.occupy(self._task(one))
         self._waiting = {one.trial.id: one for one in placeable}
 
-    def request(self, planned: PlannedTrial) -> Request:
+    def request(self, planned: PlannedTrial) -> ResourceRequest:
         """What a trial asks for: not of the nodes on which it failed, or of as many of them as the others can spare."""
         request = request_of(planned.resources)
         suspects = self._rules.avoid.get(planned.trial.id, ())
@@ -76,7 +76,7 @@ class StartOrder:
 
     def reasons(self) -> dict[str, tuple[str, ...]]:
         """Why they wait → ids of those that fit the cluster and wait for their turn."""
-        kinds: dict[tuple[Request, tuple[str, ...]], str] = {}
+        kinds: dict[tuple[ResourceRequest, tuple[str, ...]], str] = {}
         found: dict[str, list[str]] = {}
         for trial_id, planned in self._waiting.items():
             kind = (self.request(planned), caps_of(planned, self._rules.schedule))
@@ -97,5 +97,5 @@ class StartOrder:
         )
 
 
-def _can_hold(nodes: Sequence[Node], request: Request) -> bool:
+def _can_hold(nodes: Sequence[Node], request: ResourceRequest) -> bool:
     return sum(node.holds(request) for node in nodes) >= request.num_nodes

@@ -21,7 +21,7 @@ from typing import Any
 
 from orchestrator.errors import TrackingError
 from orchestrator.store.redact import masked
-from orchestrator.tracking.points import STEP_METRIC, Point
+from orchestrator.tracking.points import STEP_METRIC, MetricPoint
 from orchestrator.tracking.uri import artifact_root, shown_uri, sqlite_file
 from orchestrator.tracking.view import DatasetView, RunStatus
 from orchestrator.trial.scratch import scratch_folder
@@ -116,7 +116,7 @@ class Tracker:
         self,
         run_id: str,
         *,
-        points: Sequence[Point] = (),
+        points: Sequence[MetricPoint] = (),
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
@@ -217,9 +217,9 @@ def _explanation(error: Exception) -> str:
     return f"MLflow refuses: {text.splitlines()[0][:400]}"
 
 
-def batches(points: Sequence[Point], *, limit: int) -> Iterator[list[Point]]:
+def batches(points: Sequence[MetricPoint], *, limit: int) -> Iterator[list[MetricPoint]]:
     """Cut points into batches of at most `limit` without parting those of one step, unless one step exceeds it."""
-    batch: list[Point] = []
+    batch: list[MetricPoint] = []
     for group in _by_step(points):
         if batch and len(batch) + len(group) > limit:
             yield batch
@@ -232,8 +232,8 @@ def batches(points: Sequence[Point], *, limit: int) -> Iterator[list[Point]]:
         yield batch
 
 
-def _by_step(points: Sequence[Point]) -> Iterator[list[Point]]:
-    group: list[Point] = []
+def _by_step(points: Sequence[MetricPoint]) -> Iterator[list[MetricPoint]]:
+    group: list[MetricPoint] = []
     for point in points:
         if group and group[0].step != point.step:
             yield group

@@ -26,7 +26,7 @@ _FORBIDDEN = re.compile(r"[^\w\-. :/]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class MetricPoint:
     """One value of one metric."""
 
     key: str
@@ -36,7 +36,7 @@ class Point:
     step: int
 
 
-def step_points(rows: Iterable[Mapping[str, Any]], *, after_step: int, origin_ms: int) -> list[Point]:
+def step_points(rows: Iterable[Mapping[str, Any]], *, after_step: int, origin_ms: int) -> list[MetricPoint]:
     """Points of the training steps that come after `after_step`.
 
     A step that a resumed attempt did again is not sent again: its numbers are the same and only its time differs.
@@ -56,11 +56,11 @@ def step_points(rows: Iterable[Mapping[str, Any]], *, after_step: int, origin_ms
         moment = _row_time_ms(row, default=origin_ms + round(elapsed_ms))
         values = {metric_key(key): _number(value) for key, value in row.items() if key not in _NOT_A_METRIC}
         known = {key: value for key, value in values.items() if value is not None} | {STEP_METRIC: float(step)}
-        points += [Point(key=key, value=value, timestamp_ms=moment, step=step) for key, value in known.items()]
+        points += [MetricPoint(key=key, value=value, timestamp_ms=moment, step=step) for key, value in known.items()]
     return points
 
 
-def score_points(entry: ScoreEntry) -> list[Point]:
+def score_points(entry: ScoreEntry) -> list[MetricPoint]:
     """avg@K with its errors and the shares beside it, as fractions, at the checkpoint's step."""
     name = f"avg_at_{entry.num_samples}"
     values = {
@@ -74,13 +74,13 @@ def score_points(entry: ScoreEntry) -> list[Point]:
     prefix = f"eval/{entry.benchmark}"
     moment = milliseconds(entry.finished_at)
     return [
-        Point(key=metric_key(f"{prefix}/{key}"), value=value, timestamp_ms=moment, step=entry.step)
+        MetricPoint(key=metric_key(f"{prefix}/{key}"), value=value, timestamp_ms=moment, step=entry.step)
         for key, value in values.items()
         if value is not None
     ]
 
 
-def macro_points(planned: PlannedTrial, scores: Mapping[tuple[str, int], ScoreEntry]) -> list[Point]:
+def macro_points(planned: PlannedTrial, scores: Mapping[tuple[str, int], ScoreEntry]) -> list[MetricPoint]:
     """Mean avg@K over the benchmarks, at each step where all of several are scored."""
     asked = planned.evaluation.benchmarks
     points = []
@@ -90,11 +90,11 @@ def macro_points(planned: PlannedTrial, scores: Mapping[tuple[str, int], ScoreEn
             key = f"eval/{MACRO}/avg_at_{planned.evaluation.num_samples}"
             moment = max(milliseconds(entry.finished_at) for entry in present)
             mean = sum(entry.avg for entry in present) / len(present)
-            points.append(Point(key=key, value=mean, timestamp_ms=moment, step=step))
+            points.append(MetricPoint(key=key, value=mean, timestamp_ms=moment, step=step))
     return points
 
 
-def cost_points(record: RunRecord) -> list[Point]:
+def cost_points(record: RunRecord) -> list[MetricPoint]:
     """Seconds by phase over all attempts and peak memory, once the last attempt has ended.
 
     At step 0 for every trial, so that MLflow draws them as bars beside each other.
@@ -105,7 +105,7 @@ def cost_points(record: RunRecord) -> list[Point]:
     values = {f"cost/{phase}_s": seconds for phase, seconds in record.phase_seconds.items()}
     values["cost/total_s"] = sum(record.phase_seconds.values())
     values["system/peak_memory_megabytes"] = record.peak_memory_mb
-    return [Point(key=metric_key(key), value=value, timestamp_ms=moment, step=0) for key, value in values.items()]
+    return [MetricPoint(key=metric_key(key), value=value, timestamp_ms=moment, step=0) for key, value in values.items()]
 
 
 def metric_key(name: str) -> str:

@@ -16,14 +16,14 @@ from orchestrator.plan.trial import Plan, PlannedTrial
 from orchestrator.status.state import state_of
 from orchestrator.store.record import RunRecord
 from orchestrator.store.redact import now
-from orchestrator.store.requests import Orders
+from orchestrator.store.requests import Requests
 from orchestrator.store.scores import shown_scores
 from orchestrator.store.store import Store
 from orchestrator.tracking.board import BOARD_TAG, board
 from orchestrator.tracking.client import RemoteRun, Tracker
 from orchestrator.tracking.cursor import Cursor, TrialCursor, save_cursor, text_digest
 from orchestrator.tracking.points import (
-    Point,
+    MetricPoint,
     cost_points,
     macro_points,
     metric_key,
@@ -62,7 +62,7 @@ class SyncPass:
     def __init__(self, store: Store, tracker: Tracker, cursor: Cursor, tables: TableFiles) -> None:
         """Ask MLflow which runs it holds; what the cursor says of runs that are gone is forgotten."""
         self._store, self._tracker, self._tables = store, tracker, tables
-        self._orders = Orders(store.root, now=now)
+        self._requests = Requests(store.root, now=now)
         self._sweep: RemoteRun | None = None
         self._trials: dict[str, RemoteRun] = {}
         for run in tracker.find_runs():
@@ -130,15 +130,15 @@ class SyncPass:
     ) -> RunStatus:
         trial_id = planned.trial.id
         known = self.cursor.trials.get(trial_id)
-        order = self._orders.of(trial_id)
-        mark = f"{self._store.change_mark(trial_id)} {order.hold or ''}".rstrip()
+        request = self._requests.of(trial_id)
+        mark = f"{self._store.change_mark(trial_id)} {request.hold or ''}".rstrip()
         if known and known.mark == mark and known.status != "RUNNING" and not is_forced:
             return self._trials[trial_id].status
         record = self._store.find(trial_id)
         if record is None or not record.attempts:
             return "SCHEDULED"
         is_worked_on = partial(self._store.is_worked_on, trial_id)
-        standing = state_of(planned, record, order, is_complete=False, is_worked_on=is_worked_on)
+        standing = state_of(planned, record, request, is_complete=False, is_worked_on=is_worked_on)
         view = trial_view(planned, record, experiment=plan.experiment, state=standing.state)
         run = self._child(trial_id, view, parent, counts)
         known = known or TrialCursor(run_id=run.run_id)
@@ -162,7 +162,7 @@ class SyncPass:
     ) -> tuple[RemoteRun, TrialCursor]:
         rows = self._store.metrics(planned.trial.id)
         origin_ms = milliseconds(record.attempts[0].started_at)
-        points: list[Point] = step_points(rows, after_step=run.last_step, origin_ms=origin_ms)
+        points: list[MetricPoint] = step_points(rows, after_step=run.last_step, origin_ms=origin_ms)
         files: dict[str, str] = {}
         scores = shown_scores(record, planned.evaluation)
         new = [entry for entry in scores.values() if entry.key not in known.scores]

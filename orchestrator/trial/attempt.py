@@ -39,8 +39,8 @@ from orchestrator.store.record import (
     train_summary,
 )
 from orchestrator.store.redact import SecretlessFormatter, now, without_secrets
-from orchestrator.store.requests import Orders
-from orchestrator.store.scores import WantedScore, final_step, is_complete, missing_scores, wanted_scores
+from orchestrator.store.requests import Requests
+from orchestrator.store.scores import RequiredScore, final_step, is_complete, missing_scores, required_scores
 from orchestrator.store.store import Store
 from orchestrator.trial.guards import GuardWatch
 from orchestrator.trial.inputs import Progress, input_of_model, inputs_of, make_ready
@@ -258,7 +258,7 @@ class _AttemptAtTrial:
             with contextlib.closing(self._open_sampler(self._final_model(initial))) as sampler:
                 self._evaluate(missing, sampler)
 
-    def _evaluate(self, wanted: Sequence[WantedScore], sampler: Sampler) -> None:
+    def _evaluate(self, wanted: Sequence[RequiredScore], sampler: Sampler) -> None:
         """Sample what all wanted scores miss as one stream, and record each score as it is there."""
         if not wanted:
             return
@@ -275,7 +275,7 @@ class _AttemptAtTrial:
             for job, score in scores:
                 self._keep_score(jobs[job], score)
 
-    def _eval_job(self, wanted: WantedScore) -> EvalJob:
+    def _eval_job(self, wanted: RequiredScore) -> EvalJob:
         return EvalJob(
             benchmark=wanted.benchmark,
             settings=wanted.settings,
@@ -283,7 +283,7 @@ class _AttemptAtTrial:
             limit=wanted.limit,
         )
 
-    def _keep_score(self, wanted: WantedScore, score: Score) -> None:
+    def _keep_score(self, wanted: RequiredScore, score: Score) -> None:
         entry = score_entry(score, key=wanted.key, step=wanted.step, limit=wanted.limit, at=now())
         self._save(self.record.with_score(entry, at=now()))
         log.info(
@@ -307,8 +307,8 @@ class _AttemptAtTrial:
             return initial
         return self.store.trial_folder(self.trial.id) / self.record.train.model_folder
 
-    def _missing(self, step: int) -> tuple[WantedScore, ...]:
-        wanted = wanted_scores(self.planned, step=step, data_folder=self.context.data_folder)
+    def _missing(self, step: int) -> tuple[RequiredScore, ...]:
+        wanted = required_scores(self.planned, step=step, data_folder=self.context.data_folder)
         return missing_scores(self.record, wanted)
 
     def _close(self, outcome: Outcome, failure: Failure | None) -> None:
@@ -341,8 +341,8 @@ class _AttemptAtTrial:
         """Put on record that a guard spoke, and end the attempt where it is to act."""
         log.warning("%s guard %s", self.trial.id, alarm.text)
         if alarm.action != "warn":
-            orders = Orders(self.store.root, now=now)  # before the record: who dies in between is not started again
-            hold = orders.pause if alarm.action == "pause" else orders.cancel
+            requests = Requests(self.store.root, now=now)  # before the record: who dies in between is not started again
+            hold = requests.pause if alarm.action == "pause" else requests.cancel
             hold(self.trial.id)
             self.halted_by = alarm
         self.attempt = replace(self.attempt, alarms=(*self.attempt.alarms, alarm))

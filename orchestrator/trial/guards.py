@@ -12,9 +12,9 @@ from statistics import fmean
 from typing import Any, cast, get_args
 
 from orchestrator.config.blocks import GuardName, Guards
-from orchestrator.store.alarm import RULES, Alarm, Rule
+from orchestrator.store.alarm import GUARD_RULES, Alarm, GuardRule
 
-assert set(RULES) == set(get_args(GuardName))
+assert set(GUARD_RULES) == set(get_args(GuardName))
 
 
 def alarms(
@@ -31,7 +31,7 @@ def alarms(
         at: the time to put on record.
     """
     found = []
-    for guard, rule in RULES.items():
+    for guard, rule in GUARD_RULES.items():
         limit = getattr(guards, guard)
         value = None if limit is None or guard in already else _value(rule, rows, guards.window)
         if value is not None and (value <= limit if rule.is_floor else value >= limit):
@@ -59,14 +59,14 @@ class GuardWatch:
         return found
 
 
-_KEPT = ("step", *(metric for rule in RULES.values() for metric in rule.metrics))
+_KEPT = ("step", *(metric for rule in GUARD_RULES.values() for metric in rule.metrics))
 
 
 def _kept(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {name: metrics[name] for name in _KEPT if name in metrics}
 
 
-def _value(rule: Rule, rows: Sequence[Mapping[str, Any]], window: int) -> float | None:
+def _value(rule: GuardRule, rows: Sequence[Mapping[str, Any]], window: int) -> float | None:
     """What is held against the limit, or None while there is too little to say."""
     if len(rows) < (2 * window if rule.is_relative else window):
         return None
@@ -77,7 +77,7 @@ def _value(rule: Rule, rows: Sequence[Mapping[str, Any]], window: int) -> float 
     return last / first if first is not None and first > 0 else None
 
 
-def _mean(rule: Rule, rows: Sequence[Mapping[str, Any]]) -> float | None:
+def _mean(rule: GuardRule, rows: Sequence[Mapping[str, Any]]) -> float | None:
     values = [row.get(metric) for row in rows for metric in rule.metrics]
     if any(not isinstance(value, int | float) for value in values):
         return None

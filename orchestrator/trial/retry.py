@@ -40,7 +40,7 @@ class FailureClass(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class RetryRule:
     """How a class is recognised, and what follows."""
 
     kinds: tuple[str, ...] = ()
@@ -59,8 +59,8 @@ class Policy:
     """What helps where it is not tried again, or not often enough."""
 
 
-POLICIES: Mapping[FailureClass, Policy] = {
-    FailureClass.DISK: Policy(
+RETRY_RULES: Mapping[FailureClass, RetryRule] = {
+    FailureClass.DISK: RetryRule(
         signs=(
             r"no space left on device",
             r"disk quota exceeded",
@@ -69,7 +69,7 @@ POLICIES: Mapping[FailureClass, Policy] = {
         ),
         mend="free space in the runs folder or TMPDIR, or keep fewer checkpoints",
     ),
-    FailureClass.GPU_MEMORY: Policy(
+    FailureClass.GPU_MEMORY: RetryRule(
         signs=(
             r"cuda out of memory",
             r"cuda error: out of memory",
@@ -81,7 +81,7 @@ POLICIES: Mapping[FailureClass, Policy] = {
         holds_siblings=True,
         mend="give it more or larger GPUs: one sequence at a time does not fit",
     ),
-    FailureClass.HOST_MEMORY: Policy(
+    FailureClass.HOST_MEMORY: RetryRule(
         kinds=("MemoryError",),
         signs=(
             r"node running low on memory",
@@ -94,12 +94,12 @@ POLICIES: Mapping[FailureClass, Policy] = {
         ),
         mend="set cluster.memory_gb so that fewer trials share a machine, or lower cluster.sample_batch_sequences",
     ),
-    FailureClass.PREEMPTED: Policy(
+    FailureClass.PREEMPTED: RetryRule(
         signs=(r"due to preemption", r"due to time limit", r"spot instance interruption", r"killed by sigterm"),
         num_retries=5,
         mend="run the sweep again when the machine is back",
     ),
-    FailureClass.NODE_LOST: Policy(
+    FailureClass.NODE_LOST: RetryRule(
         kinds=("NodeDiedError", "ActorDiedError", "ActorUnavailableError", "RayActorError", "OwnerDiedError"),
         signs=(
             r"the node .{0,80}(died|is dead)",
@@ -113,29 +113,29 @@ POLICIES: Mapping[FailureClass, Policy] = {
         avoids_node=True,
         mend="look at that machine (dmesg, nvidia-smi) and take it out of the cluster if it happens again",
     ),
-    FailureClass.HANG: Policy(
+    FailureClass.HANG: RetryRule(
         kinds=("TrainingHung",),
         signs=(r"watchdog caught collective operation timeout", r"no training step for \d+ s"),
         num_retries=2,
         avoids_node=True,
         mend="look at the log for the last thing that was waited for",
     ),
-    FailureClass.DIVERGED: Policy(
+    FailureClass.DIVERGED: RetryRule(
         kinds=("FloatingPointError",),
         signs=(r"\bis not finite\b", r"\bare not finite\b", r"probability tensor contains either `?inf`?, `?nan`?"),
         mend="lower recipe.learning_rate or raise recipe.lr_warmup_steps: the same seed diverges again",
     ),
-    FailureClass.NOT_PLACED: Policy(
+    FailureClass.NOT_PLACED: RetryRule(
         kinds=("NotPlaced",),
         mend="lower its cluster.num_gpus, num_cpus, memory_gb or num_nodes, or join a cluster that has them; "
         "every node needs orch, the runs folder and the working folder at the same paths",
     ),
-    FailureClass.DATA: Policy(
+    FailureClass.DATA: RetryRule(
         kinds=("DataError",),
         mend="orch data list says which sets are here and whether they are the declared ones",
         holds_siblings=True,
     ),
-    FailureClass.BAD_CONFIG: Policy(
+    FailureClass.BAD_CONFIG: RetryRule(
         kinds=("SpecError", "PlanError", "ModelError", "Misfit", "OrchError", "ConfigCompositionException"),
         signs=(
             r"error: unrecognized arguments",
@@ -147,20 +147,20 @@ POLICIES: Mapping[FailureClass, Policy] = {
         holds_siblings=True,
         mend="correct the experiment: trials that differ in their seed only would fail alike",
     ),
-    FailureClass.EVALUATION: Policy(
+    FailureClass.EVALUATION: RetryRule(
         kinds=("EngineError",),
         signs=(r"enginedeaderror", r"engine core initialization failed"),
         mend="training is kept: the next sweep only evaluates; orch eval TRIAL tries it alone",
     ),
-    FailureClass.UNKNOWN: Policy(mend="read the log: orch logs TRIAL"),
+    FailureClass.UNKNOWN: RetryRule(mend="read the log: orch logs TRIAL"),
 }
 
 
 def classify(failure: Failure) -> FailureClass:
     """The first class one of whose signs is found: text first, since a wrapped exception keeps its text only."""
     text = "\n".join([failure.message, *failure.log_tail])
-    by_text = (name for name, policy in POLICIES.items() if _is_found(policy.signs, text))
-    by_kind = (name for name, policy in POLICIES.items() if failure.kind in policy.kinds)
+    by_text = (name for name, policy in RETRY_RULES.items() if _is_found(policy.signs, text))
+    by_kind = (name for name, policy in RETRY_RULES.items() if failure.kind in policy.kinds)
     return next(by_text, next(by_kind, FailureClass.UNKNOWN))
 
 
@@ -186,9 +186,9 @@ def wait_before_retry_s(record: RunRecord, *, since: int, first_wait_s: float) -
     if name is None:
         return None
     num_alike = sum(class_of(attempt) is name for attempt in record.attempts[since:])
-    if num_alike > POLICIES[name].num_retries:
+    if num_alike > RETRY_RULES[name].num_retries:
         return None
-    if POLICIES[name].halves_batches:
+    if RETRY_RULES[name].halves_batches:
         used = record.attempts[-1].resources
         return 0.0 if used is not None and halved(used) != used else None
     return float(min(first_wait_s * 2 ** max(num_alike - 1, 0), _LONGEST_WAIT_S))
@@ -202,7 +202,7 @@ def nodes_to_avoid(record: RunRecord) -> tuple[str, ...]:
     suspects: Counter[str] = Counter()
     for attempt in record.attempts:
         name = class_of(attempt)
-        if attempt.node is not None and name is not None and POLICIES[name].avoids_node:
+        if attempt.node is not None and name is not None and RETRY_RULES[name].avoids_node:
             suspects.update([attempt.node, *attempt.other_nodes])
     return tuple(node for node, _ in suspects.most_common())
 
@@ -224,7 +224,7 @@ def resources_that_fit(planned: Resources, record: RunRecord) -> Resources:
     fitting = planned
     for attempt in record.attempts:
         name, used = class_of(attempt), attempt.resources
-        if name is None or not POLICIES[name].halves_batches or used is None:
+        if name is None or not RETRY_RULES[name].halves_batches or used is None:
             continue
         if (used.num_gpus, used.num_nodes) == (planned.num_gpus, planned.num_nodes):
             less = halved(used)
@@ -236,7 +236,7 @@ def resources_that_fit(planned: Resources, record: RunRecord) -> Resources:
     return fitting
 
 
-class Holds:
+class SiblingHolds:
     """Which trials wait because one that differs in its seed only has just failed in a way that repeats."""
 
     def __init__(self, store: Store) -> None:
@@ -261,7 +261,7 @@ class Holds:
             return False
         if record is None or record.failure is None:
             return False
-        return POLICIES[classify(record.failure)].holds_siblings
+        return RETRY_RULES[classify(record.failure)].holds_siblings
 
 
 def _family(trial: Trial) -> tuple[object, ...]:

@@ -22,7 +22,7 @@ from orchestrator.errors import OrchError
 from orchestrator.plan.trial import PlannedTrial
 from orchestrator.store.record import Attempt, Failure, Outcome, RunRecord, Status, new_record
 from orchestrator.store.redact import now
-from orchestrator.store.requests import Orders
+from orchestrator.store.requests import Requests
 from orchestrator.store.store import Store
 from orchestrator.trial.provenance import collect
 from orchestrator.trial.stop import GRACE_S, read_request
@@ -57,8 +57,8 @@ def supervise(planned: PlannedTrial, settings: WorkerSettings) -> int:
     Raises:
         StoreError: the death of the worker could not be recorded.
     """
-    orders = Orders(settings.store_root, now=now)
-    if read_request(settings.stop_file)[0] or _is_held(orders, planned):
+    requests = Requests(settings.store_root, now=now)
+    if read_request(settings.stop_file)[0] or _is_held(requests, planned):
         return -signal.SIGTERM
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
@@ -71,7 +71,7 @@ def supervise(planned: PlannedTrial, settings: WorkerSettings) -> int:
             start_new_session=True,
         )
         try:
-            was_stopped = _wait(process, settings, is_held=lambda: _is_held(orders, planned))
+            was_stopped = _wait(process, settings, is_held=lambda: _is_held(requests, planned))
         finally:
             _kill_group(process)
         if process.returncode not in (DONE, FAILED, STOPPED, LOCKED):
@@ -116,10 +116,10 @@ def _wait(process: subprocess.Popen[bytes], settings: WorkerSettings, *, is_held
             _kill_group(process)
 
 
-def _is_held(orders: Orders, planned: PlannedTrial) -> bool:
-    """Whether somebody paused or cancelled the trial; an order that does not read is none."""
+def _is_held(requests: Requests, planned: PlannedTrial) -> bool:
+    """Whether somebody paused or cancelled the trial; a request that does not read is none."""
     with contextlib.suppress(OrchError):
-        return orders.of(planned.trial.id).hold is not None
+        return requests.of(planned.trial.id).hold is not None
     return False
 
 

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from orchestrator.archive.exchange import export, import_archive
 from orchestrator.archive.format import ArchiveDamaged, unpack
-from orchestrator.archive.gc import Policy, removable
+from orchestrator.archive.gc import KeepRule, removable
 from orchestrator.cli import app
 from orchestrator.errors import StoreError
 from orchestrator.store.store import Store, TrialLocked
@@ -188,7 +188,7 @@ def test_a_killed_import_leaves_no_experiment_and_the_next_one_finishes(archive:
     os.utime(leftover, (0, 0))
     for path in leftover.rglob("*"):
         os.utime(path, (0, 0))
-    assert [one.path for one in removable(store, Policy(), cache_folder=runs / "models")] == [leftover]
+    assert [one.path for one in removable(store, KeepRule(), cache_folder=runs / "models")] == [leftover]
 
 
 def packed(

@@ -11,7 +11,7 @@ from kept_sweep import EXPERIMENT, Kept, add_checkpoint
 from lab import Lab
 from typer.testing import CliRunner
 
-from orchestrator.archive.gc import Policy, Removal, removable, remove
+from orchestrator.archive.gc import KeepRule, Removal, removable, remove
 from orchestrator.archive.verify import verify_sweep
 from orchestrator.cli import app
 from orchestrator.store.record import Status
@@ -28,8 +28,8 @@ def orch(*arguments: object) -> str:
     return result.stdout
 
 
-def found(store: Store, policy: Policy | None = None) -> list[Removal]:
-    return removable(store, policy or Policy(), cache_folder=store.root / "models")
+def found(store: Store, policy: KeepRule | None = None) -> list[Removal]:
+    return removable(store, policy or KeepRule(), cache_folder=store.root / "models")
 
 
 def names(removals: list[Removal]) -> list[str]:
@@ -54,8 +54,8 @@ def test_the_last_the_best_and_every_so_many_checkpoints_stay(kept: Kept) -> Non
     early = replace(record.scores[0], step=2, avg=1.0, key="0" * 12)
     kept.store.write(replace(record, scores=(*record.scores, early)))
     assert names(found(kept.store)) == [f"step-0000000{step}" for step in (4, 3, 1)]
-    assert names(found(kept.store, Policy(keep_every=3))) == [f"step-0000000{step}" for step in (4, 1)]
-    assert names(found(kept.store, Policy(keep_last=0))) == [f"step-0000000{step}" for step in (5, 4, 3, 1)]
+    assert names(found(kept.store, KeepRule(keep_every=3))) == [f"step-0000000{step}" for step in (4, 1)]
+    assert names(found(kept.store, KeepRule(keep_last=0))) == [f"step-0000000{step}" for step in (5, 4, 3, 1)]
 
 
 def test_checkpoints_of_what_is_to_go_on_stay(kept: Kept) -> None:
@@ -63,7 +63,7 @@ def test_checkpoints_of_what_is_to_go_on_stay(kept: Kept) -> None:
     kept.store.write(replace(record, train=None, status=Status.STOPPED))
     for step in (1, 2, 3):
         add_checkpoint(kept.trial_folder(1) / "checkpoints", step)
-    assert found(kept.store, Policy(keep_last=0)) == []
+    assert found(kept.store, KeepRule(keep_last=0)) == []
 
 
 def test_logs_of_earlier_attempts_of_a_finished_trial_go_and_metrics_stay(kept: Kept) -> None:
@@ -126,7 +126,7 @@ def test_unplanned_trials_go_only_when_asked_for(kept: Kept) -> None:
     kept.store.plans.save(replace(kept.plan, entries=kept.plan.entries[:2]))
     dropped = kept.trial_folder(2)
     assert found(kept.store) == []
-    (one,) = found(kept.store, Policy(with_unplanned=True))
+    (one,) = found(kept.store, KeepRule(with_unplanned=True))
     assert (one.kind, one.path) == ("unplanned", dropped)
     kept.store.plans.save(kept.plan)
     assert remove([one], kept.store) == ([], [one])
@@ -170,7 +170,7 @@ def test_after_gc_a_stopped_trial_still_goes_on_from_its_checkpoint(lab: Lab) ->
     stopped = run_trial(planned, lab.store, context=lab.context(should_stop=lambda: next(polls, True)))
     assert stopped.status is Status.STOPPED
     lab.store.plans.save(lab.plan([0]))
-    remove(found(lab.store, Policy(keep_last=0)), lab.store)
+    remove(found(lab.store, KeepRule(keep_last=0)), lab.store)
     assert run_trial(planned, lab.store, context=lab.context()).status is Status.DONE
     steps = [row["step"] for row in lab.store.metrics(planned.trial.id)]
     assert steps == list(range(1, 7))

@@ -16,7 +16,7 @@ import pytest
 from lab import Lab
 
 from orchestrator.store.redact import now
-from orchestrator.store.requests import Orders
+from orchestrator.store.requests import Requests
 from orchestrator.trial.attempt import run_trial
 from orchestrator.trial.stop import StopSignal, stop_file
 
@@ -85,10 +85,10 @@ def test_whatever_steers_a_driver_is_its_owners_alone(lab: Lab) -> None:
     before = os.umask(0)
     try:
         lab.store.plans.save(lab.plan([0]))
-        orders = Orders(lab.store.root, now=now)
-        orders.pause(lab.planned(0).trial.id)
-        orders.set_priority(lab.planned(1).trial.id, 3)
-        orders.drain("test")
+        requests = Requests(lab.store.root, now=now)
+        requests.pause(lab.planned(0).trial.id)
+        requests.set_priority(lab.planned(1).trial.id, 3)
+        requests.drain("test")
         StopSignal(stop_file(lab.store.root, "test")).request()
     finally:
         os.umask(before)

@@ -17,7 +17,7 @@ from orchestrator.status.rows import SweepView, TrialRow
 from orchestrator.store.progress import FileTail, ProgressWriter
 from orchestrator.store.record import Outcome, Status
 from orchestrator.store.redact import now
-from orchestrator.store.requests import Orders
+from orchestrator.store.requests import Requests
 from orchestrator.store.store import Store
 from orchestrator.trial.attempt import run_trial
 
@@ -27,9 +27,9 @@ Steps = Callable[[WatchApp, "Pilot[None]"], Awaitable[None]]
 def watched(lab: Lab, seeds: list[int | None]) -> WatchApp:
     trials = [lab.planned(seed) for seed in seeds]
     view = SweepView(lab.store, trials, data_folder=None)
-    orders = Orders(lab.store.root, now=now)
+    requests = Requests(lab.store.root, now=now)
     # The interval is longer than any test: tests refresh by hand.
-    return WatchApp(["test"], lab.store, watch=SweepWatch(lab.store, view), orders=orders, interval_s=3600.0)
+    return WatchApp(["test"], lab.store, watch=SweepWatch(lab.store, view), requests=requests, interval_s=3600.0)
 
 
 def play(lab: Lab, seeds: list[int | None], steps: Steps) -> None:
@@ -108,30 +108,30 @@ def test_a_trial_that_moves_changes_its_own_cells_only(lab: Lab, monkeypatch: py
 
 def test_keys_give_the_orders_and_cancelling_asks_first(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     run_some(lab, monkeypatch)
-    orders = Orders(lab.store.root, now=now)
+    requests = Requests(lab.store.root, now=now)
     waiting, failed = lab.planned(2).trial.id, lab.planned(1).trial.id
 
     async def steps(app: WatchApp, pilot: "Pilot[None]") -> None:
         await pilot.press("down", "down", "down", "p")
-        assert orders.of(waiting).hold == "paused"
+        assert requests.of(waiting).hold == "paused"
         await app.refresh_sweep()
         assert column(app, "state")[3] == "paused"
         await pilot.press("r", "plus", "plus", "minus")
-        assert (orders.of(waiting).hold, orders.of(waiting).priority) == (None, 1)
+        assert (requests.of(waiting).hold, requests.of(waiting).priority) == (None, 1)
         await pilot.press("c")
         await pilot.pause()
         assert isinstance(app.screen, Confirm)
         await pilot.press("n")
         await pilot.pause()
-        assert orders.of(waiting).hold is None
+        assert requests.of(waiting).hold is None
         await pilot.press("c", "y")
         await pilot.pause()
-        assert orders.of(waiting).hold == "cancelled"
+        assert requests.of(waiting).hold == "cancelled"
         await pilot.press("up", "a")
-        assert orders.of(failed).is_due(1)
+        assert requests.of(failed).is_due(1)
         await pilot.press("d", "y")
         await pilot.pause()
-        assert orders.draining("test") is not None
+        assert requests.draining("test") is not None
 
     play(lab, [None, 0, 1, 2], steps)
 
@@ -256,7 +256,7 @@ def test_hundreds_of_trials_that_rest_are_neither_read_nor_drawn_again(
         ["test"],
         lab.store,
         watch=SweepWatch(lab.store, view),
-        orders=Orders(lab.store.root, now=now),
+        requests=Requests(lab.store.root, now=now),
         interval_s=3600.0,
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 
 from orchestrator.forecast.cluster import parse_cluster
-from orchestrator.sweep.nodes import Node, Request
+from orchestrator.sweep.nodes import Node, ResourceRequest
 from orchestrator.sweep.placement import Task
 
 CLUSTERS = ("8xH100", "8xH100x2", "8xH100x4", "8xA100x8", "4xA100x3", "8xH100x16", "8xH100x2+4xH100x2")
@@ -39,7 +39,9 @@ def draw_sweep(seed: int) -> SyntheticSweep:
                 tasks.append(
                     Task(
                         id=f"{model}.{arm}.{repeat}",
-                        request=Request(num_gpus=width, num_cpus=4 * width, memory_gb=16 * width, num_nodes=num_nodes),
+                        request=ResourceRequest(
+                            num_gpus=width, num_cpus=4 * width, memory_gb=16 * width, num_nodes=num_nodes
+                        ),
                         seconds=arm_s,
                         labels=(f"model {model}",),
                     )

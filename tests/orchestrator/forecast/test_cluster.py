@@ -2,7 +2,7 @@ import pytest
 
 from orchestrator.errors import PlanError
 from orchestrator.forecast.cluster import Cluster, parse_cluster
-from orchestrator.sweep.nodes import Node, Request, check_fits, request_of
+from orchestrator.sweep.nodes import Node, ResourceRequest, check_fits, request_of
 from trainers.recipe import Resources
 
 
@@ -60,14 +60,14 @@ def test_a_gang_that_never_fits_is_refused_and_one_that_fits_is_not() -> None:
     nodes = parse_cluster("8xH100x2+4xH100").nodes
     check_fits(nodes, request_of(Resources(num_gpus=8, num_nodes=2, num_cpus=192)), name="a", mend="m")
     with pytest.raises(PlanError) as refused:
-        check_fits(nodes, Request(num_gpus=8, num_cpus=1, num_nodes=3), name="trial x", mend="lower them")
+        check_fits(nodes, ResourceRequest(num_gpus=8, num_cpus=1, num_nodes=3), name="trial x", mend="lower them")
     assert refused.value.what == "trial x asks for 3 nodes of 8 GPU 1 CPU, and 2 have that"
     with pytest.raises(PlanError, match="and no node has that"):
-        check_fits(nodes, Request(num_gpus=16), name="trial x", mend="lower them")
+        check_fits(nodes, ResourceRequest(num_gpus=16), name="trial x", mend="lower them")
 
 
 def test_a_node_holds_what_is_no_larger_in_anything() -> None:
     node = Node(num_gpus=2, num_cpus=4, memory_gb=8)
-    assert node.holds(Request(num_gpus=2, num_cpus=4, memory_gb=8))
-    assert not node.holds(Request(num_gpus=1, num_cpus=5))
-    assert not node.holds(Request(num_gpus=1, memory_gb=9))
+    assert node.holds(ResourceRequest(num_gpus=2, num_cpus=4, memory_gb=8))
+    assert not node.holds(ResourceRequest(num_gpus=1, num_cpus=5))
+    assert not node.holds(ResourceRequest(num_gpus=1, memory_gb=9))

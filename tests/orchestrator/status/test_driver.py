@@ -10,7 +10,7 @@ from lab import Lab
 from orchestrator.status.driver import DriverReport, Wait, Waiting, live_drivers, read_report, report_file, write_report
 from orchestrator.status.rows import SweepView
 from orchestrator.store.redact import now
-from orchestrator.store.requests import Orders
+from orchestrator.store.requests import Requests
 from orchestrator.trial.attempt import run_trial
 
 
@@ -68,10 +68,10 @@ def test_rows_say_what_was_asked_and_what_is_waited_for(lab: Lab) -> None:
     view = SweepView(lab.store, [lab.planned(seed) for seed in (None, 0, 1, 2)], data_folder=None)
     ids = [planned.trial.id for planned in view.trials]
     run_trial(view.trials[0], lab.store, context=lab.context())
-    orders = Orders(lab.store.root, now=now)
+    requests = Requests(lab.store.root, now=now)
     for trial_id in ids[:2]:
-        orders.pause(trial_id)
-    orders.cancel(ids[2])
+        requests.pause(trial_id)
+    requests.cancel(ids[2])
     states = [(row.state, row.reason.partition(" by ")[0]) for row in view.rows()]
     assert states == [("done", ""), ("paused", "paused"), ("cancelled", "cancelled"), ("waiting", "")]
     waiting = (Waiting(wait=Wait(reason="needs 8 GPU: 4 free"), trials=(ids[3], ids[0])),)

@@ -20,9 +20,9 @@ from orchestrator.status.rows import SweepView
 from orchestrator.status.state import STATES, TO_RUN, UNDO, state_of
 from orchestrator.store.record import RunRecord, Status, new_record
 from orchestrator.store.redact import now
-from orchestrator.store.requests import Hold, Order, Orders
+from orchestrator.store.requests import Hold, Requests, TrialRequest
 from orchestrator.store.store import Store
-from orchestrator.sweep.queue import Agenda, AgendaSettings
+from orchestrator.sweep.queue import QueueSettings, TrialQueue
 from orchestrator.tracking.view import trial_view
 from orchestrator.trial.attempt import run_trial
 
@@ -41,7 +41,11 @@ def test_the_table_of_states(
     planned = lab.planned(0)
     record = None if status is None else replace(new_record(planned.trial, at=now()), status=status)
     found = state_of(
-        planned, record, Order(hold=hold, by="me@here"), is_complete=is_complete, is_worked_on=lambda: is_worked_on
+        planned,
+        record,
+        TrialRequest(hold=hold, by="me@here"),
+        is_complete=is_complete,
+        is_worked_on=lambda: is_worked_on,
     )
     is_open = status in (Status.RUNNING, Status.TRAINED)
     resting = {Status.DONE: "partial", Status.FAILED: "failed", Status.STOPPED: "stopped"}
@@ -101,7 +105,7 @@ def test_every_command_says_the_same(
     planned = plan.entries[1]
     spoil(store, planned.trial.id, status, files)
     if hold is not None:
-        (Orders(store.root, now=now).pause if hold == "paused" else Orders(store.root, now=now).cancel)(
+        (Requests(store.root, now=now).pause if hold == "paused" else Requests(store.root, now=now).cancel)(
             planned.trial.id
         )
     if not is_locked:
@@ -136,7 +140,7 @@ def ask_everybody(store: Store, plan: Plan, file: Path) -> None:
     would_run = [one["id"] for one in orch_json("sweep", str(file), *at, "--dry-run", "--json")["would_run"]]
     assert would_run == ([planned.trial.id] if state in TO_RUN or state == "running" else [])
 
-    stage = stage_of(Agenda(plan, store, AgendaSettings()), planned.trial.id)
+    stage = stage_of(TrialQueue(plan, store, QueueSettings()), planned.trial.id)
     assert stage == {"done": "over", "running": "elsewhere", **dict.fromkeys(UNDO, "held")}.get(state, "ready")
 
     record = store.find(planned.trial.id)
@@ -155,11 +159,11 @@ def cells_of(state: str, record: RunRecord | None) -> tuple[str, ...]:
     return (state,) if state in ("failed", "running") else ("missing",)
 
 
-def stage_of(agenda: Agenda, trial_id: str) -> str:
-    reasons = {one: waiting.wait.reason for waiting in agenda.waiting() for one in waiting.trials}
+def stage_of(queue: TrialQueue, trial_id: str) -> str:
+    reasons = {one: waiting.wait.reason for waiting in queue.waiting() for one in waiting.trials}
     if reasons.get(trial_id) == "another process works on it":
         return "elsewhere"
-    if any(planned.trial.id == trial_id for planned in agenda.to_start):
+    if any(planned.trial.id == trial_id for planned in queue.to_start):
         return "ready"
     return "held" if trial_id in reasons else "over"
 
@@ -177,7 +181,7 @@ def test_what_is_cancelled_is_not_promised(finished: tuple[Lab, Path, Plan], tmp
     shutil.copytree(lab.store.root, store.root)
     trial_id = plan.entries[1].trial.id
     shutil.rmtree(store.trial_folder(trial_id))
-    Orders(store.root, now=now).cancel(trial_id)
+    Requests(store.root, now=now).cancel(trial_id)
     at = ["--store", str(store.root)]
     said = {
         "plan": CliRunner().invoke(app, ["plan", str(file), *at]).stdout,

@@ -10,7 +10,7 @@ from lab import Lab
 from dashboards.frame import frame
 from orchestrator.errors import OrchError
 from orchestrator.store.redact import now
-from orchestrator.store.requests import Orders
+from orchestrator.store.requests import Requests
 from orchestrator.sweep.control import ask, choose, read_where
 from orchestrator.trial.attempt import run_trial
 
@@ -18,17 +18,17 @@ ORCH = "import sys; from orchestrator.cli import main; sys.argv = ['orch', *sys.
 
 
 @pytest.fixture
-def orders(lab: Lab) -> Orders:
+def requests(lab: Lab) -> Requests:
     lab.store.plans.save(lab.plan([None, 0, 1]))
     lab.store.plans.save(lab.plan([1, 2], experiment="other"))
-    return Orders(lab.store.root, now=now)
+    return Requests(lab.store.root, now=now)
 
 
 def seeds(lab: Lab, **choice: object) -> list[int | None]:
     return [planned.trial.seed for planned in choose(lab.store, **choice)]  # type: ignore[arg-type]
 
 
-def test_trials_are_chosen_by_name_and_by_what_they_have(lab: Lab, orders: Orders) -> None:
+def test_trials_are_chosen_by_name_and_by_what_they_have(lab: Lab, requests: Requests) -> None:
     ids = {seed: lab.planned(seed).trial.id for seed in (None, 0, 1, 2)}
     assert seeds(lab, names=[ids[0][:6], ids[0], ids[2]]) == [0, 2]
     assert seeds(lab, where=read_where(["selection=full"])) == [1, 2, 0]
@@ -48,7 +48,7 @@ def test_trials_are_chosen_by_name_and_by_what_they_have(lab: Lab, orders: Order
     ],
 )
 def test_what_chooses_no_trial_is_told_with_what_there_is(
-    lab: Lab, orders: Orders, choice: dict[str, object], what: str, mend: str
+    lab: Lab, requests: Requests, choice: dict[str, object], what: str, mend: str
 ) -> None:
     with pytest.raises(OrchError) as raised:
         seeds(lab, **choice)
@@ -56,7 +56,7 @@ def test_what_chooses_no_trial_is_told_with_what_there_is(
     assert mend in raised.value.mend
 
 
-def test_a_mistyped_id_is_answered_with_the_nearest(lab: Lab, orders: Orders) -> None:
+def test_a_mistyped_id_is_answered_with_the_nearest(lab: Lab, requests: Requests) -> None:
     trial_id = lab.planned(0).trial.id
     mistyped = trial_id[:3] + ("0" if trial_id[3] != "0" else "1") + trial_id[4:8]
     with pytest.raises(OrchError) as raised:
@@ -64,12 +64,12 @@ def test_a_mistyped_id_is_answered_with_the_nearest(lab: Lab, orders: Orders) ->
     assert f"did you mean {trial_id}" in raised.value.mend
 
 
-def test_a_verb_says_what_it_did_and_asks_for_nothing_in_vain(lab: Lab, orders: Orders) -> None:
+def test_a_verb_says_what_it_did_and_asks_for_nothing_in_vain(lab: Lab, requests: Requests) -> None:
     run_trial(lab.planned(None), lab.store, context=lab.context())
     trials = [lab.planned(None), lab.planned(0)]
 
     def answers(verb: str) -> list[str]:
-        return [answer.what for answer in ask(verb, trials, lab.store, orders, priority=3)]  # type: ignore[arg-type]
+        return [answer.what for answer in ask(verb, trials, lab.store, requests, priority=3)]  # type: ignore[arg-type]
 
     assert answers("resume") == ["is done", "is not paused"]
     assert answers("pause") == ["is done", "paused"]
@@ -80,8 +80,8 @@ def test_a_verb_says_what_it_did_and_asks_for_nothing_in_vain(lab: Lab, orders: 
     assert answers("resume") == ["is done", "is cancelled: orch ctl requeue takes it back"]
     assert answers("requeue") == ["is done", "runs again"]
     assert answers("priority") == ["is done", "has priority 3"]
-    assert list(orders.all()) == [lab.planned(0).trial.id]
-    assert (orders.of(lab.planned(0).trial.id).hold, orders.of(lab.planned(0).trial.id).priority) == (None, 3)
+    assert list(requests.all()) == [lab.planned(0).trial.id]
+    assert (requests.of(lab.planned(0).trial.id).hold, requests.of(lab.planned(0).trial.id).priority) == (None, 3)
 
 
 @pytest.mark.parametrize("text", ["selection", "=ets", "selection="])
@@ -97,7 +97,7 @@ def orch(lab: Lab, *arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_the_command_line_asks_and_status_shows_it(lab: Lab, orders: Orders) -> None:
+def test_the_command_line_asks_and_status_shows_it(lab: Lab, requests: Requests) -> None:
     trial_id = lab.planned(0).trial.id
     done = orch(lab, "ctl", "pause", trial_id[:5])
     assert (
@@ -112,9 +112,9 @@ def test_the_command_line_asks_and_status_shows_it(lab: Lab, orders: Orders) -> 
     assert Path(lab.store.root / "orders" / "trials").stat().st_uid == os.getuid()
 
 
-def test_a_table_shows_what_was_cancelled_as_that(lab: Lab, orders: Orders) -> None:
-    ask("cancel", [lab.planned(0)], lab.store, orders)
-    ask("pause", [lab.planned(1)], lab.store, orders)
+def test_a_table_shows_what_was_cancelled_as_that(lab: Lab, requests: Requests) -> None:
+    ask("cancel", [lab.planned(0)], lab.store, requests)
+    ask("pause", [lab.planned(1)], lab.store, requests)
     rows = frame(lab.store, "test")
     shown = {
         seed: (state, reason.partition(" by ")[0]) for seed, state, reason in rows[["seed", "state", "reason"]].values

@@ -15,10 +15,10 @@ from orchestrator.errors import PlanError, StoreError
 from orchestrator.status.rows import SweepView
 from orchestrator.store.record import Outcome, Status
 from orchestrator.store.redact import now
-from orchestrator.store.requests import Orders
+from orchestrator.store.requests import Requests
 from orchestrator.sweep.backends import SchedulerName, open_scheduler
 from orchestrator.sweep.driver import summary_line
-from orchestrator.sweep.queue import Agenda, AgendaSettings
+from orchestrator.sweep.queue import QueueSettings, TrialQueue
 from orchestrator.trial.stop import StopSignal, stop_file
 from orchestrator.trial.supervisor import WorkerSettings
 
@@ -105,36 +105,36 @@ def test_a_changed_plan_is_handed_to_the_driver_that_runs(lab: Lab) -> None:
 @pytest.mark.slow
 def test_orders_are_followed_while_a_sweep_runs(lab: Lab) -> None:
     lab.steps, lab.checkpoint_every = 100, 1000
-    orders = Orders(lab.store.root, now=now)
+    requests = Requests(lab.store.root, now=now)
     paused, cancelled, kept = (lab.planned(seed).trial.id for seed in (0, 1, 2))
     driver = start_driver(lab, [0, 1, 2], "ray_tune", FAKE_STEP_S="0.05")
     wait_until(lambda: num_metrics(lab) >= 10)
-    orders.cancel(cancelled)
-    orders.pause(paused)
+    requests.cancel(cancelled)
+    requests.pause(paused)
     wait_until(lambda: lab.store.find(paused) is not None and lab.store.read(paused).status is Status.STOPPED)
     (row,) = SweepView(lab.store, [lab.planned(0)], data_folder=None).rows()
     assert (row.state, row.reason.partition(" by ")[0]) == ("paused", "paused")
     wait_until(lambda: len(lab.store.metrics(kept)) >= 5)
-    orders.resume(paused)
+    requests.resume(paused)
     assert driver.wait(120) == 3, (lab.root / "driver.log").read_text()
     rows = SweepView(lab.store, lab.plan([0, 1, 2]).entries, data_folder=None).rows()
     assert [row.state for row in rows] == ["done", "cancelled", "done"]
-    orders.requeue(cancelled, num_attempts=1)
+    requests.requeue(cancelled, num_attempts=1)
     assert lab.sweep(lab.plan([0, 1, 2])).exit_code == 0
     assert lab.results() == undisturbed_results(lab, [0, 1, 2])
 
 
 def test_a_drained_sweep_finishes_what_runs_and_goes_on_when_that_is_undone(lab: Lab) -> None:
     lab.steps = 40
-    orders = Orders(lab.store.root, now=now)
+    requests = Requests(lab.store.root, now=now)
     driver = start_driver(lab, [0, 1], "inline", FAKE_STEP_S="0.03")
     wait_until(lambda: num_metrics(lab) >= 5)
-    orders.drain("test")
+    requests.drain("test")
     assert driver.wait(60) == 130, (lab.root / "driver.log").read_text()
     assert [record.status for record in lab.store.list()] == [Status.DONE]
     again = lab.sweep(lab.plan([0, 1]))
     assert (again.exit_code, [row.state for row in again.rows]) == (130, ["done", "waiting"])
-    orders.undo_drain("test")
+    requests.undo_drain("test")
     assert lab.sweep(lab.plan([0, 1])).exit_code == 0
 
 
@@ -308,8 +308,8 @@ def test_a_supervisor_that_cannot_work_says_why(lab: Lab) -> None:
         working_folder=lab.root,
         python_path=lab.environment()["PYTHONPATH"],
     )
-    agenda = Agenda(plan, lab.store, AgendaSettings(on_event=note))
-    open_scheduler("ray_tune", address=None).run(agenda, workers, stop)
+    queue = TrialQueue(plan, lab.store, QueueSettings(on_event=note))
+    open_scheduler("ray_tune", address=None).run(queue, workers, stop)
     (event,) = events
     assert "could not begin: no experiment named test in the runs folder (node " in event
     assert not workers.store_root.exists()

@@ -8,14 +8,14 @@ from synthetic_sweeps import draw_sweep
 
 from orchestrator.forecast.bound import lower_bound_s
 from orchestrator.forecast.simulator import best_schedule, simulate
-from orchestrator.sweep.nodes import Node, Request
-from orchestrator.sweep.placement import RULES, Placement, Planner, Rule, Task
+from orchestrator.sweep.nodes import Node, ResourceRequest
+from orchestrator.sweep.placement import START_RULES, Placement, Planner, StartRule, Task
 
 NODE = Node(num_gpus=8, num_cpus=64, memory_gb=100)
 
 
 def task(name: str, gpus: int, seconds: float, *, priority: int = 0, label: str = "", num_nodes: int = 1) -> Task:
-    request = Request(num_gpus=gpus, num_cpus=1, num_nodes=num_nodes)
+    request = ResourceRequest(num_gpus=gpus, num_cpus=1, num_nodes=num_nodes)
     return Task(id=name, request=request, seconds=seconds, priority=priority, labels=(label,) if label else ())
 
 
@@ -103,7 +103,7 @@ def test_the_bound_counts_only_the_nodes_that_can_hold_a_task() -> None:
 
 
 REQUESTS = st.builds(
-    Request,
+    ResourceRequest,
     num_gpus=st.sampled_from([0, 1, 2, 3, 4, 8]),
     num_cpus=st.integers(1, 32),
     num_nodes=st.sampled_from([1, 1, 1, 2]),
@@ -126,9 +126,9 @@ def sweeps(draw: st.DrawFn) -> list[Task]:
 
 
 @settings(max_examples=80, deadline=None)
-@given(tasks=sweeps(), rule=st.sampled_from(RULES), cap=st.integers(1, 4), num_nodes=st.integers(2, 4))
+@given(tasks=sweeps(), rule=st.sampled_from(START_RULES), cap=st.integers(1, 4), num_nodes=st.integers(2, 4))
 def test_every_schedule_is_possible_complete_and_no_shorter_than_the_bound(
-    tasks: list[Task], rule: Rule, cap: int, num_nodes: int
+    tasks: list[Task], rule: StartRule, cap: int, num_nodes: int
 ) -> None:
     nodes = [NODE] * num_nodes
     placements, makespan_s = simulate(nodes, tasks, rule=rule, caps={"a": cap})
@@ -176,9 +176,9 @@ def test_a_planner_says_what_keeps_a_task_waiting() -> None:
     assert crowded.start_next(0.0) is not None
     assert crowded.why_waiting(tasks[0].request, ()) == "at most 1 at once"
     full = Planner([NODE], [])
-    full.occupy(Task(id="busy", request=Request(num_gpus=1, num_cpus=60), seconds=0))
-    assert full.why_waiting(Request(num_gpus=8, num_cpus=16), ()) == "needs 8 GPU, 16 CPU: 7, 4 free"
-    assert full.why_waiting(Request(num_gpus=1, num_cpus=1, num_nodes=2), ()) == "needs 2 nodes: 1 free enough"
+    full.occupy(Task(id="busy", request=ResourceRequest(num_gpus=1, num_cpus=60), seconds=0))
+    assert full.why_waiting(ResourceRequest(num_gpus=8, num_cpus=16), ()) == "needs 8 GPU, 16 CPU: 7, 4 free"
+    assert full.why_waiting(ResourceRequest(num_gpus=1, num_cpus=1, num_nodes=2), ()) == "needs 2 nodes: 1 free enough"
 
 
 def test_what_ran_before_the_planner_was_made_occupies_its_place() -> None:

@@ -5,7 +5,7 @@ from lab import Lab
 from orchestrator.config.blocks import Cap, Priority, Schedule
 from orchestrator.plan.trial import PlannedTrial
 from orchestrator.sweep.nodes import Node
-from orchestrator.sweep.start_order import Rules, StartOrder
+from orchestrator.sweep.start_order import StartOrder, StartRules
 from trainers.recipe import Resources
 
 NODE = Node(num_gpus=8, num_cpus=64, memory_gb=100)
@@ -16,7 +16,7 @@ def trial(lab: Lab, seed: int, gpus: int) -> PlannedTrial:
 
 
 def order_of(*trials: PlannedTrial, **rules: object) -> StartOrder:
-    return StartOrder(trials, [NODE], rules=Rules(**rules))  # type: ignore[arg-type]
+    return StartOrder(trials, [NODE], rules=StartRules(**rules))  # type: ignore[arg-type]
 
 
 def test_trials_start_in_the_plans_order_and_small_ones_pass_what_does_not_fit(lab: Lab) -> None:
@@ -53,7 +53,7 @@ def test_a_word_on_a_trial_counts_more_than_the_schedule(lab: Lab) -> None:
 def test_caps_count_what_ran_before(lab: Lab) -> None:
     ran, first, second = (trial(lab, seed, 1) for seed in range(3))
     schedule = Schedule(at_most=(Cap(where={"selection": ("full",)}, running=2),))
-    order = StartOrder([first, second], [NODE], rules=Rules(schedule=schedule), running=[ran])
+    order = StartOrder([first, second], [NODE], rules=StartRules(schedule=schedule), running=[ran])
     assert [order.next(), order.next()] == [first, None]
     assert order.reasons() == {"cap selection=full: 2 of 2": (second.trial.id,)}
     order.finish(ran.trial.id)
@@ -70,7 +70,7 @@ def test_what_no_node_can_hold_is_told_apart(lab: Lab) -> None:
 def test_a_trial_starts_on_another_node_than_those_it_failed_on_and_small_ones_take_what_it_leaves(lab: Lab) -> None:
     bad, good = replace(NODE, name="bad"), replace(NODE, name="good")
     first, again, small = trial(lab, 0, 8), trial(lab, 1, 8), trial(lab, 2, 8)
-    rules = Rules(avoid={again.trial.id: ("bad",), first.trial.id: ("bad",)})
+    rules = StartRules(avoid={again.trial.id: ("bad",), first.trial.id: ("bad",)})
     order = StartOrder([first, again, small], [bad, good], rules=rules)
     assert [order.next(), order.next(), order.next()] == [first, small, None]
     assert order.request(again).avoid == {"bad"}
@@ -84,7 +84,7 @@ def test_a_trial_starts_on_another_node_than_those_it_failed_on_and_small_ones_t
 def test_where_no_other_node_holds_it_a_trial_starts_on_the_one_it_failed_on(lab: Lab) -> None:
     bad, small = replace(NODE, name="bad"), Node(name="small", num_gpus=1, num_cpus=64, memory_gb=100)
     again = trial(lab, 0, 8)
-    order = StartOrder([again], [bad, small], rules=Rules(avoid={again.trial.id: ("bad",)}))
+    order = StartOrder([again], [bad, small], rules=StartRules(avoid={again.trial.id: ("bad",)}))
     assert order.unplaceable == ()
     assert order.request(again).avoid == frozenset()
     assert order.next() == again
@@ -94,6 +94,6 @@ def test_a_gang_avoids_as_many_of_its_suspects_as_the_other_nodes_can_spare(lab:
     nodes = [replace(NODE, name=name) for name in ("a", "b", "c")]
     again = trial(lab, 0, 8)
     gang = replace(again, resources=replace(again.resources, num_nodes=2))
-    order = StartOrder([gang], nodes, rules=Rules(avoid={gang.trial.id: ("b", "a", "c")}))
+    order = StartOrder([gang], nodes, rules=StartRules(avoid={gang.trial.id: ("b", "a", "c")}))
     assert order.request(gang).avoid == {"b"}
     assert order.next() == gang

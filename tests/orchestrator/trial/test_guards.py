@@ -12,7 +12,7 @@ from orchestrator.status.rows import SweepView
 from orchestrator.store.alarm import Alarm
 from orchestrator.store.record import Outcome, Status
 from orchestrator.store.redact import now
-from orchestrator.store.requests import Orders
+from orchestrator.store.requests import Requests
 from orchestrator.trial.attempt import run_trial
 from orchestrator.trial.guards import GuardWatch, alarms
 from trainers.diagnostics import METRICS
@@ -81,9 +81,9 @@ def test_an_alarm_reads_as_what_was_seen_and_done() -> None:
 
 
 def test_every_metric_of_a_guard_is_one_that_trainers_report() -> None:
-    from orchestrator.store.alarm import RULES
+    from orchestrator.store.alarm import GUARD_RULES
 
-    assert [metric for rule in RULES.values() for metric in rule.metrics if metric not in METRICS] == []
+    assert [metric for rule in GUARD_RULES.values() for metric in rule.metrics if metric not in METRICS] == []
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_sweep_leaves_a_trial_that_a_guard_paused_until_it_is_resumed(lab: Lab
     assert ([row.state for row in outcome.rows], outcome.exit_code) == (["paused", "done"], 3)
     assert lab.store.read(guarded.trial.id).alarms[0].text == outcome.rows[0].alarms[0]
     assert [row.state for row in lab.sweep(plan).rows] == ["paused", "done"]
-    Orders(lab.store.root, now=now).resume(guarded.trial.id)
+    Requests(lab.store.root, now=now).resume(guarded.trial.id)
     assert [row.state for row in lab.sweep(plan).rows] == ["done", "done"]
     assert [attempt.outcome for attempt in lab.store.read(guarded.trial.id).attempts] == [Outcome.STOPPED, Outcome.DONE]
 

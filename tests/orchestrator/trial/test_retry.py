@@ -8,9 +8,9 @@ from lab import Lab
 from orchestrator.store.record import Attempt, Failure, Outcome, RunRecord, Status, new_record
 from orchestrator.trial.provenance import collect
 from orchestrator.trial.retry import (
-    POLICIES,
+    RETRY_RULES,
     FailureClass,
-    Holds,
+    SiblingHolds,
     classify,
     nodes_to_avoid,
     resources_that_fit,
@@ -38,7 +38,7 @@ def test_a_recorded_log_is_of_the_class_that_its_name_begins_with(log: Path) -> 
 
 
 def test_every_class_has_a_recorded_log_and_a_policy() -> None:
-    assert {classify(failure_of(log)) for log in LOGS} == set(FailureClass) == set(POLICIES)
+    assert {classify(failure_of(log)) for log in LOGS} == set(FailureClass) == set(RETRY_RULES)
 
 
 def test_what_is_said_counts_before_the_exception_that_wraps_it() -> None:
@@ -139,7 +139,7 @@ def test_a_bad_config_holds_those_that_differ_in_their_seed_only(lab: Lab) -> No
     first, second, base = lab.planned(0), lab.planned(1), lab.planned(None)
     lab.store.prepare_trial(first.trial)
     lab.store.write(replace(failed(lab, "hydra.errors.X"), trial=first.trial))
-    holds = Holds(lab.store)
+    holds = SiblingHolds(lab.store)
     assert holds.culprit(second.trial) is None, "it failed before this sweep"
     holds.note(first.trial)
     assert holds.culprit(second.trial) == first.trial.id
@@ -149,7 +149,7 @@ def test_a_bad_config_holds_those_that_differ_in_their_seed_only(lab: Lab) -> No
 
 def test_a_cause_that_passes_holds_nobody(lab: Lab) -> None:
     first, second = lab.planned(0), lab.planned(1)
-    holds = Holds(lab.store)
+    holds = SiblingHolds(lab.store)
     holds.note(first.trial)
     lab.store.prepare_trial(first.trial)
     lab.store.write(replace(failed(lab, PREEMPTED), trial=first.trial))
@@ -177,4 +177,4 @@ def test_a_sweep_tries_again_what_failed_for_a_passing_reason(lab: Lab, monkeypa
 def test_the_guide_has_the_table_of_the_code() -> None:
     rows = re.findall(r"^\| ([a-z ]+) \| (.*?) \| (\d+) \| (yes|) ?\|", DOCUMENT.read_text(), flags=re.MULTILINE)
     documented = {name: (int(retries), bool(holds)) for name, _, retries, holds in rows}
-    assert documented == {name.value: (one.num_retries, one.holds_siblings) for name, one in POLICIES.items()}
+    assert documented == {name.value: (one.num_retries, one.holds_siblings) for name, one in RETRY_RULES.items()}

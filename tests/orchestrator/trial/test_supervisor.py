@@ -10,7 +10,7 @@ from lab import Lab
 
 from orchestrator.store.record import Outcome, Status
 from orchestrator.store.redact import now
-from orchestrator.store.requests import Orders
+from orchestrator.store.requests import Requests
 from orchestrator.trial.attempt import run_trial
 from orchestrator.trial.retry import FailureClass, classify
 from orchestrator.trial.stop import StopSignal, read_request
@@ -149,8 +149,8 @@ def test_a_paused_trial_writes_its_checkpoint_and_does_not_start_before_it_is_re
     lab.steps, lab.checkpoint_every = 100_000, 1_000_000
     lab.store.plans.save(lab.plan([0]))
     monkeypatch.setenv("FAKE_STEP_S", "0.01")
-    planned, orders = lab.planned(0), Orders(lab.store.root, now=now)
-    pause = threading.Timer(3.0, lambda: orders.pause(planned.trial.id))
+    planned, requests = lab.planned(0), Requests(lab.store.root, now=now)
+    pause = threading.Timer(3.0, lambda: requests.pause(planned.trial.id))
     pause.start()
     assert supervise(planned, settings) == STOPPED
     record = lab.store.read(planned.trial.id)

@@ -46,7 +46,7 @@ PRELOADED = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class ForkRequest:
     """A process to be: what `python` would get of its caller."""
 
     arguments: list[str]
@@ -125,7 +125,7 @@ def _share_titles() -> None:
         setproctitle.setproctitle = title_of_ray
 
 
-def _serve(listener: socket.socket) -> Request | None:
+def _serve(listener: socket.socket) -> ForkRequest | None:
     """Fork for each request, and tell its caller how the fork ended. Returns the request in a fork, None at the end."""
     selector = selectors.DefaultSelector()
     for source in (listener, sys.stdin):
@@ -154,7 +154,7 @@ def _serve(listener: socket.socket) -> Request | None:
                 _reap(key.data, selector, handle=key.fd)
 
 
-def _read(caller: socket.socket) -> Request:
+def _read(caller: socket.socket) -> ForkRequest:
     size, held, _, _ = socket.recv_fds(caller, SIZE.size, MAX_FILES)
     (missing,) = SIZE.unpack(size)
     parts = []
@@ -162,7 +162,7 @@ def _read(caller: socket.socket) -> Request:
         parts.append(caller.recv(missing))
         missing -= len(parts[-1])
     asked = json.loads(b"".join(parts))
-    return Request(**{**asked, "files": dict(zip(asked["files"], held, strict=True))})
+    return ForkRequest(**{**asked, "files": dict(zip(asked["files"], held, strict=True))})
 
 
 def _pass_on(fork: _Fork, selector: selectors.BaseSelector) -> None:
@@ -195,7 +195,7 @@ def _close_all(selector: selectors.BaseSelector, caller: socket.socket) -> None:
     os.close(caller.detach())
 
 
-def _become(request: Request, added: dict[str, str]) -> None:
+def _become(request: ForkRequest, added: dict[str, str]) -> None:
     """Take over what the caller was given, and run what it was asked to run."""
     above = max([*request.files, *request.files.values()]) + 1
     parked = {number: os.dup2(held, above + index) for index, (number, held) in enumerate(request.files.items())}

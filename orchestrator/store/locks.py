@@ -15,7 +15,7 @@ from orchestrator.store.files import explained
 from orchestrator.store.lease import Beat, Lease, Observer, take, this_process
 
 
-class Claims:
+class Locks:
     """What one process claims, and what it has seen of the claims of others."""
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Claims:
         self._observers: dict[Path, Observer] = {}
 
     @contextlib.contextmanager
-    def claimed(
+    def held(
         self, path: Path, *, timeout_s: float = 0.0, on_lost: Callable[[], None] = lambda: None
     ) -> Iterator[Lease | Beat | None]:
         """Yield the lease, or the beat of who has it; None where the lock itself was not to be had.
@@ -45,7 +45,7 @@ class Claims:
             with lease.kept(on_lost=on_lost) if isinstance(lease, Lease) else contextlib.nullcontext(lease) as held:
                 yield held
 
-    def is_claimed(self, path: Path) -> bool:
+    def is_held(self, path: Path) -> bool:
         """Whether some process holds it now; of another machine's, whether its lease stands."""
         generation, beat = self._observer(path).look()
         if generation:
