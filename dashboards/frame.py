@@ -6,8 +6,6 @@ Nothing is left out: a trial that failed, or was never run, has rows too, with N
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Iterator
 from functools import partial
@@ -17,8 +15,8 @@ from typing import Any
 import pandas as pd
 
 from eval.api import Score
-from orchestrator.codec import encode
 from orchestrator.errors import StoreError
+from orchestrator.plan.arm import arm_of, family_of
 from orchestrator.plan.trial import Plan, PlannedTrial
 from orchestrator.status.state import UNDO, first_line, state_of
 from orchestrator.store.record import RunRecord, ScoreEntry
@@ -181,30 +179,3 @@ def _unscored(record: RunRecord | None, planned: PlannedTrial, store: Store) -> 
         progress = store.progress(trial_id)
         return "running", "" if progress is None else f"{progress.phase} {progress.step}/{progress.total}"
     return "missing", {"waiting": "not run yet", "partial": "not evaluated"}.get(standing.state, standing.state)
-
-
-def arm_of(planned: PlannedTrial) -> str:
-    """12 hex digits, equal for trials that differ in their seed only."""
-    trial = planned.trial
-    return _short_hash([trial.kind, trial.model_digest, trial.data_digest, _recipe_json(planned)])
-
-
-def family_of(planned: PlannedTrial) -> str | None:
-    """12 hex digits, equal for arms whose recipes differ in selection only; None for a base model.
-
-    Whether the update skips unselected tokens changes no gradient, so it does not tell recipes apart here.
-    """
-    if planned.trial.recipe is None:
-        return None
-    recipe = _recipe_json(planned)
-    for key in ("selection", "update"):
-        del recipe[key]
-    return _short_hash([planned.trial.model_digest, planned.trial.data_digest, recipe])
-
-
-def _recipe_json(planned: PlannedTrial) -> Any:
-    return encode(planned.trial.recipe)
-
-
-def _short_hash(value: Any) -> str:
-    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=6).hexdigest()

@@ -17,6 +17,7 @@ from eval.api import SamplingSettings, Score
 from eval.errors import OrchError
 from eval.grading.version import grader_version
 from eval.score_file import read_score, score_key, write_text
+from orchestrator.plan.arm import arm_of
 from orchestrator.plan.trial import PlannedTrial
 from orchestrator.store.record import score_entry
 from orchestrator.store.redact import now
@@ -251,18 +252,20 @@ def _runs(text: str, store: Store, cache_folder: Path) -> Iterator[list[Score]]:
 def _arm(experiment: str, wanted: str, store: Store) -> list[PlannedTrial]:
     entries = store.plans.read(experiment).entries
     trials = [one for one in entries if _matches(one, wanted)]
-    arms = dict.fromkeys(one.label.rsplit(" · seed", 1)[0] for one in trials or entries)
+    arms = {arm_of(one): one.arm_label for one in trials or entries}
     if not trials:
-        raise OrchError(f"no arm of {experiment} is called {wanted!r}", mend=f"arms: {'; '.join(arms)}")
+        raise OrchError(f"no arm of {experiment} is called {wanted!r}", mend=f"arms: {'; '.join(arms.values())}")
     if len(arms) > 1:
-        raise OrchError(f"{experiment}:{wanted} is {len(arms)} arms, not one", mend=f"be more exact: {'; '.join(arms)}")
+        raise OrchError(
+            f"{experiment}:{wanted} is {len(arms)} arms, not one", mend=f"be more exact: {'; '.join(arms.values())}"
+        )
     return trials
 
 
 def _matches(planned: PlannedTrial, wanted: str) -> bool:
     """Every word of `wanted` (`dapo,gmts,0.2`, or the label itself) is one of the trial's axis values."""
-    if planned.trial.kind == "base":
-        return wanted == "base"
+    if planned.trial.kind == "base" or wanted == planned.arm_label:
+        return wanted == planned.arm_label
     words = {word.strip() for word in wanted.replace("·", ",").split(",")}
     return words <= {str(value) for value in planned.axes.values()}
 

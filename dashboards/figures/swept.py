@@ -9,8 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from dashboards.drift import with_drift
-from dashboards.frame import arm_of, frame
+from dashboards.frame import frame
 from dashboards.table import Row, Table, table
+from orchestrator.plan.arm import arm_of
 from orchestrator.plan.trial import Plan, PlannedTrial
 from orchestrator.store.record import RunRecord
 from orchestrator.store.store import Store

@@ -12,9 +12,10 @@ from functools import cached_property
 
 import pandas as pd
 
-from dashboards.frame import arm_of, frame
+from dashboards.frame import frame
 from dashboards.papers.published import Arm
 from orchestrator.config.published import StandsFor
+from orchestrator.plan.arm import arm_of
 from orchestrator.plan.trial import Plan, PlannedTrial
 from orchestrator.store.store import Store
 
@@ -79,7 +80,7 @@ class ExperimentRuns:
 
     def labels(self) -> dict[str, str]:
         """Arm → its place in the grid, without the seed."""
-        return {arm: planned.label.rpartition(" · seed")[0] or planned.label for arm, planned in self._arms.items()}
+        return {arm: planned.arm_label for arm, planned in self._arms.items()}
 
 
 def read_runs(store: Store, experiment: str, stands_for: StandsFor) -> ExperimentRuns:

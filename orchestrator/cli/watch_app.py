@@ -255,13 +255,12 @@ class WatchApp(App[None]):
 
     def _row_cells(self, row: TrialRow) -> tuple[str, ...]:
         planned = self._trials[row.id]
-        arm = " · ".join(str(value) for value in planned.axes.values()) or planned.trial.kind
         seed = "" if planned.trial.seed is None else str(planned.trial.seed)
         reward = "" if row.reward is None else f"{row.reward:.3f}"
         pace = steps_per_s(row)
         rate = "" if pace is None else f"{60 * pace:.1f}"
         doing = " · ".join(filter(None, (row.phase, row.reason, row.failure, *(f"guard {one}" for one in row.alarms))))
-        return row.id, arm, seed, row.state, steps(row), reward, rate, duration(row.eta_s), doing
+        return row.id, planned.arm_label, seed, row.state, steps(row), reward, rate, duration(row.eta_s), doing
 
     def _summary(self, snapshot: Snapshot) -> Text:
         names = " ".join(self._experiments)

@@ -48,8 +48,15 @@ class PlannedTrial:
     def label(self) -> str:
         """Short human name, for example `grpo · gmts · 0.2 · seed 0`."""
         if self.trial.kind == "base":
-            return "base"
+            return self.arm_label
         return " · ".join([*(str(value) for value in self.axes.values()), f"seed {self.trial.seed}"])
+
+    @property
+    def arm_label(self) -> str:
+        """The label without the seed; where no axis varies, its kind."""
+        if self.trial.kind == "base":
+            return "base"
+        return " · ".join(str(value) for value in self.axes.values()) or "train"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

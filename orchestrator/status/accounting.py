@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from statistics import fmean
 from typing import Any, Literal
 
+from orchestrator.plan.arm import arm_of
 from orchestrator.plan.trial import PlannedTrial
 from orchestrator.store.record import Attempt, Outcome, RunRecord
 from orchestrator.store.scores import final_step, shown_scores
@@ -164,10 +165,14 @@ def accounts_by_arm(trials: Sequence[PlannedTrial], store: Store) -> tuple[Accou
     found = {planned.trial.id: account_of(planned, store) for planned in trials}
     arms: dict[str, list[PlannedTrial]] = {}
     for planned in trials:
-        arms.setdefault(_arm_label(planned), []).append(planned)
+        arms.setdefault(arm_of(planned), []).append(planned)
     accounts = (
-        add_up(label, [found[one.trial.id] for one in members], base=base_accuracy(members[0], trials, found))
-        for label, members in arms.items()
+        add_up(
+            members[0].arm_label,
+            [found[one.trial.id] for one in members],
+            base=base_accuracy(members[0], trials, found),
+        )
+        for members in arms.values()
     )
     return (*accounts, add_up("all", found.values()))
 
@@ -182,10 +187,6 @@ def base_accuracy(
     base = next(same, None)
     account = found[base.trial.id] if base is not None else None
     return account.accuracy if account is not None else None
-
-
-def _arm_label(planned: PlannedTrial) -> str:
-    return planned.label.rsplit(" · seed ", 1)[0]
 
 
 def _first_step_done_again(
