@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:  # a supervisor in a Ray actor starts in half the time without the queue
@@ -10,6 +13,7 @@ if TYPE_CHECKING:  # a supervisor in a Ray actor starts in half the time without
     from orchestrator.trial.supervisor import WorkerSettings
 
 SchedulerName = Literal["ray_tune", "inline"]
+_RAY_CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 class Scheduler(Protocol):
@@ -36,6 +40,20 @@ def open_scheduler(name: SchedulerName, *, address: str | None) -> Scheduler:
         from orchestrator.sweep.inline import InlineScheduler
 
         return InlineScheduler()
-    from orchestrator.sweep.ray_tune import RayTuneScheduler
-
+    with _on_loopback() if address is None else contextlib.nullcontext():
+        from orchestrator.sweep.ray_tune import RayTuneScheduler
     return RayTuneScheduler(address=address)
+
+
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Import Ray as it is on a laptop: else a local one listens to the whole network, whatever address it is given."""
+    kept = os.environ.get(_RAY_CLUSTERS)
+    os.environ[_RAY_CLUSTERS] = "0"
+    try:
+        yield
+    finally:  # it is read once, by the import; the processes of trials decide for themselves
+        if kept is None:
+            del os.environ[_RAY_CLUSTERS]
+        else:
+            os.environ[_RAY_CLUSTERS] = kept

@@ -1,4 +1,4 @@
-"""Trials through Ray Tune: it reserves each trial's gang and starts its supervisor; nothing else of Tune is used.
+"""Trials through Ray Tune: it reserves each trial's gang, starts its supervisor and hears of its training steps.
 
 A custom searcher hands Tune the trial that the queue says may start, so the plan decides the order, and what is handed
 out changes as the plan does. Tune's own files lie in a temporary folder and are deleted: the store is the truth. The
@@ -9,6 +9,7 @@ children without grace.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -21,13 +22,13 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray._private import ray_constants
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from orchestrator.errors import OrchError, PlanError
 from orchestrator.plan.trial import PlannedTrial
+from orchestrator.store.progress import FileTail
 from orchestrator.store.store import Store
 from orchestrator.sweep.nodes import Node, check_fits, request_of
 from orchestrator.sweep.queue import TrialQueue
@@ -211,11 +212,35 @@ def _trainable(settings: WorkerSettings) -> Callable[[dict[str, Any]], dict[str,
         try:
             planned = Store(settings.store_root).plans.read_planned(settings.experiment, config["trial"])
             with other_nodes(planned.resources, settings) as others:
-                return {"exit_status": supervise(planned, replace(settings, nodes=(node, *others)))}
+                reporter = _Reporter(Store(settings.store_root), planned.trial.id)
+                return {"exit_status": supervise(planned, replace(settings, nodes=(node, *others)), on_poll=reporter)}
         except (OrchError, OSError) as error:
             return {"problem": f"{str(error).splitlines()[0]} (node {node[:8]})", "node": node}
 
     return supervise_trial
+
+
+class _Reporter:
+    """Tells Tune of training steps as they are done, so that one of its schedulers could judge them.
+
+    Between two calls only the last step is told: Tune waits for each result to be taken in.
+    """
+
+    def __init__(self, store: Store, trial_id: str) -> None:
+        self._store, self._trial_id = store, trial_id
+        self._attempts_before = store.attempt_numbers(trial_id)
+        self._tail: FileTail | None = None
+
+    def __call__(self) -> None:
+        if self._tail is None:
+            begun = [one for one in self._store.attempt_numbers(self._trial_id) if one not in self._attempts_before]
+            if not begun:
+                return
+            self._tail = FileTail(self._store.metrics_file(self._trial_id, begun[-1]))
+        for line in self._tail.read_lines()[-1:]:
+            with contextlib.suppress(ValueError):  # a damaged line is the store's to complain of
+                row = json.loads(line)
+                tune.report({name: value for name, value in row.items() if isinstance(value, int | float)})
 
 
 def _nodes() -> list[Node]:
@@ -255,8 +280,6 @@ def _cluster(address: str | None) -> Iterator[Path]:
 
 def _start(address: str | None, folder: Path) -> None:
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    # As Ray does by itself on a laptop; else a local one listens to the whole network, whatever address it is given.
-    ray_constants.ENABLE_RAY_CLUSTER = address is not None
     try:
         if address is not None:
             ray.init(address=address, runtime_env={"env_vars": ENVIRONMENT}, **common)

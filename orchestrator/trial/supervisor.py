@@ -51,8 +51,13 @@ class WorkerSettings:
     """Ray's ids of the trial's nodes, the supervisor's first; empty where no Ray chose them."""
 
 
-def supervise(planned: PlannedTrial, settings: WorkerSettings) -> int:
+def supervise(planned: PlannedTrial, settings: WorkerSettings, *, on_poll: Callable[[], None] = lambda: None) -> int:
     """Run one trial in a process group of its own until it ends or is stopped; its exit status.
+
+    Args:
+        planned: the trial.
+        settings: where it works, and how it is stopped.
+        on_poll: called a few times a second while it runs.
 
     Raises:
         StoreError: the death of the worker could not be recorded.
@@ -71,7 +76,7 @@ def supervise(planned: PlannedTrial, settings: WorkerSettings) -> int:
             start_new_session=True,
         )
         try:
-            was_stopped = _wait(process, settings, is_held=lambda: _is_held(requests, planned))
+            was_stopped = _wait(process, settings, is_held=lambda: _is_held(requests, planned), on_poll=on_poll)
         finally:
             _kill_group(process)
         if process.returncode not in (DONE, FAILED, STOPPED, LOCKED):
@@ -101,13 +106,20 @@ def _environment(planned: PlannedTrial, settings: WorkerSettings) -> dict[str, s
     return environment
 
 
-def _wait(process: subprocess.Popen[bytes], settings: WorkerSettings, *, is_held: Callable[[], bool]) -> bool:
+def _wait(
+    process: subprocess.Popen[bytes],
+    settings: WorkerSettings,
+    *,
+    is_held: Callable[[], bool],
+    on_poll: Callable[[], None],
+) -> bool:
     """Wait for the end, passing on a request to stop the sweep or this trial; whether there was one."""
     kill_at: float | None = None
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_POLL_S)
             return kill_at is not None
+        on_poll()
         is_requested, is_forced = read_request(settings.stop_file)
         if kill_at is None and (is_requested or is_held()):
             process.send_signal(signal.SIGTERM)

@@ -132,6 +132,11 @@ def test_a_heavy_library_has_its_owners(library: str, owners: set[str]) -> None:
     assert {path for path in importers if not path.startswith(VERL)} <= owners
 
 
+def test_nothing_uses_what_ray_calls_private() -> None:
+    private = [path for path in sources() if any(name.startswith("ray._private") for name in imported_modules(path))]
+    assert private == []
+
+
 def test_nothing_rebinds_the_builtin_eval() -> None:
     offenders = [
         path

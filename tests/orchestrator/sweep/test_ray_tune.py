@@ -1,4 +1,4 @@
-"""What becomes of a trial whose node leaves the cluster: a Ray cluster of two nodes on this machine."""
+"""What Tune hears of trials, and what becomes of one whose node leaves: real Ray, two nodes on this machine."""
 
 import threading
 import time
@@ -48,6 +48,27 @@ def broken_gpu(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_FAIL", "0@2")
     monkeypatch.setenv("FAKE_FAIL_ONCE", str(lab.root / "failed"))
     monkeypatch.setenv("FAKE_FAIL_MESSAGE", "CUDA error: uncorrectable ECC error encountered")
+
+
+def test_a_tune_scheduler_sees_the_steps_as_they_are_done(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    from orchestrator.sweep import ray_tune
+
+    seen: list[tuple[int, float]] = []
+
+    class Listening(ray_tune._Placement):
+        def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+            if "reward/mean" in result:
+                seen.append((result["step"], result["reward/mean"]))
+            return super().on_trial_result(tune_controller, trial, result)
+
+    monkeypatch.setattr(ray_tune, "_Placement", Listening)
+    monkeypatch.setenv("FAKE_STEP_S", "0.1")
+    lab.steps = 30
+    assert lab.sweep(lab.plan([0]), scheduler="ray_tune").exit_code == 0
+    told = {row["step"]: row["reward/mean"] for row in lab.store.metrics(lab.planned(0).trial.id)}
+    assert len(seen) >= 3
+    assert seen == sorted(set(seen)), "each step once, in order"
+    assert all(told[step] == reward for step, reward in seen)
 
 
 @pytest.mark.slow
