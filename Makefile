@@ -10,7 +10,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 WORKERS ?= 2
 
-.PHONY: install vllm verl gpu gpu-check smoke smoke-verl test test-sweeps test-narrow test-all test-verl chaos chaos-short check format bench clean
+.PHONY: install vllm verl gpu gpu-check smoke smoke-verl test test-sweeps test-narrow test-all test-verl chaos chaos-short check format map bench clean
 
 install: $(INSTALLED)  ## the environment alone
 
@@ -97,6 +97,9 @@ check: $(INSTALLED)  ## format, lint, types, import rule
 format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+map: $(INSTALLED)  ## the list of files in ARCHITECTURE.md, from their docstrings
+	$(BIN)/python tests/standing/file_map.py
 
 bench: $(INSTALLED)  ## every benchmark beside its peer; prints ratios
 	for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file; done

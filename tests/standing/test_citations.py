@@ -55,7 +55,7 @@ def is_claimed(path: str) -> bool:
 
 def is_there(cited: str, *, beside: Path) -> bool:
     if "/" not in cited and cited.endswith(".py"):
-        return cited in NAMES
+        return cited in NAMES or (ROOT / cited).is_file()
     return any((folder / cited).is_file() for folder in (ROOT, beside.parent, ROOT / "docs"))
 
 

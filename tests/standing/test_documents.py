@@ -1,6 +1,7 @@
 """The documents stay true: links resolve, every command is documented, CI runs what the README says."""
 
 import re
+import runpy
 import tomllib
 from pathlib import Path
 
@@ -40,3 +41,9 @@ def test_every_dependency_is_pinned_for_cpu_machines() -> None:
     pins = (ROOT / "constraints" / "cpu.txt").read_text().splitlines()
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in pins if "==" in line}
     assert names - pinned == set()
+
+
+def test_the_map_names_every_file() -> None:
+    with_map = runpy.run_path(str(Path(__file__).with_name("file_map.py")))["with_map"]
+    document = (ROOT / "ARCHITECTURE.md").read_text()
+    assert document == with_map(document), "make map writes it anew"
