@@ -29,7 +29,7 @@ class CodecError(ValueError):
     """A JSON value does not have the declared shape; the message begins with where it stands."""
 
     def __init__(self, problem: str, place: str = "") -> None:
-        """The place is put together on the way out, so that reading what fits costs nothing for it."""
+        """The place is put together as the error rises, so that values that fit pay nothing for it."""
         self.problem, self.place = problem, place
         super().__init__(f"{place}: {problem}" if place else problem)
 

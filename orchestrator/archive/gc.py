@@ -3,7 +3,7 @@
     checkpoint   resumable states of a finished training, beyond the newest, the best and every so many steps
     log          text logs of a finished trial's earlier attempts; their metrics stay
     model        models built into the cache that no plan, record or evaluation names
-    temporary    what killed writers left: hidden files and folders that nobody has touched for an hour
+    temporary    what killed writers left: hidden files and folders untouched for an hour
     unplanned    trials that no kept plan names; only when asked for
 
 Trials at work are left alone: what belongs to a trial goes under its lock.
@@ -114,7 +114,7 @@ def remove(removals: list[Removal], store: Store) -> tuple[list[Removal], list[R
 
 
 def _may_go(one: Removal, store: Store) -> bool:
-    """Whether an unplanned trial is still one, now that nobody else can start it."""
+    """Whether an unplanned trial is still one, now that its lock is held and no other process can start it."""
     return one.kind != "unplanned" or all(one.trial not in store.plans.trial_ids(name) for name in store.plans.names())
 
 

@@ -1,4 +1,4 @@
-"""`orch ctl`: what somebody asks of trials and sweeps, from any terminal that sees the runs folder."""
+"""`orch ctl`: requests to trials and sweeps, from any terminal that sees the runs folder."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def _run(plan: Plan, runs: Store, choice: _Choice) -> SweepOutcome:
 
 @contextlib.contextmanager
 def _beside(plan: Plan, runs: Store, choice: _Choice, display: Display, stop: StopSignal) -> Iterator[None]:
-    """What goes on while trials run: the display, the mirror, and who is told."""
+    """What goes on while trials run: the display, the mirror, the notifications."""
     from orchestrator.cli.display import follow, telling
     from orchestrator.status.rows import SweepView
 
@@ -234,7 +234,7 @@ def _closing_line(outcome: SweepOutcome) -> str:
 
 
 def _ways_on(held: Sequence[TrialRow]) -> list[str]:
-    """A line for each state in which trials wait for somebody's word, with the command that gives it."""
+    """A line for each state in which trials are held, with the command that releases them."""
     from orchestrator.status.state import UNDO
 
     lines = []

@@ -51,7 +51,7 @@ class Confirm(ModalScreen[bool]):
 
 
 class WatchApp(App[None]):
-    """Watches some trials until somebody leaves it; ends nothing by ending."""
+    """Shows some trials until its user quits; quitting it stops no trial."""
 
     CSS = """
     #summary { height: 2; padding: 0 1; }
@@ -127,7 +127,7 @@ class WatchApp(App[None]):
         self.set_interval(self._interval_s, self.refresh_sweep)
 
     async def refresh_sweep(self) -> None:
-        """Take a snapshot and draw what has changed; a record that does not read is told, and the rest stays."""
+        """Take a snapshot and draw what has changed; an unreadable record is reported, and the rest stays."""
         if self._is_reading:
             return
         self._is_reading = True

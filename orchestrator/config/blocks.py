@@ -92,7 +92,7 @@ class Guards:
         require(not both, "guards.pause", both, "guards that are not under guards.stop as well")
 
     def action_of(self, guard: GuardName) -> GuardAction:
-        """What follows when a guard speaks."""
+        """What happens when a guard's limit is crossed."""
         if guard in self.stop:
             return "stop"
         return "pause" if guard in self.pause else "warn"
@@ -106,7 +106,7 @@ class Notify:
     """The block `notify:` of an experiment."""
 
     events: tuple[EventKind, ...] = ("finished", "failed", "guard")
-    """Which events are told: the end of the sweep, a failed trial, a guard."""
+    """Which events are sent: the end of the sweep, a failed trial, a guard's alarm."""
     command: tuple[str, ...] | None = None
     """A program with its arguments; the event is a JSON object on its standard input."""
     webhook_env: str | None = None

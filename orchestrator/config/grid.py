@@ -225,7 +225,7 @@ def _condition(block: Any, where: str) -> Condition:
 
 
 def _check_references(sweep: Sweep) -> None:
-    """Every axis that `when` and `exclude` speak of exists."""
+    """Every axis named by `when` and `exclude` exists."""
     axes = [*sweep.axes, SEED]
     for name, condition in sweep.when.items():
         check_name("axis", name, sweep.axes, where="sweep.when")

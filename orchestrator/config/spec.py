@@ -71,7 +71,7 @@ class SweepSpec:
     schedule: Schedule
     """Priorities, caps and patience."""
     notify: Notify
-    """Who is told how it goes."""
+    """Where notifications go."""
     config: dict[str, Any]
     """The composed experiment before its axes are applied, and the changes of the command line."""
     place_of: Callable[[str], str] = field(repr=False, compare=False)
@@ -147,7 +147,7 @@ class _Reader:
         return name
 
     def _changed(self, sweep: Sweep) -> Sweep:
-        """Apply the command line: to axes where it speaks of one, else to the base configuration."""
+        """Apply the command line: to an axis where it names one, else to the base configuration."""
         for change in self.changes.values():
             key, value = change.key, change.value
             if key in ("seeds", "sweep.seeds"):

@@ -62,7 +62,7 @@ def make_plan(
 
 
 class _Trials:
-    """Points to planned trials; each digest is asked for once, and what it refuses is told with its place."""
+    """Points to planned trials; each digest is computed once; an error carries its place in the file."""
 
     def __init__(self, spec: SweepSpec, model_digest: ModelDigest, data_identity: DataIdentity) -> None:
         self.model_digest = cache(lambda model: _placed(spec, "model.path", lambda: model_digest(model)))
@@ -156,7 +156,7 @@ def _check_names(spec: SweepSpec, trials: _Trials) -> None:
 
 
 def _placed(spec: SweepSpec, key: str, ask: Callable[[], Any]) -> Any:
-    """Ask; what is refused is told with the file and key of the experiment that says so."""
+    """Call; an error is raised anew with the file and key of the experiment that caused it."""
     try:
         return ask()
     except OrchError as error:

@@ -57,7 +57,7 @@ def caps_of(planned: PlannedTrial, schedule: Schedule) -> tuple[str, ...]:
 
 
 def check_schedule(schedule: Schedule, trials: Sequence[PlannedTrial]) -> None:
-    """Refuse what speaks of no trial at all.
+    """Refuse a rule that fits no trial at all.
 
     Raises:
         OrchError: the key, and what there is.

@@ -211,7 +211,7 @@ def check_open_files(limit: int) -> Check:
 
 
 def check_leftovers(folder: Path = Path("/tmp")) -> Check:
-    """Say whether verl attempts that nobody could clean up after left files; the next attempt of a trial does it."""
+    """Report files that killed verl attempts left behind; the next attempt of the trial removes them."""
     attempts = [path for path in sorted(folder.glob("orch-*")) if _ATTEMPT.fullmatch(path.name)]
     used = _open_files() if attempts else frozenset()
     left = [str(path) for path in attempts if not any(file.is_relative_to(path) for file in used)]

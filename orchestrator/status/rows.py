@@ -29,7 +29,7 @@ class TrialRow:
     label: str
     state: State
     """`partial`: done once, and this plan wants more scores; `interrupted`: its process died without a word;
-    `paused`, `cancelled`: not started until somebody says so."""
+    `paused`, `cancelled`: not started until it is resumed or requeued."""
     phase: str = ""
     """What a running trial is doing."""
     step: int = 0

@@ -41,7 +41,7 @@ STATES: tuple[State, ...] = (
 )
 """In the order in which they are counted."""
 TO_RUN: frozenset[State] = frozenset(("waiting", "partial", "stopped", "interrupted", "failed"))
-"""What the next `orch sweep` runs; another process runs, somebody holds, or nothing is missing of the others."""
+"""What the next `orch sweep` runs. The others are complete, held, or running in another process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ def state_of(
     Args:
         planned: the trial.
         record: what was done; None where nothing was.
-        request: what somebody asks of the trial.
+        request: the last request of `orch ctl` or of a guard.
         is_complete: whether it is trained and holds every score that the plan wants (`scores.is_complete`).
         is_worked_on: whether a process has it now (`Store.is_worked_on`); asked only where it matters.
     """

@@ -10,7 +10,7 @@ from orchestrator.config.blocks import GuardAction, GuardName
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
-    """A guard spoke."""
+    """A guard's limit was crossed."""
 
     guard: GuardName
     action: GuardAction
@@ -36,7 +36,7 @@ class GuardRule:
     metrics: tuple[str, ...]
     """Names in `trainers.diagnostics.METRICS`; their sum is judged."""
     is_floor: bool = False
-    """Whether it speaks at or below its limit rather than at or above."""
+    """Whether it raises an alarm at or below its limit rather than at or above."""
     is_relative: bool = False
     """Whether the limit is a multiple of the mean over the first steps."""
 

@@ -5,7 +5,7 @@
 A lock of the operating system ends with its process, but on some network file systems holds on one machine only. A
 lease holds everywhere. Each has a generation, and the file of a generation is made by `link`, which fails where it
 exists: of all that want the next one, a single one gets it. Whoever holds the highest generation holds the lease, and
-checks before it writes that nobody has a higher one.
+checks before it writes that no process has a higher one.
 
 A holder counts up a number in its file. An observer takes a lease to be given up only when it has itself seen no new
 number for `EXPIRY_S` of its own monotonic clock: no clock of another machine, and no jump of this one's, matters. On
@@ -40,7 +40,7 @@ BEAT_S = 5.0
 EXPIRY_S = 60.0
 """Without a beat for this long, by the observer's own clock, a lease is given up."""
 _NUM_KEPT = 16
-"""Generations whose files stay: nobody who still looks at an older one can be about to take the next."""
+"""Generations whose files stay: a process that still looks at an older one is too late to take the next."""
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
 """What file systems without hard links answer."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -141,7 +141,7 @@ class Lease:
         """Call before every write: a holder that was away too long, or that another followed, must not write.
 
         Raises:
-            LeaseLost: somebody else may be at work.
+            LeaseLost: another process may be at work.
         """
         is_late = self._clock.monotonic() - self._beaten_s >= EXPIRY_S
         if is_late or _file(self._folder, self.generation + 1).exists():
@@ -234,7 +234,7 @@ def highest_generation(folder: Path) -> int:
 
 
 def read_beat(folder: Path, generation: int) -> Beat:
-    """What stands in the file of a generation; that of nobody known where it does not read, so that it expires."""
+    """The beat in the file of a generation; an unreadable one gives an unknown holder, so that it expires."""
     try:
         return decode(Beat, json.loads(_file(folder, generation).read_text()))
     except (OSError, ValueError, CodecError):
@@ -242,7 +242,7 @@ def read_beat(folder: Path, generation: int) -> Beat:
 
 
 def _link_next(observer: Observer, generation: int) -> Lease | None:
-    """Make the next generation's file; None where somebody else was quicker."""
+    """Make the next generation's file; None where another process was quicker."""
     folder, here, clock = observer.folder, observer.here, observer.clock
     temporary = folder / f".{here.pid}.{secrets.token_hex(4)}.tmp"
     temporary.write_text(json.dumps(encode(Beat(holder=here, beat=0))))

@@ -214,7 +214,7 @@ class RunRecord:
 
 
 def new_record(trial: Trial, *, at: str) -> RunRecord:
-    """A trial that nobody has worked on yet."""
+    """The record of a trial before its first attempt."""
     return RunRecord(trial=trial, status=Status.PENDING, created_at=at, updated_at=at)
 
 

@@ -1,4 +1,4 @@
-"""What somebody asks of trials and sweeps, at any time: small files that drivers and supervisors read.
+"""Requests to trials and sweeps, made at any time: small files that drivers and supervisors read.
 
     runs/orders/trials/<id>.json            pause, cancel, run again, priority: `TrialRequest`
     runs/orders/sweeps/<experiment>.json    drain: `DrainRequest`
@@ -130,7 +130,7 @@ class Requests:
         return was_there
 
     def draining(self, experiment: str) -> DrainRequest | None:
-        """Who asked a sweep to drain, if somebody did.
+        """The request to drain a sweep, if there is one.
 
         Raises:
             StoreError: the request does not read.

@@ -10,7 +10,7 @@
     runs/sweeps/<experiment>.json           the last plan of each experiment: `kept_plans.KeptPlans`
     runs/inputs/<name>.json                 data and weights as they were first used: `seen_inputs.SeenInputs`
     runs/mlflow/<experiment>.json           how far each experiment is mirrored
-    runs/orders/                            what somebody asks of trials and sweeps: `requests.Requests`
+    runs/orders/                            requests to trials and sweeps: `requests.Requests`
     runs/drivers/<experiment>.json          what a driver says of what waits: `waits.DriverReport`
 
 Files are replaced whole (`files`), so a reader or a crash sees the old one or the new one. One process at a time works
@@ -187,7 +187,7 @@ class Store:
         )
 
     def find(self, trial_id: str) -> RunRecord | None:
-        """The record of a trial, or None where nobody has worked on it yet.
+        """The record of a trial, or None before its first attempt.
 
         Raises:
             StoreError: the record does not read, or a newer orch wrote it.
@@ -197,7 +197,7 @@ class Store:
         return None if payload is None else from_json(payload, where=str(path))
 
     def find_outline(self, trial_id: str) -> Outline | RunRecord | None:
-        """What views need of a record, or None where nobody has worked on the trial yet.
+        """What views need of a record, or None before its first attempt.
 
         Raises:
             StoreError: the record does not read, or a newer orch wrote it.
@@ -306,7 +306,7 @@ class Store:
         path = self.trial_folder(trial_id) / ".lock"
         if not path.exists():
             return False
-        if not os.access(path, os.W_OK):  # somebody else's folder: ask the last sign of life instead of the lock
+        if not os.access(path, os.W_OK):  # another user's: the last sign of life tells
             progress = self.progress(trial_id)
             return progress is not None and progress.is_alive()
         return self._locks.is_held(path)

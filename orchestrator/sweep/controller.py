@@ -44,7 +44,7 @@ class Controller:
             store: where plans, requests and records are.
             prepare: makes sure of the models of trials that were added.
             check: raises OrchError for trials that cannot end well here.
-            on_event: told of changes, in one line each.
+            on_event: called with a line for each change.
         """
         self._queue, self._store = queue, store
         self._prepare, self._check, self._on_event = prepare, check, on_event

@@ -56,7 +56,7 @@ class SweepSettings:
     max_running: int | None = None
     """Most trials at once; None lets the resources decide."""
     num_gpus: int | None = None
-    """GPUs of this machine where it alone runs the trials; None where a cluster does, or where nobody knows."""
+    """GPUs of this machine where it alone runs the trials; None where a cluster does, or where it is unknown."""
     why_no_hub: Callable[[], str] = lambda: ""
     """Why nothing can be fetched at this moment, asked only where something has to be; empty where it can."""
 
@@ -87,7 +87,7 @@ class SweepOutcome:
 
     @property
     def held(self) -> tuple[TrialRow, ...]:
-        """Trials that wait for somebody's word."""
+        """Trials that are paused or cancelled."""
         return tuple(row for row in self.rows if row.state in UNDO)
 
     @property
@@ -133,8 +133,8 @@ def run_sweep(
         settings: what surrounds the sweep.
         open_scheduler: called only when there is something to run.
         stop: a clean or forced stop may be requested at any moment.
-        on_event: told, in one line each, what the driver itself is doing.
-        on_progress: told once a second how far a download is.
+        on_event: called with a line for each thing that the driver itself does.
+        on_progress: called once a second with the state of a download.
         around: entered while trials run, once the plan is kept: displays and mirrors.
 
     Raises:
@@ -218,7 +218,7 @@ def check_supported(trials: Sequence[PlannedTrial]) -> None:
 
 
 def check_possible(trials: Sequence[PlannedTrial], plan: Plan, store: Store, settings: SweepSettings) -> None:
-    """Refuse what this machine cannot bring to an end as it is: GPUs it lacks, inputs that nobody can fetch now.
+    """Refuse what this machine cannot finish as it is: GPUs that it lacks, inputs that cannot be fetched now.
 
     Raises:
         PlanError: no such GPUs; the message names a twin. OrchError: all inputs that are missing, in one list.

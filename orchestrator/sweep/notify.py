@@ -1,4 +1,4 @@
-"""Tell somebody: a command or a webhook on the end of a sweep, a failed trial, a guard that spoke.
+"""Notifications: a command or a webhook at the end of a sweep, of a failed trial, of a guard's alarm.
 
 A side channel: messages leave from a thread of their own, are tried a few times with a time limit, and what cannot be
 delivered is a line in the log. Nothing here slows or fails a sweep. A webhook's address is a secret, so an experiment
@@ -38,7 +38,7 @@ PATIENCE_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """What is told. `text` is what chat webhooks (Slack, Mattermost) show."""
+    """A notification. `text` is what chat webhooks (Slack, Mattermost) show."""
 
     event: EventKind
     experiment: str

@@ -57,7 +57,7 @@ class _Reservation:
     """Node → what will be free there beside that task; tasks that run on past `at_s` use it up."""
 
     def allows(self, node: int, request: ResourceRequest, end_s: float) -> bool:
-        """Whether a task on the node delays nobody: it is over by then, or fits beside."""
+        """Whether a task on the node delays no reservation: it is over by then, or fits beside it."""
         return node not in self.spare or end_s <= self.at_s + _TOLERANCE or _holds(self.spare[node], request)
 
 

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 Stage = Literal["ready", "running", "later", "elsewhere", "unread", "blocked", "held", "over"]
 """`later`: a retry that is not due; `elsewhere`: another process has it; `unread`: its record does not read; `blocked`:
-a sibling failed in a way that repeats; `held`: somebody paused or cancelled it; `over`: done, or failed for good."""
+a sibling failed in a way that repeats; `held`: paused or cancelled; `over`: done, or failed for good."""
 _FIRST_STAGE: Mapping[State, Stage] = {"done": "over", "paused": "held", "cancelled": "held", "running": "elsewhere"}
 """Where a trial begins by its state; `ready` where none is named."""
 HERE = (Node(num_gpus=float("inf"), num_cpus=float("inf"), memory_gb=float("inf")),)
@@ -113,7 +113,7 @@ class TrialQueue:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing runs, and nothing will start without somebody's word."""
+        """Whether nothing runs, and nothing will start unless a request changes that."""
         with self._lock:
             if self._handed or self._is_draining:
                 return not self._handed
@@ -260,7 +260,7 @@ class TrialQueue:
             return tuple(Waiting(wait=wait, trials=tuple(ids)) for wait, ids in found.items() if ids)
 
     def _settle(self, trial_id: str, *, has_tried: bool, problem: str | None = None, node: str | None = None) -> None:
-        """Decide what follows from how a trial stands that nobody here works on."""
+        """Decide the next stage of a trial that this driver does not run now."""
         record, request = self._store.find(trial_id), self._requests.of(trial_id)
         if self._view.row(self._trials[trial_id]).state == "done":
             self._move(trial_id, "over")
@@ -379,7 +379,7 @@ class TrialQueue:
         )
 
     def _culprit(self, trial_id: str) -> str | None:
-        """The sibling whose failure holds a trial back, unless somebody asked for either to run again."""
+        """The sibling whose failure holds a trial back, unless either was requeued."""
         culprit = self._holds.culprit(self._trials[trial_id].trial)
         if culprit is None or any(self._asked_of(one).is_due(self._num_attempts(one)) for one in (trial_id, culprit)):
             return None

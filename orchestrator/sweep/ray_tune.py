@@ -52,7 +52,7 @@ _OBJECT_STORE_BYTES = 80 * 2**20
 _LOOK_S = 5.0
 """Between looks at what nodes there are."""
 _EXTRA_GRACE_S = 30.0
-"""After the supervisors' own grace, before Tune is told to drop what still runs."""
+"""After the supervisors' own grace, before Tune drops what still runs."""
 
 
 class RayTuneScheduler:
@@ -179,7 +179,7 @@ class _Placement(FIFOScheduler):
         self._searcher.errors[trial.trial_id] = lines[-1]
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        """Drop the running means that Tune would keep of an ended trial: nobody reads them, long sweeps feel them."""
+        """Drop the means that Tune would keep of every ended trial: unused, and long sweeps would pay for them."""
         trial.run_metadata.metric_analysis.clear()
         trial.run_metadata.metric_n_steps.clear()
 
@@ -223,7 +223,7 @@ def _trainable(settings: WorkerSettings) -> Callable[[dict[str, Any]], dict[str,
 class _Reporter:
     """Tells Tune of training steps as they are done, so that one of its schedulers could judge them.
 
-    Between two calls only the last step is told: Tune waits for each result to be taken in.
+    Between two calls only the last step is reported: Tune waits for each result to be taken in.
     """
 
     def __init__(self, store: Store, trial_id: str) -> None:

@@ -18,7 +18,7 @@ class StartRules:
 
     schedule: Schedule = field(default_factory=Schedule)
     priorities: Mapping[str, int] = field(default_factory=dict)
-    """Trial id → priority, where somebody gave it one: instead of the schedule's."""
+    """Trial id → priority set by `orch ctl priority`, instead of the schedule's."""
     max_running: int | None = None
     avoid: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Trial id → names of nodes on which it has failed: it starts on others, where there are any that hold it."""

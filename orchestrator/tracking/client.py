@@ -57,7 +57,7 @@ class RemoteRun:
     last_step: int
     """Last training step whose metrics are there; -1 for none."""
     params: frozenset[str]
-    """Names of the parameters, which MLflow lets nobody change."""
+    """Names of the parameters, which MLflow does not let change."""
     tags: dict[str, str]
     status: RunStatus
 

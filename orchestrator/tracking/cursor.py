@@ -21,7 +21,7 @@ class TrialCursor:
     mark: str = ""
     """`Store.change_mark` when it was read; of the sweep: `Cursor.sweep_mark`."""
     status: str = ""
-    """As MLflow was told."""
+    """As it was sent to MLflow."""
     scores: tuple[str, ...] = ()
     """Keys of the scores sent."""
     num_costs: int = 0

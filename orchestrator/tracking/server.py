@@ -1,4 +1,4 @@
-"""A local MLflow server over a local database, for as long as somebody looks at it. Loopback unless asked otherwise."""
+"""A local MLflow server over a local database, while `orch ui` runs. Loopback unless asked otherwise."""
 
 from __future__ import annotations
 

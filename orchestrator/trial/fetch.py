@@ -56,11 +56,11 @@ def prepare_inputs(
     """Make sure that every input is on disk and what the runs folder first saw; returns early after a stop request.
 
     Args:
-        inputs: without repetition; each is tried, whatever becomes of the others.
+        inputs: without repetition; each is tried, even when others fail.
         settings: folders.
         stop: ends the preparation; files that were whole by then are kept.
-        on_event: told of what is done, a line at a time.
-        on_progress: told once a second how far a download is.
+        on_event: called with a line for each thing done.
+        on_progress: called once a second with the state of a download.
 
     Raises:
         OrchError: inputs that cannot be had, all of them in one message.

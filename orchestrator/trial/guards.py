@@ -1,7 +1,7 @@
 """Health of a training, judged after every step from its metrics alone: what warns, pauses or stops a trial.
 
-Each guard speaks once a trial, when the mean of its metric over the last steps first crosses its limit. What it saw
-and did is an `Alarm` in the trial's record, so nothing ends early without a word. Guards never bear identity: they
+Each guard raises one alarm a trial, when the mean of its metric over the last steps first crosses its limit. What it
+saw and did is an `Alarm` in the trial's record, so nothing ends early without a word. Guards never bear identity: they
 decide whether a training goes on, not what it computes.
 """
 
@@ -20,7 +20,7 @@ assert set(GUARD_RULES) == set(get_args(GuardName))
 def alarms(
     guards: Guards, rows: Sequence[Mapping[str, Any]], *, already: Collection[GuardName], at: str
 ) -> tuple[Alarm, ...]:
-    """The guards that speak after the last of the training steps so far.
+    """The alarms of the last training step.
 
     A guard without its metric in one of the steps that it averages says nothing.
 

@@ -41,7 +41,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Who is told how the preparation of inputs goes."""
+    """Callbacks on the preparation of inputs."""
 
     on_line: Callable[[str], None] = lambda line: None
     on_bytes: OnBytes = lambda done, total: None
@@ -49,7 +49,7 @@ class Progress:
 
 
 SILENT = Progress()
-"""Nobody."""
+"""Reports to no one."""
 
 
 def inputs_of(trials: Sequence[PlannedTrial]) -> tuple[Input, ...]:

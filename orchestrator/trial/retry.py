@@ -2,7 +2,7 @@
 
 A failure is classified from its record alone (exception, message with exit status or signal, last log lines), so old
 records are classified by the rules of today. `run_sweep` tries transient ones again by itself; whatever else failed is
-run by the next `orch sweep`, when somebody has looked.
+run by the next `orch sweep`, when a person has looked at it.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def class_of(attempt: Attempt) -> FailureClass | None:
 
 
 def wait_before_retry_s(record: RunRecord, *, since: int, first_wait_s: float) -> float | None:
-    """Seconds to wait before a trial that nobody works on is started again; None when it is not.
+    """Seconds to wait before a trial that has ended is started again; None when it is not.
 
     Args:
         record: of the trial.
@@ -240,7 +240,7 @@ class SiblingHolds:
     """Which trials wait because one that differs in its seed only has just failed in a way that repeats."""
 
     def __init__(self, store: Store) -> None:
-        """Nobody holds anybody yet: failures of before were somebody else's."""
+        """No trial is held yet: only failures under this driver count."""
         self._store = store
         self._failed: dict[tuple[object, ...], dict[str, None]] = {}
 

@@ -21,7 +21,7 @@ from trainers.verl.processes.processes import users_of
 _PREFIX = "orch-"
 _LOCK = ".alive"
 _RAY = ("python", "raylet", "gcs_server")
-"""Programs that a Ray consists of: nobody's `tail -f` of its logs."""
+"""Programs that a Ray consists of; a person's `tail -f` of its logs is none of them."""
 
 
 @contextlib.contextmanager

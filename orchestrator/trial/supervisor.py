@@ -129,7 +129,7 @@ def _wait(
 
 
 def _is_held(requests: Requests, planned: PlannedTrial) -> bool:
-    """Whether somebody paused or cancelled the trial; a request that does not read is none."""
+    """Whether the trial is paused or cancelled; a request that does not read is none."""
     with contextlib.suppress(OrchError):
         return requests.of(planned.trial.id).hold is not None
     return False

@@ -1,4 +1,4 @@
-"""How far a download is, in one line: bar, bytes, rate, time left. Pure: told of bytes and moments."""
+"""How far a download is, in one line: bar, bytes, rate, time left. Pure: bytes and moments come in as arguments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 @dataclass(slots=True, kw_only=True)
 class Transfer:
-    """One download, from the first word of it."""
+    """One download, from its first report."""
 
     name: str
     _started_s: float | None = field(default=None, init=False)
