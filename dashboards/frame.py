@@ -167,14 +167,16 @@ def _unscored(record: RunRecord | None, planned: PlannedTrial, store: Store) -> 
     request = Requests(store.root, now=now).of(trial_id)
     is_worked_on = partial(store.is_worked_on, trial_id)
     standing = state_of(planned, record, request, is_complete=False, is_worked_on=is_worked_on)
-    alarms = record.attempts[-1].alarms if record is not None and record.attempts else ()
-    if standing.state in ("paused", "cancelled"):
-        by = "by a guard" if alarms else f"{request.hold} by {request.by}"
-        return "stopped", f"{by}; `orch ctl {UNDO[standing.state]}` runs it again"
-    if standing.state == "failed":
-        return "failed", f"failed: {first_line(record)}"
-    if standing.state == "stopped":
+    if standing.state in ("paused", "cancelled", "stopped"):
+        alarms = record.attempts[-1].alarms if record is not None and record.attempts else ()
+        actions = {alarm.action for alarm in alarms} - {"warn"}
+        if actions:
+            return "stopped", f"by a guard; `orch ctl {'requeue' if 'stop' in actions else 'resume'}` goes on"
+        if request.hold is not None:
+            return "stopped", f"{request.hold} by {request.by}; `orch ctl {UNDO[request.hold]}` runs it again"
         return "stopped", "stopped, resumes with the same `orch sweep`"
+    if standing.state == "failed" and record is not None:
+        return "failed", f"failed: {first_line(record)}"
     if standing.state == "running":
         progress = store.progress(trial_id)
         return "running", "" if progress is None else f"{progress.phase} {progress.step}/{progress.total}"

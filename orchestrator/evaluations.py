@@ -252,7 +252,7 @@ def _runs(text: str, store: Store, cache_folder: Path) -> Iterator[list[Score]]:
 def _arm(experiment: str, wanted: str, store: Store) -> list[PlannedTrial]:
     entries = store.plans.read(experiment).entries
     trials = [one for one in entries if _matches(one, wanted)]
-    arms = {arm_of(one): one.arm_label for one in trials or entries}
+    arms = {(arm_of(one), one.arm_label): one.arm_label for one in trials or entries}
     if not trials:
         raise OrchError(f"no arm of {experiment} is called {wanted!r}", mend=f"arms: {'; '.join(arms.values())}")
     if len(arms) > 1:

@@ -27,7 +27,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RUNS = Path("runs")
 
 
-def _verb(verb: Verb, told: str) -> None:
+def _verb(verb: Verb, text: str) -> None:
     """Add a command that asks one thing of the trials it names."""
 
     def command(
@@ -39,7 +39,7 @@ def _verb(verb: Verb, told: str) -> None:
     ) -> None:
         _ask(verb, trials, where, sweep, store, as_json=as_json)
 
-    ctl.command(verb, help=told)(command)
+    ctl.command(verb, help=text)(command)
 
 
 _verb("pause", "Let trials write their checkpoints and stop; they wait for `resume`.")

@@ -281,15 +281,15 @@ class TellingDisplay:
 
 
 @contextlib.contextmanager
-def telling(
-    notify: Notify, ways_out: Mapping[str, Deliver], experiment: str, display: Display, view: SweepView
+def notifying(
+    notify: Notify, outlets: Mapping[str, Deliver], experiment: str, display: Display, view: SweepView
 ) -> Iterator[Display]:
     """A display that tells of failures and guards while the block runs; at its end, how the sweep ended."""
     from orchestrator.store.redact import now
     from orchestrator.sweep.driver import summary_line
     from orchestrator.sweep.notify import RowWatch, open_outbox
 
-    with open_outbox(notify, ways_out) as send:
+    with open_outbox(notify, outlets) as send:
         news = RowWatch(experiment, now=now)
         try:
             yield TellingDisplay(display, news, send)

@@ -73,7 +73,7 @@ def sweep(
         tracking_uri=tracking_uri if mlflow else None,
         is_json=as_json,
         notify=spec.notify,
-        ways_out=channels(spec.notify, os.environ),
+        outlets=channels(spec.notify, os.environ),
     )
     outcome = _run(plan, runs, choice)
     _report(outcome, plan, runs, choice)
@@ -93,7 +93,7 @@ class _Choice:
     """None: no mirror."""
     is_json: bool
     notify: Notify
-    ways_out: Mapping[str, Deliver]
+    outlets: Mapping[str, Deliver]
 
 
 def _run(plan: Plan, runs: Store, choice: _Choice) -> SweepOutcome:
@@ -142,13 +142,13 @@ def _run(plan: Plan, runs: Store, choice: _Choice) -> SweepOutcome:
 @contextlib.contextmanager
 def _beside(plan: Plan, runs: Store, choice: _Choice, display: Display, stop: StopSignal) -> Iterator[None]:
     """What goes on while trials run: the display, the mirror, the notifications."""
-    from orchestrator.cli.display import follow, telling
+    from orchestrator.cli.display import follow, notifying
     from orchestrator.status.rows import SweepView
 
     view = SweepView(runs, plan.entries, data_folder=choice.data_folder, experiment=plan.experiment)
-    told = telling(choice.notify, choice.ways_out, plan.experiment, display, view)
+    notifications = notifying(choice.notify, choice.outlets, plan.experiment, display, view)
     mirrored = _mirrored(runs, plan.experiment, choice, display.say, stop)
-    with told as display_and_news, follow(view, display_and_news, stop), mirrored:
+    with notifications as display_and_news, follow(view, display_and_news, stop), mirrored:
         yield
 
 

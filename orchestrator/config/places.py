@@ -38,7 +38,7 @@ class Places:
         return place_in(file, path, key)
 
     @contextmanager
-    def told(self, chosen: Mapping[str, str]) -> Iterator[None]:
+    def located(self, chosen: Mapping[str, str]) -> Iterator[None]:
         """Turn what is refused inside into a SpecError with its place."""
         try:
             yield

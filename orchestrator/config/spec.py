@@ -109,7 +109,7 @@ class _Reader:
 
     def read(self) -> SweepSpec:
         base = self.composer.compose({})
-        with self.places.told(self.groups):
+        with self.places.located(self.groups):
             for key in base:
                 check_name("key", key, [*GROUPS, *PLAIN_KEYS], where=key)
             read_published(base.get("published"))
@@ -191,7 +191,7 @@ class _Reader:
         points = []
         for seed, cell in cells:
             if id(cell) not in made:
-                with self.places.told(self._chosen(cell)):
+                with self.places.located(self._chosen(cell)):
                     made[id(cell)] = self._make(cell, seed)
             points.append(replace(made[id(cell)], seed=seed))
         return tuple(points)
@@ -266,7 +266,7 @@ class _Reader:
     def _shared(self, kind: type[Shared], group: str, cells: list[tuple[int, AxisValues]]) -> Shared:
         """What is said of the sweep as a whole: one answer for all its trials."""
         unique = {id(cell): cell for _, cell in cells}
-        with self.places.told(self.groups):
+        with self.places.located(self.groups):
             found: set[Shared] = {self._build(kind, group, self._config(one)) for one in unique.values()}
             if len(found) > 1:
                 keys = [name.name for name in fields(cast(Any, kind))]

@@ -172,7 +172,7 @@ def _row_of(planned: PlannedTrial, record: Outline | RunRecord | None, scores: d
         step=record.train.step if record.train else 0,
         reward=record.train.metrics.get(REWARD_METRIC) if record.train else None,
         attempts=len(record.attempts),
-        failure=first_line(record) if record.status is Status.FAILED else "",
+        failure=_failure(record),
         alarms=tuple(alarm.text for alarm in record.alarms),
     )
 
@@ -185,6 +185,12 @@ def _reason(standing: Standing, request: TrialRequest, wait: Wait | None) -> str
     if wait is not None:
         return wait.text
     return f"{request.hold} by {request.by}" if request.hold is not None else ""
+
+
+def _failure(record: Outline | RunRecord) -> str:
+    if record.status is not Status.FAILED or record.failure is None:
+        return ""
+    return f"{record.failure.kind}: {first_line(record)}"
 
 
 def _moving_row(row: TrialRow, progress: Progress | None) -> TrialRow:

@@ -92,12 +92,10 @@ def state_of(
     return Standing(state="partial", reason="some scores are missing")
 
 
-def first_line(record: Outline | RunRecord | None) -> str:
-    """Why the last attempt failed, for example `ValueError: no such file`; empty where it did not."""
-    if record is None or record.failure is None:
-        return ""
-    lines = record.failure.message.strip().splitlines()
-    return f"{record.failure.kind}: {lines[0]}" if lines else record.failure.kind
+def first_line(record: Outline | RunRecord) -> str:
+    """Why the last attempt failed, in the first line of its message, or by its kind; empty where it did not fail."""
+    failure = record.failure
+    return "" if failure is None else (failure.message.strip() or failure.kind).splitlines()[0]
 
 
 def _what_is_left(planned: PlannedTrial, record: Outline | RunRecord) -> str:

@@ -159,7 +159,7 @@ def run_sweep(
             if missing:
                 with around or nullcontext():
                     plan, was_drained = _drive(
-                        plan, store, settings, open_scheduler, stop, _Told(on_event, on_progress)
+                        plan, store, settings, open_scheduler, stop, _Reports(on_event, on_progress)
                     )
     return SweepOutcome(
         experiment=plan.experiment,
@@ -230,7 +230,7 @@ def check_possible(trials: Sequence[PlannedTrial], plan: Plan, store: Store, set
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _Reports:
     """Who hears of what the driver does."""
 
     on_event: Callable[[str], None]
@@ -243,7 +243,7 @@ def _drive(
     settings: SweepSettings,
     open_scheduler: Callable[[], Scheduler],
     stop: StopSignal,
-    told: _Told,
+    reports: _Reports,
 ) -> tuple[Plan, bool]:
     """Run what is missing of a plan and of those that replace it; the last of them, and whether it was drained."""
     workers = WorkerSettings(
@@ -265,7 +265,7 @@ def _drive(
             first_retry_wait_s=settings.first_retry_wait_s,
             is_stopping=lambda: stop.is_requested,
             give_up=lambda planned, why: record_unplaced(planned, workers, why),
-            on_event=told.on_event,
+            on_event=reports.on_event,
         ),
     )
     folders = PrepareSettings(
@@ -275,17 +275,17 @@ def _drive(
     def prepare(trials: Sequence[PlannedTrial]) -> None:
         inputs = inputs_of(trials)
         names = [*(one.name for one in inputs if one.model is None), *(one.trial.model.path for one in trials)]
-        told.on_event(f"preparing {', '.join(dict.fromkeys(names))}")
-        prepare_inputs(inputs, folders, stop=stop, on_event=told.on_event, on_progress=told.on_progress)
+        reports.on_event(f"preparing {', '.join(dict.fromkeys(names))}")
+        prepare_inputs(inputs, folders, stop=stop, on_event=reports.on_event, on_progress=reports.on_progress)
 
     def check(trials: Sequence[PlannedTrial]) -> None:
         check_supported(trials)
         check_possible(trials, queue.plan, store, settings)
 
-    with Controller(queue, store, prepare=prepare, check=check, on_event=told.on_event).at_work():
+    with Controller(queue, store, prepare=prepare, check=check, on_event=reports.on_event).at_work():
         prepare(queue.to_start)
         if queue.to_start and not stop.is_requested:
-            told.on_event(f"starting {len(queue.to_start)} trials")
+            reports.on_event(f"starting {len(queue.to_start)} trials")
         while not (queue.is_over or stop.is_requested):
             open_scheduler().run(queue, workers, stop)
             queue.finish_all()

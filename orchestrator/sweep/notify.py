@@ -142,12 +142,12 @@ def channels(notify: Notify, environment: Mapping[str, str]) -> dict[str, Delive
 
 
 @contextmanager
-def open_outbox(notify: Notify, ways_out: Mapping[str, Deliver]) -> Iterator[Callable[[Event], None]]:
+def open_outbox(notify: Notify, outlets: Mapping[str, Deliver]) -> Iterator[Callable[[Event], None]]:
     """Yield a function that sends an event if it is among those asked for; waits a while for the last ones."""
-    outbox = Outbox(ways_out)
+    outbox = Outbox(outlets)
 
     def send(event: Event) -> None:
-        if ways_out and event.event in notify.events:
+        if outlets and event.event in notify.events:
             outbox.put(event)
 
     try:

@@ -139,12 +139,12 @@ class _Output:
             self.lines.append(line)
             self._on_event(line)
             return
-        told = json.loads(line.removeprefix(_FOR_THE_DRIVER))
-        if "error" in told:
-            what, where, mend = told["error"]
+        report = json.loads(line.removeprefix(_FOR_THE_DRIVER))
+        if "error" in report:
+            what, where, mend = report["error"]
             self.errors.append(OrchError(what, where=where, mend=mend))
             return
-        name, done, total = told["bytes"]
+        name, done, total = report["bytes"]
         if self._transfer.name != name:
             self._transfer = Transfer(name=name)
         self._on_progress(self._transfer.line(done, total, at_s=time.monotonic()))

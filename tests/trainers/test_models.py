@@ -92,7 +92,7 @@ def test_the_reward_is_the_verdict_of_the_grader() -> None:
 def test_names_of_models_and_trainers_import_nothing_heavy() -> None:
     code = (
         "import sys, trainers.models.resolve, trainers.registry\n"
-        "from trainers.api import Model\n"
+        "from trainers.recipe import Model\n"
         "trainers.models.resolve.model_digest(Model(path='builtin:arithmetic-tiny'))\n"
         "heavy = {'torch', 'transformers', 'numpy', 'ray', 'huggingface_hub'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"

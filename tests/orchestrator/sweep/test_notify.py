@@ -12,7 +12,7 @@ from lab import Lab
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
-from orchestrator.cli.display import telling
+from orchestrator.cli.display import notifying
 from orchestrator.config.blocks import Notify
 from orchestrator.config.spec import load_sweep
 from orchestrator.errors import OrchError
@@ -152,7 +152,7 @@ def test_a_sweep_tells_of_its_failure_and_of_its_end(lab: Lab, monkeypatch: pyte
     notify = Notify(webhook_env="HOOK")
     plan = lab.plan([None, 0])
     view = SweepView(lab.store, plan.entries, data_folder=None)
-    with telling(notify, channels(notify, {"HOOK": hook}), "test", PlainDisplay(), view) as display:
+    with notifying(notify, channels(notify, {"HOOK": hook}), "test", PlainDisplay(), view) as display:
         display.show(view.rows())
         from orchestrator.trial.attempt import run_trial
 
