@@ -134,13 +134,18 @@ def quota(size_S: Tensor, ratio: float, selection: Selection) -> Tensor:
     return torch.minimum(kept_S.clamp(min=1), size_S).long()
 
 
+def is_warm_up(selection: Selection, step: int) -> bool:
+    """Whether a step (counted from 1) trains on all tokens whatever the method. Source: ICT, Θ dense first steps."""
+    return step <= selection.warmup_steps
+
+
 def keep_ratio(selection: Selection, step: int) -> float:
     """Return ρ at a step (counted from 1): 1 during the dense warm-up and for rules, else what the schedule says.
 
     `linear` and `cosine` go from `schedule_from` (1) at step 1 to `ratio` after `schedule_steps` more; `steps` takes
     the last entry of `schedule_list` that has begun, and 1 before the first.
     """
-    if selection.ratio is None or step <= selection.warmup_steps:
+    if selection.ratio is None or is_warm_up(selection, step):
         return 1.0
     if selection.schedule == "steps":
         assert selection.schedule_list is not None

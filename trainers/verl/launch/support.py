@@ -44,13 +44,6 @@ def sequences_together(recipe: Recipe) -> int:
     return recipe.group_size if METHODS[recipe.selection.method].name.startswith("ict") else 1
 
 
-def is_rescored(recipe: Recipe) -> bool:
-    """Whether each update of a step but the first selects anew, by the policy as it then is."""
-    selection = recipe.selection
-    is_several = recipe.ppo_epochs > 1 or recipe.mini_batch_prompts < recipe.prompts_per_step
-    return is_several and selection.score_policy == "current" and selection.method not in ("full", "random")
-
-
 def is_corrected(recipe: Recipe) -> bool:
     """Whether a rollout correction needs to know how probable its tokens were to the sampler."""
     return recipe.algorithm.rollout_is is not None or recipe.algorithm.rollout_rs is not None
