@@ -19,8 +19,9 @@ from torch import Tensor
 
 from eval.errors import OrchError
 from eval.seeds import derive_seed, uniforms
-from trainers.head.deviation import Distance, js_bound
+from trainers.head.deviation import js_bound
 from trainers.head.distribution import gradient_norm_square
+from trainers.methods import METHODS
 from trainers.recipe import Selection
 
 _ROUNDING: Final = 1e-9
@@ -51,20 +52,9 @@ class Tokens:
     """From (run seed, step): the source of random selection."""
 
 
-Score = Callable[[Tokens, Selection], Tensor]
-Rule = Callable[[Tokens, Selection], Tensor]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selector:
-    """How a method decides: by a score to rank, or by a rule. Exactly one is given."""
-
-    score: Score | None = None
-    """Returns float (B, T): what the tokens are ranked by; read only where the mask is True."""
-    rule: Rule | None = None
-    """Returns bool (B, T): the tokens kept."""
-    distance: Distance | None = None
-    """Which deviation from the group's mean the scoring pass has to measure."""
+Selector = Callable[[Tokens, Selection], Tensor]
+"""What a method computes. A method with a ratio returns a score, float (B, T): the tokens are ranked by it, and it is
+read only where the mask is True. Any other is a rule and returns the tokens kept, bool (B, T)."""
 
 
 def select(tokens: Tokens, selection: Selection, *, ratio: float) -> Tensor:
@@ -81,11 +71,10 @@ def select(tokens: Tokens, selection: Selection, *, ratio: float) -> Tensor:
     Raises:
         OrchError: a score is not a number.
     """
-    selector = SELECTORS[selection.method]
-    if selector.rule is not None:
-        return selector.rule(tokens, selection) & tokens.mask_BT
-    assert selector.score is not None
-    return top_share(selector.score(tokens, selection), tokens, selection, ratio=ratio)
+    found_BT = SELECTORS[selection.method](tokens, selection)
+    if METHODS[selection.method].has_ratio:
+        return top_share(found_BT, tokens, selection, ratio=ratio)
+    return found_BT & tokens.mask_BT
 
 
 @torch.no_grad()
@@ -276,15 +265,15 @@ def _bound(tokens: Tokens, *, leave_one_out: bool) -> Tensor:
 
 
 SELECTORS: Final[Mapping[str, Selector]] = {
-    "full": Selector(rule=every_token),
-    "random": Selector(score=uniform_draws),
-    "ets": Selector(score=token_entropy),
-    "gmts": Selector(score=gradient_magnitude),
-    "gnorm": Selector(score=gradient_norm),
-    "ict": Selector(score=group_distance, distance="js"),
-    "ict_kl": Selector(score=group_distance, distance="kl"),
-    "ict_wass": Selector(score=group_distance, distance="wasserstein"),
-    "stapo_v1": Selector(rule=stapo_v1),
-    "stapo_v4": Selector(rule=stapo_v4),
+    "full": every_token,
+    "random": uniform_draws,
+    "ets": token_entropy,
+    "gmts": gradient_magnitude,
+    "gnorm": gradient_norm,
+    "ict": group_distance,
+    "ict_kl": group_distance,
+    "ict_wass": group_distance,
+    "stapo_v1": stapo_v1,
+    "stapo_v4": stapo_v4,
 }
-"""Every method of `trainers.methods.METHODS`."""
+"""The function of every method of `trainers.methods.METHODS`."""

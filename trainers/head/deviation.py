@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from math import log
-from typing import Final, Literal
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from trainers.head.distribution import hidden_statistics, row_blocks, statistics
 from trainers.head.operators import CHUNK, Head, Implementation, TokenStatistics, implementation_for
+from trainers.methods import Distance
 
 LN2: Final = log(2.0)
 _ALMOST_ONE: Final = 1 - 2.0**-24
 """The largest float32 below 1: at d = 1 the term (1 − d)log1p(−d) is 0, and here it is 1e-6."""
 
-Distance = Literal["js", "kl", "wasserstein"]
 Measure = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -63,7 +63,7 @@ def group_deviation(
 
     Source: ICT eq. (9), with V_t = {i: T_i ≥ t}; docs/methods.md.
     """
-    if len(token_N) and (implementation or implementation_for(hidden_ND)) == "triton":
+    if len(token_N) and distance in IN_KERNEL and (implementation or implementation_for(hidden_ND)) == "triton":
         return _fused_deviation(hidden_ND, head, token_N, cell_N, distance, leave_one_out, max_logits)
     measure = DISTANCES[distance]
     deviation_N = torch.zeros(len(token_N), dtype=torch.promote_types(hidden_ND.dtype, torch.float32)).to(
@@ -111,6 +111,8 @@ DISTANCES: Final[dict[Distance, Measure]] = {
     "kl": kl_divergence,
     "wasserstein": wasserstein_distance,
 }
+IN_KERNEL: Final = frozenset({"js", "kl", "wasserstein"})
+"""Those that `trainers.head.kernels.distance_kernel` has a case for. It would take any other name for the last case."""
 
 
 def _fused_deviation(

@@ -20,8 +20,8 @@ from trainers.head.deviation import group_deviation
 from trainers.head.distribution import hidden_logp, hidden_statistics
 from trainers.head.operators import Head, TokenStatistics
 from trainers.lite.forward import needed_hidden, passes, places
+from trainers.methods import METHODS
 from trainers.recipe import Recipe
-from trainers.selection import SELECTORS
 
 
 def score_rollouts(
@@ -38,7 +38,7 @@ def score_rollouts(
         recipe: gives temperature, method and KL coefficient.
         micro_batch_sequences: rows of one forward pass; changes rounding only.
     """
-    if batch.old_logp_BT is None or SELECTORS[recipe.selection.method].distance is not None:
+    if batch.old_logp_BT is None or METHODS[recipe.selection.method].distance is not None:
         scores = policy_scores(model, batch, recipe, micro_batch_sequences=micro_batch_sequences)
         batch = replace(
             batch,
@@ -56,12 +56,13 @@ def score_rollouts(
 @torch.no_grad()
 def policy_scores(model: Any, batch: RolloutBatch, recipe: Recipe, *, micro_batch_sequences: int) -> PolicyScores:
     """Return what the model says of every response token of the batch."""
-    distance = SELECTORS[recipe.selection.method].distance
+    method = METHODS[recipe.selection.method]
+    distance = method.distance
     head = Head.of(model, recipe.temperature)
     mask_BT = batch.response_mask_BT
     dtype = torch.promote_types(head.weight_VD.dtype, torch.float32)
     logp_BT, entropy_BT, purity_BT, deviation_BT = torch.zeros(4, *mask_BT.shape, dtype=dtype, device=mask_BT.device)
-    for rows_B in _blocks(batch, micro_batch_sequences, is_by_group=distance is not None):
+    for rows_B in _blocks(batch, micro_batch_sequences, is_by_group=method.needs_whole_groups):
         parts = list(passes(batch, mask_BT & rows_B[:, None], micro_batch_sequences))
         if not parts:
             continue

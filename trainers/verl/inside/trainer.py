@@ -25,9 +25,9 @@ from trainers.batch import RolloutBatch
 from trainers.checkpoints import export_final, leave_policy
 from trainers.identity import fingerprint
 from trainers.learning_rate import learning_rate
+from trainers.methods import METHODS
 from trainers.metrics_log import MetricsLog
 from trainers.rollouts import Rollouts, Sample, make_batch, rollout_metrics
-from trainers.selection import SELECTORS
 from trainers.step import plan_step
 from trainers.verl.inside.engine import DISTANCE, LEARNING_RATE, LEAVE_ONE_OUT, SCORES
 from trainers.verl.inside.loss import ADVANTAGE, POLICY_WEIGHT, REGULARISER_WEIGHT, SUMS
@@ -228,7 +228,7 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
     def _whole_sequences(self) -> dict[str, str]:
         """Fields that the engine leaves in verl's layout, prompts included, and their names with us."""
         names = {"sum_pi_squared": "purity_BT"}
-        if SELECTORS[self.recipe.selection.method].distance is not None:
+        if METHODS[self.recipe.selection.method].distance is not None:
             names["orch_deviation"] = "deviation_BT"
         return names
 
@@ -245,7 +245,7 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
     def _scores_asked(self) -> dict[str, Any]:
         """What tells the engine which scores to take."""
         selection = self.recipe.selection
-        distance = SELECTORS[selection.method].distance
+        distance = METHODS[selection.method].distance
         told: dict[str, Any] = {SCORES: True, DISTANCE: distance or "", LEAVE_ONE_OUT: bool(selection.leave_one_out)}
         if self.job.resources.tokens_per_pass is not None:
             told["force_group_size"] = sequences_together(self.recipe)

@@ -41,7 +41,7 @@ def check_support(recipe: Recipe, resources: Resources) -> None:
 
 def sequences_together(recipe: Recipe) -> int:
     """How many sequences a scoring pass may not separate: a group's, where the method averages over it."""
-    return recipe.group_size if METHODS[recipe.selection.method].name.startswith("ict") else 1
+    return recipe.group_size if METHODS[recipe.selection.method].needs_whole_groups else 1
 
 
 def is_corrected(recipe: Recipe) -> bool:
