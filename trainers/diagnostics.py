@@ -187,6 +187,7 @@ def check_ratio(tokens: Tokens, selected_BT: Tensor, selection: Selection, *, ra
 
 
 def _sign_shares(tokens: Tokens, chosen_BT: Tensor) -> dict[str, float]:
+    """Return the share of the chosen tokens in responses with A > 0, A < 0 and A = 0."""
     count_B = chosen_BT.sum(1).double()
     total = float(count_B.sum())
     advantage_B = tokens.advantage_B
@@ -195,6 +196,7 @@ def _sign_shares(tokens: Tokens, chosen_BT: Tensor) -> dict[str, float]:
 
 
 def _position_shares(tokens: Tokens, selected_BT: Tensor) -> dict[str, float]:
+    """Return the share of the selected tokens in each tenth of their response."""
     row_N, position_N = selected_BT.nonzero(as_tuple=True)
     if not len(row_N):
         return {}
@@ -205,13 +207,19 @@ def _position_shares(tokens: Tokens, selected_BT: Tensor) -> dict[str, float]:
 
 
 def _threshold(tokens: Tokens, selected_BT: Tensor, selection: Selection) -> dict[str, float]:
+    """Return the lowest selected score, mean over the scopes, and the share of tokens that tie with their scope's.
+
+    Each scope has one token at its threshold by definition: only those beyond it are ties.
+    """
     score_BT = SELECTORS[selection.method](tokens, selection).double()
+    # With the sign turned for `end: bottom`, the threshold is the lowest selected score in both cases.
     signed_BT = score_BT if selection.end == "top" else -score_BT
     _, inverse_B = torch.unique(tokens.scope_B, return_inverse=True)
     lowest_S = torch.full((int(inverse_B.max()) + 1,), torch.inf, dtype=torch.float64, device=score_BT.device)
     lowest_B = signed_BT.masked_fill(~selected_BT, torch.inf).amin(1)
     lowest_S.scatter_reduce_(0, inverse_B, lowest_B, "amin")
     tied_BT = (signed_BT == lowest_S[inverse_B][:, None]) & tokens.mask_BT
+    # A scope without a token, or without a selected one, has no threshold.
     finite_S = lowest_S[lowest_S.isfinite()]
     sign = 1.0 if selection.end == "top" else -1.0
     num_surplus = int(tied_BT.sum()) - len(finite_S)

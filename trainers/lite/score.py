@@ -73,8 +73,11 @@ def policy_scores(model: Any, batch: RolloutBatch, recipe: Recipe, *, micro_batc
         if distance is None:
             stats = hidden_statistics(hidden_ND, head, token_N)
         else:
+            # `passes` yields rows by length, which depends on how they were cut. A float sum depends on its order, so
+            # that the members of a cell are put in an order of their own before they are averaged.
             by_uid_N = torch.argsort(batch.uid_B[row_N], stable=True)
             row_N, position_N = row_N[by_uid_N], position_N[by_uid_N]
+            # One label for each (group, position), as no position reaches the width.
             cell_N = batch.group_B[row_N] * mask_BT.shape[1] + position_N
             deviation_BT[row_N, position_N], stats = group_deviation(
                 hidden_ND[by_uid_N],
@@ -109,7 +112,11 @@ def _logp(model: Any, batch: RolloutBatch, temperature: float, micro_batch_seque
 
 
 def _blocks(batch: RolloutBatch, sequences: int, *, is_by_group: bool) -> Iterator[Tensor]:
-    """Yield which rows are worked on together, bool (B,): all, or whole groups whose hidden states fit side by side."""
+    """Yield which rows are scored together, bool (B,): rows of about one length, or whole groups.
+
+    A group may be larger than one forward pass: then its passes run one after the other, and their hidden states, not
+    their logits, are kept until the group is complete.
+    """
     if not is_by_group:
         order_B = torch.argsort(batch.response_length_B + batch.prompt_length_B, descending=True, stable=True)
         blocks = torch.split(order_B, sequences)

@@ -58,6 +58,7 @@ def update_policy(
     totals: dict[str, float] = defaultdict(float)
     updates = [label for _ in range(recipe.ppo_epochs) for label in range(plan.num_mini_batches)]
     for number, label in enumerate(updates):
+        # Before the first update the present policy is the one that sampled, and has been scored.
         if number and recipe.is_rescored:
             again = perf_counter()
             competing = batch.take(plan.rows_competing(label))
@@ -87,6 +88,7 @@ def _train(
     """Make one optimizer step on one mini-batch and return its metrics."""
     recipe = plan.recipe
     response_BT = batch.response_mask_BT
+    # The dense update runs all tokens, with weight 0 where they are not selected: the same gradients, for more work.
     needed_BT = response_BT
     if recipe.update == "sparse":
         needed_BT = needs_gradient(weights, batch.advantage_B, recipe.algorithm)
@@ -118,10 +120,12 @@ _SUMS = ("count", "loss", "ratio", "clipped", "old_kl", "kl")
 def _backward(model: Any, batch: RolloutBatch, part: Pass, weights: LossWeights, recipe: Recipe) -> Tensor:
     """Add the gradient of one pass and return its sums, in the order of `_SUMS`.
 
-    The gradient with respect to the hidden states is made by chunks of tokens, so that logits are made only once.
+    Backpropagation in two parts. The head's part goes by chunks of tokens, whose logits are made and freed one after
+    the other; each leaves the gradient at its hidden states. Then one backward pass takes these through the decoder.
     """
     head = Head.of(model, recipe.temperature)
     hidden_ND = needed_hidden(model, part)
+    # Cut off from the decoder's graph: else each chunk's backward would run through the whole decoder.
     leaf_ND = hidden_ND.detach()
     gradient_ND = torch.empty_like(leaf_ND)
     row_N, position_N = part.needed_RT.nonzero(as_tuple=True)
@@ -164,6 +168,7 @@ def _chunk_loss(
         algorithm=algorithm,
     )
     regulariser_K = weights.regulariser_BT[place]
+    # The weights hold the mini-batch's normaliser: the losses of chunks and passes only have to be added up.
     loss = weighted_loss(
         terms,
         policy_N=weights.policy_BT[place],

@@ -91,7 +91,8 @@ def weigh_again(batch: RolloutBatch, scores: PolicyScores, plan: StepPlan, *, la
 def dispatch_order(num_rows: int, *, mini_batch_rows: int, num_workers: int) -> list[int]:
     """Return rows in the order in which verl must get them so that its k-th update trains our k-th mini-batch.
 
-    verl gives each worker one contiguous share, and a worker's k-th part of it is trained in the k-th update.
+    verl gives each worker one contiguous share, and a worker's k-th part of it is trained in the k-th update. Groups
+    stay whole where a part holds whole ones, which `check_support` sees to.
     """
     rows = torch.arange(num_rows).view(num_rows // mini_batch_rows, num_workers, -1)
     order: list[int] = rows.transpose(0, 1).flatten().tolist()
