@@ -16,6 +16,7 @@ import pandas as pd
 from dashboards.cells import Cell, Found, macro_cell, make_cell
 from dashboards.frame import AXIS
 from eval.comparison import FEWEST_SEEDS, Arm, Difference, holm
+from trainers.methods import DENSE
 
 DASH = "–"
 """Where an axis does not apply, and where there is nothing to compare with."""
@@ -209,9 +210,9 @@ def _base_of(part: pd.DataFrame, frame: pd.DataFrame) -> str | None:
 
 def _dense_of(part: pd.DataFrame, frame: pd.DataFrame) -> str | None:
     """The arm of the same family with full selection; None for that arm itself and for base rows."""
-    if part["kind"].iloc[0] == "base" or part["method"].iloc[0] == "full":
+    if part["kind"].iloc[0] == "base" or part["method"].iloc[0] == DENSE:
         return None
-    found = frame[(frame["family"] == part["family"].iloc[0]) & (frame["method"] == "full")]
+    found = frame[(frame["family"] == part["family"].iloc[0]) & (frame["method"] == DENSE)]
     return str(found["arm"].iloc[0]) if len(found) else None
 
 

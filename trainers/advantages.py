@@ -1,6 +1,6 @@
 """From rewards to advantages: one number a response, relative to its group.
 
-Shapes: B responses.
+Shapes: B responses, N groups.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ def group_advantages(
 
     Source: GRPO, arXiv 2402.03300, section 4.1.2; docs/methods.md#losses.
     """
+    # A float32 mean of nearly equal rewards would be off by as much as they differ, and the division by their small
+    # deviation would make advantages of that.
     reward_B = reward_B.double()
     inverse_B, size_N = _groups(group_B)
     mean_N = torch.zeros_like(size_N).index_add_(0, inverse_B, reward_B) / size_N
@@ -35,6 +37,7 @@ def group_advantages(
         squares_N = torch.zeros_like(size_N).index_add_(0, inverse_B, centred_B.square())
         divisor_N = (size_N - 1).clamp(min=1) if std == "unbiased" else size_N
         advantage_B = centred_B / ((squares_N / divisor_N).sqrt()[inverse_B] + STD_FLOOR)
+    # Exactly 0 and not 1e-10: "zero advantage" decides what is trained, dropped and counted elsewhere.
     return advantage_B.masked_fill(~has_signal(reward_B, group_B), 0.0).float()
 
 
@@ -45,6 +48,7 @@ def has_signal(reward_B: Tensor, group_B: Tensor) -> Tensor:
     """
     inverse_B, size_N = _groups(group_B)
     reward_B = reward_B.double()
+    # By comparison, not by a standard deviation, which rounding keeps above 0.
     low_N = torch.full_like(size_N, torch.inf).scatter_reduce_(0, inverse_B, reward_B, "amin")
     high_N = torch.full_like(size_N, -torch.inf).scatter_reduce_(0, inverse_B, reward_B, "amax")
     return (high_N > low_N)[inverse_B]
@@ -66,5 +70,6 @@ def overlong_penalty(response_length_B: Tensor, *, max_tokens: int, buffer: int,
 
 
 def _groups(group_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the place of each response's group, int64 (B,), and the size of each group, float64 (N,)."""
     _, inverse_B, size_N = torch.unique(group_B, return_inverse=True, return_counts=True)
     return inverse_B, size_N.double()

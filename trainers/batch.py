@@ -89,6 +89,19 @@ class RolloutBatch:
         columns_BT = (self.prompt_length_B[:, None] + positions_T).clamp(max=self.tokens_BS.shape[1] - 1)
         return self.tokens_BS.gather(1, columns_BT).masked_fill(~mask_BT, 0)
 
+    @property
+    def scores(self) -> PolicyScores:
+        """What the policy that the batch was scored with says of each token; only asked of a scored batch."""
+        assert self.old_logp_BT is not None, "the batch has not been scored"
+        assert self.entropy_BT is not None
+        assert self.purity_BT is not None
+        return PolicyScores(
+            logp_BT=self.old_logp_BT,
+            entropy_BT=self.entropy_BT,
+            purity_BT=self.purity_BT,
+            deviation_BT=self.deviation_BT,
+        )
+
     def take(self, indices: Tensor) -> RolloutBatch:
         """Return the responses at `indices` (int64 or bool), in that order; widths stay as they are."""
         return self._mapped(lambda value: value[indices])

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from eval.errors import OrchError
 from trainers.head.distribution import gradient_norm_square
+from trainers.methods import DENSE, METHODS
 from trainers.recipe import Selection
 from trainers.selection import SELECTORS, Tokens, select
 
@@ -83,8 +84,8 @@ METRICS: Final[Mapping[str, str]] = {
     },
     **{
         f"jaccard/{name}": f"overlap of the selection with that of {name} at the same ρ and scope"
-        for name, selector in SELECTORS.items()
-        if selector.score is not None and name != "random"
+        for name in SELECTORS
+        if METHODS[name].has_ratio and METHODS[name].reads_policy
     },
     "jaccard/chance": "overlap of two random selections of that size, ρ/(2 − ρ)",
 }
@@ -127,7 +128,7 @@ def selection_metrics(tokens: Tokens, selected_BT: Tensor, selection: Selection,
     total = float(squares_BT[mask_BT].double().sum())
     if total > 0:
         metrics["select/gradient_share"] = float(squares_BT[selected_BT].double().sum()) / total
-    if SELECTORS[selection.method].score is not None and ratio < 1:
+    if METHODS[selection.method].has_ratio and ratio < 1:
         metrics |= _threshold(tokens, selected_BT, selection)
         metrics |= overlaps(tokens, selected_BT, selection, ratio=ratio)
     return metrics
@@ -140,9 +141,11 @@ def overlaps(tokens: Tokens, selected_BT: Tensor, selection: Selection, *, ratio
     The other methods keep the scope and the ratio; those that need a deviation which was not measured are left out.
     """
     found = {"jaccard/chance": ratio / (2 - ratio)}
-    measured = SELECTORS[selection.method].distance
-    for name, selector in SELECTORS.items():
-        if name in (selection.method, "random") or selector.score is None or selector.distance not in (None, measured):
+    measured = METHODS[selection.method].distance
+    for name in SELECTORS:
+        other = METHODS[name]
+        is_ranked = other.has_ratio and other.reads_policy  # the overlap with random tokens is that by chance
+        if name == selection.method or not is_ranked or other.distance not in (None, measured):
             continue
         other_BT = select(tokens, replace_method(selection, name), ratio=ratio)
         union = int((selected_BT | other_BT).sum())
@@ -169,9 +172,10 @@ def check_ratio(tokens: Tokens, selected_BT: Tensor, selection: Selection, *, ra
         OrchError: the realised ratio is not ρ.
     """
     num_tokens, num_selected = int(tokens.mask_BT.sum()), int(selected_BT.sum())
-    asked = num_tokens if SELECTORS[selection.method].score is None else ratio * num_tokens
+    method = METHODS[selection.method]
+    asked = ratio * num_tokens if method.has_ratio else num_tokens
     num_scopes = len(torch.unique(tokens.scope_B))
-    is_rule = SELECTORS[selection.method].rule is not None and selection.method != "full"
+    is_rule = not method.has_ratio and method.name != DENSE  # a rule may keep any number of tokens
     too_few = num_selected < asked - num_scopes
     too_many = num_selected > asked + num_scopes and selection.count_rule != "keep_ties"
     if num_tokens and not is_rule and (too_few or too_many):
@@ -183,6 +187,7 @@ def check_ratio(tokens: Tokens, selected_BT: Tensor, selection: Selection, *, ra
 
 
 def _sign_shares(tokens: Tokens, chosen_BT: Tensor) -> dict[str, float]:
+    """Return the share of the chosen tokens in responses with A > 0, A < 0 and A = 0."""
     count_B = chosen_BT.sum(1).double()
     total = float(count_B.sum())
     advantage_B = tokens.advantage_B
@@ -191,6 +196,7 @@ def _sign_shares(tokens: Tokens, chosen_BT: Tensor) -> dict[str, float]:
 
 
 def _position_shares(tokens: Tokens, selected_BT: Tensor) -> dict[str, float]:
+    """Return the share of the selected tokens in each tenth of their response."""
     row_N, position_N = selected_BT.nonzero(as_tuple=True)
     if not len(row_N):
         return {}
@@ -201,15 +207,19 @@ def _position_shares(tokens: Tokens, selected_BT: Tensor) -> dict[str, float]:
 
 
 def _threshold(tokens: Tokens, selected_BT: Tensor, selection: Selection) -> dict[str, float]:
-    score = SELECTORS[selection.method].score
-    assert score is not None
-    score_BT = score(tokens, selection).double()
+    """Return the lowest selected score, mean over the scopes, and the share of tokens that tie with their scope's.
+
+    Each scope has one token at its threshold by definition: only those beyond it are ties.
+    """
+    score_BT = SELECTORS[selection.method](tokens, selection).double()
+    # With the sign turned for `end: bottom`, the threshold is the lowest selected score in both cases.
     signed_BT = score_BT if selection.end == "top" else -score_BT
     _, inverse_B = torch.unique(tokens.scope_B, return_inverse=True)
     lowest_S = torch.full((int(inverse_B.max()) + 1,), torch.inf, dtype=torch.float64, device=score_BT.device)
     lowest_B = signed_BT.masked_fill(~selected_BT, torch.inf).amin(1)
     lowest_S.scatter_reduce_(0, inverse_B, lowest_B, "amin")
     tied_BT = (signed_BT == lowest_S[inverse_B][:, None]) & tokens.mask_BT
+    # A scope without a token, or without a selected one, has no threshold.
     finite_S = lowest_S[lowest_S.isfinite()]
     sign = 1.0 if selection.end == "top" else -1.0
     num_surplus = int(tied_BT.sum()) - len(finite_S)

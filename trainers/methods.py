@@ -1,6 +1,8 @@
-"""The token-selection methods by name: what each is, which options it takes, and the switches of every preset.
+"""The token-selection methods by name: every fact about each of them, and the switches of every preset.
 
-Light, so that a typo in an experiment file is found at plan time; the mathematics is in `trainers/selection.py`.
+What a method computes is one function in `trainers/selection.py`; what else the program has to know of it (options,
+what has to be measured for it, what it is compared with) is its row here and nowhere else, so that no other code has
+to know a method by its name. This file imports nothing heavy: a plan reads it to find a typo in an experiment file.
 An option that a method does not take must stay at its default: two spellings of one run would be two trials.
 """
 
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 ETS = "80/20, arXiv 2506.01939"
 GMTS = "GMTS (docs/papers.md#sources)"
@@ -27,9 +29,15 @@ RANKED: Final = RATIO | frozenset({"end", "count_rule"})
 """What every method that ranks tokens by a score can be told."""
 
 
+Distance = Literal["js", "kl", "wasserstein"]
+"""How far two distributions are apart; the functions stand in `trainers.head.deviation.DISTANCES`."""
+DENSE: Final = "full"
+"""The method that trains on every token: the baseline of every other."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """What may be said about one selection method before any tensor exists."""
+    """What is known about one selection method before any tensor exists."""
 
     name: str
     summary: str
@@ -39,18 +47,37 @@ class Method:
     """Fields of `trainers.api.Selection` that mean something here, beside `method` and `preset`."""
     required: frozenset[str] = frozenset()
     """Options that must be given."""
+    distance: Distance | None = None
+    """The distance from its group's mean distribution that the method reads of each token
+    (`trainers.selection.Tokens.deviation_BT`); None if it reads none, so that none is measured."""
+    compared_with: str | None = None
+    """The method that its paper measures its gain over, at the same ratio and end, where the paper draws that gain."""
 
     @property
     def has_ratio(self) -> bool:
-        """Whether the method keeps a share ρ of the tokens."""
+        """Whether the method ranks tokens and keeps a share ρ of them; otherwise it is a rule, or dense."""
         return "ratio" in self.options
+
+    @property
+    def reads_policy(self) -> bool:
+        """Whether the choice depends on what a policy says of the tokens: all but the dense and the random one."""
+        return "score_policy" in self.options
+
+    @property
+    def needs_whole_groups(self) -> bool:
+        """Whether all responses to a prompt must stand in one scoring pass, hence on one worker.
+
+        A mean over the group is taken inside the pass, while the full distributions are in memory: only a few numbers
+        of each token leave it. A group that is cut gives a mean over a part, and other scores without any error.
+        """
+        return self.distance is not None
 
 
 METHODS: Final[Mapping[str, Method]] = {
     method.name: method
     for method in (
         Method(
-            name="full",
+            name=DENSE,
             summary="every response token: the dense baseline",
             paper="GRPO, arXiv 2402.03300; DAPO, arXiv 2503.14476",
             options=frozenset(),
@@ -75,6 +102,15 @@ METHODS: Final[Mapping[str, Method]] = {
             paper=GMTS,
             options=RANKED | {"advantage_per_token"},
             required=frozenset({"ratio"}),
+            compared_with="ets",
+        ),
+        Method(
+            name="ict",
+            summary="largest Jensen-Shannon deviation from the group's mean distribution",
+            paper=ICT,
+            options=RANKED | {"leave_one_out", "divide_by_bound", "advantage_weight"},
+            required=frozenset({"ratio"}),
+            distance="js",
         ),
         Method(
             name="gnorm",
@@ -84,18 +120,12 @@ METHODS: Final[Mapping[str, Method]] = {
             required=frozenset({"ratio"}),
         ),
         Method(
-            name="ict",
-            summary="largest Jensen-Shannon deviation from the group's mean distribution",
-            paper=ICT,
-            options=RANKED | {"leave_one_out", "divide_by_bound", "advantage_weight"},
-            required=frozenset({"ratio"}),
-        ),
-        Method(
             name="ict_kl",
             summary="largest KL(p ‖ group mean)",
             paper=ICT + " (divergence ablation)",
             options=RANKED | {"leave_one_out", "advantage_weight"},
             required=frozenset({"ratio"}),
+            distance="kl",
         ),
         Method(
             name="ict_wass",
@@ -103,6 +133,7 @@ METHODS: Final[Mapping[str, Method]] = {
             paper=ICT + " (divergence ablation)",
             options=RANKED | {"leave_one_out", "advantage_weight"},
             required=frozenset({"ratio"}),
+            distance="wasserstein",
         ),
         Method(
             name="stapo_v1",
@@ -120,7 +151,8 @@ METHODS: Final[Mapping[str, Method]] = {
         ),
     )
 }
-"""Every method an experiment may name."""
+"""Every method an experiment may name: the baselines, the methods of the papers, then variants. Figures give colours
+in this order."""
 
 PRESETS: Final[Mapping[str, Mapping[str, str | int | float]]] = {
     "ets_paper": {

@@ -48,8 +48,10 @@ def token_terms(
     """
     ratio_N = (logp_N - old_logp_N).exp()
     clipped_N = ratio_N.clamp(1 - algorithm.clip_low, 1 + algorithm.clip_high)
+    # The minimum of the objective is the pessimistic one: it clips a gain (A > 0, r high; A < 0, r low), never a loss.
     surrogate_N = -torch.minimum(ratio_N * advantage_N, clipped_N * advantage_N)
     if algorithm.dual_clip is not None:
+        # At A < 0 the loss −rA grows without bound in r: a token that became much likelier would decide the step.
         bound_N = -algorithm.dual_clip * advantage_N
         surrogate_N = torch.where(advantage_N < 0, torch.minimum(surrogate_N, bound_N), surrogate_N)
     return TokenTerms(
@@ -101,6 +103,7 @@ def loss_weights(
     def weigh(mask_BT: Tensor) -> Tensor:
         counted_BT = mask_BT if selection.normaliser == "selected" else response_BT
         if algorithm.loss_mean == "sequence":
+            # GRPO: (1/B) Σ_b (1/|M_b|) Σ_t. A response without a selected token still counts in B: it adds 0.
             return mask_BT / counted_BT.sum(1, keepdim=True).clamp(min=1) / len(mask_BT)
         if is_micro and selection.normaliser == "selected":
             return _token_weights(mask_BT, scope_B)
@@ -139,6 +142,7 @@ def needs_gradient(weights: LossWeights, advantage_B: Tensor, algorithm: Algorit
 
 
 def _has_gradient(ratio_N: Tensor, advantage_N: Tensor, algorithm: Algorithm) -> Tensor:
+    """Return I_clip, bool (N,): whether the minimum, and the dual clip, leave the term that depends on r."""
     above_N = (advantage_N > 0) & (ratio_N > 1 + algorithm.clip_high)
     below_N = (advantage_N < 0) & (ratio_N < 1 - algorithm.clip_low)
     blocked_N = above_N | below_N
@@ -154,6 +158,7 @@ def _token_weights(mask_BT: Tensor, scope_B: Tensor) -> Tensor:
     """
     _, inverse_B, size_M = torch.unique(scope_B, return_inverse=True, return_counts=True)
     counted_M = torch.zeros_like(size_M).index_add_(0, inverse_B, mask_BT.sum(1))
+    # Each micro-batch's mean, Σ/counted, has the weight size/B that its sequences have in the mini-batch.
     scale_M = size_M / counted_M.clamp(min=1) / len(mask_BT)
     weight_BT: Tensor = mask_BT * scale_M[inverse_B][:, None]
     return weight_BT

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dashboards.figures.drawing import DASHES
+from trainers.methods import METHODS
 
-_METHOD_ORDER = ("full", "random", "ets", "gmts", "ict")
 _BOTTOM = 3
 """Steps from the colour of a method to that of its lowest tokens."""
 
 
 def colour_of(method: str, *, end: str = "top") -> int:
-    """Index into `COLOURS`."""
-    known = method in _METHOD_ORDER
-    colour = _METHOD_ORDER.index(method) if known else len(_METHOD_ORDER) + len(method) % 3
-    return colour + (_BOTTOM if end == "bottom" else 0)
+    """Index into `COLOURS`: the method's place in `trainers.methods.METHODS`."""
+    return list(METHODS).index(method) + (_BOTTOM if end == "bottom" else 0)
 
 
 def dash_of(names: Sequence[str], name: str) -> int:

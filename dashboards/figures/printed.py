@@ -10,12 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dashboards.figures.drawing import COLOURS, Drawing, Series
+from dashboards.figures.gains import Gain, is_gain, pairs_said, series_names
 from dashboards.figures.palette import colour_of, dash_of
 from dashboards.papers.experiment_runs import is_behind
 from dashboards.papers.load import find_table, load_papers
 from dashboards.papers.published import Column, PublishedTable, Row
 from orchestrator.config.published import read_published
 from orchestrator.plan.trial import Plan
+from trainers.methods import DENSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,38 +92,38 @@ def draw_printed_ratios(plan: Plan) -> Drawing | None:
             x=(1.0,),
             y=(row.value(shown),),
             mark="level",
-            colour=colour_of("full"),
+            colour=colour_of(DENSE),
             dash=dash_of(algorithms, str(row.row.arm.algorithm)),
         )
         for row in rows
-        if row.row.arm.method == "full" and row.row.arm.algorithm in algorithms
+        if row.row.arm.method == DENSE and row.row.arm.algorithm in algorithms
     ]
     x_label = "share of the response tokens that is kept, ρ"
     return _panel("keep_ratio", rows, x_label=x_label, y_label=f"{shown.label}, %", series=series)
 
 
 def draw_printed_gains(plans: Sequence[Plan]) -> Drawing | None:
-    """Printed GMTS − ETS at the same ratio, by model, on the first benchmark of each table. Source: GMTS Figure 5."""
-    gains: dict[str, dict[str, float]] = {}
+    """Printed gains, paired as `draw_gains_by_model` does, on each table's first benchmark. Source: GMTS Figure 5."""
+    gains: dict[Gain, dict[str, float]] = {}
     used: list[_Printed] = []
     for plan in plans:
         rows = _printed(plan)
-        for ets in (row for row in rows if row.row.arm.method == "ets"):
-            for gmts in (row for row in rows if _is_gmts_of(row, ets)):
-                column = _columns(ets.table)[0][0]
-                values = gmts.value(column), ets.value(column)
-                arm = ets.row.arm
+        for baseline in rows:
+            for row in (one for one in rows if _is_gain_over(one, baseline)):
+                column = _columns(baseline.table)[0][0]
+                values, arm = (row.value(column), baseline.value(column)), baseline.row.arm
                 if values[0] is not None and values[1] is not None and arm.model and arm.ratio:
-                    by_model = gains.setdefault(f"{arm.algorithm} · {arm.ratio:g}", {})
-                    by_model.setdefault(arm.model, values[0] - values[1])
-                    used.append(gmts)
+                    gain = Gain(str(row.row.arm.method), str(arm.method), str(arm.algorithm), arm.ratio)
+                    gains.setdefault(gain, {}).setdefault(arm.model, values[0] - values[1])
+                    used.append(row)
     if len({model for by_model in gains.values() for model in by_model}) < 2:
         return None
     series = [
         _bars([*by_model], [*by_model.values()], name=name, colour=colour)
-        for colour, (name, by_model) in enumerate(gains.items())
+        for colour, (name, by_model) in enumerate(zip(series_names(gains), gains.values(), strict=True))
     ]
-    return _panel("gain_by_model", used, x_label="model", y_label="GMTS − ETS, percentage points", series=series)
+    y_label = f"{pairs_said(gains)}, percentage points"
+    return _panel("gain_by_model", used, x_label="model", y_label=y_label, series=series)
 
 
 def draw_printed_high_to_low(experiment: str) -> Drawing | None:
@@ -131,7 +133,14 @@ def draw_printed_high_to_low(experiment: str) -> Drawing | None:
         return None
     rows = [_Printed(figure, row) for row in figure.rows]
     labels = [column.label for column in figure.columns]
-    series = [_bars(labels, [row.value(column) for column in figure.columns], name="ict · 0.1") for row in rows]
+    series = [
+        _bars(
+            labels,
+            [row.value(column) for column in figure.columns],
+            name=f"{row.row.arm.method} · {row.row.arm.ratio:g}",
+        )
+        for row in rows
+    ]
     return _panel("high_to_low", rows, x_label="trained and read on", y_label="H/L", series=series)
 
 
@@ -163,10 +172,10 @@ def _columns(table: PublishedTable) -> tuple[list[Column], Column | None]:
     return [one for one in same if one.benchmark], next((one for one in same if one.mean_of), None)
 
 
-def _is_gmts_of(row: _Printed, ets: _Printed) -> bool:
-    mine, other = row.row.arm, ets.row.arm
+def _is_gain_over(row: _Printed, baseline: _Printed) -> bool:
+    mine, other = row.row.arm, baseline.row.arm
     keys = ("model", "training_data", "algorithm", "ratio", "end")
-    return mine.method == "gmts" and all(getattr(mine, key) == getattr(other, key) for key in keys)
+    return is_gain(mine.method, other.method) and all(getattr(mine, key) == getattr(other, key) for key in keys)
 
 
 def _draws_high_to_low(table: PublishedTable, experiment: str) -> bool:

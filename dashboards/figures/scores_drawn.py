@@ -11,10 +11,12 @@ from statistics import fmean
 
 from dashboards.cells import Cell, difference
 from dashboards.figures.drawing import COLOURS, Drawing, Series
+from dashboards.figures.gains import Gain, is_gain, pairs_said, series_names
 from dashboards.figures.palette import colour_of, dash_of
 from dashboards.figures.swept import Swept, label_of, seeds_said
 from dashboards.table import Row
 from orchestrator.plan.trial import PlannedTrial
+from trainers.methods import DENSE
 from trainers.recipe import Recipe
 
 MOST_BARS = 24
@@ -68,11 +70,11 @@ def draw_ratios(swept: Swept) -> Drawing | None:
     series = [_ratio_series(found, key=key, dash=dash_of(algorithms, key[0])) for key, found in curves.items()]
     for arm in arms:
         algorithm = arm.recipe.algorithm.name
-        if arm.recipe.selection.method == "full" and algorithm in algorithms:
+        if arm.recipe.selection.method == DENSE and algorithm in algorithms:
             dash = dash_of(algorithms, algorithm)
             y = (_percent(arm.row.average.avg),)
             name = f"{algorithm} · all tokens"
-            series.append(Series(name=name, x=(1.0,), y=y, mark="level", colour=colour_of("full"), dash=dash))
+            series.append(Series(name=name, x=(1.0,), y=y, mark="level", colour=colour_of(DENSE), dash=dash))
     rows = [arm.row for arm in arms]
     return Drawing(
         id="keep_ratio",
@@ -85,21 +87,23 @@ def draw_ratios(swept: Swept) -> Drawing | None:
 
 
 def draw_gains_by_model(experiments: Sequence[Swept], benchmark: str | None = None) -> Drawing | None:
-    """GMTS − ETS at the same ratio, by model, paired by question. Source: GMTS Figure 5, right.
+    """Each method's gain over the one its paper compares it with, by model. Source: GMTS Figure 5, right.
+
+    Paired by question, at the same ratio; for GMTS it is GMTS − ETS.
 
     Args:
         experiments: may share models; the first that has a pair counts.
         benchmark: the one to compare on; the first of each experiment without it.
     """
-    gains: dict[str, dict[str, tuple[float, float, str]]] = {}
+    gains: dict[Gain, dict[str, tuple[float, float, str]]] = {}
     for swept in experiments:
         arms = list(_trained(swept))
-        for ets in (arm for arm in arms if arm.recipe.selection.method == "ets"):
-            for gmts in (arm for arm in arms if _is_gmts_of(arm, ets)):
-                found = _gain(swept, gmts, ets, benchmark or swept.table.benchmarks[0])
-                name = f"{ets.recipe.algorithm.name} · {ets.recipe.selection.ratio:g}"
+        for baseline in arms:
+            for arm in (one for one in arms if _is_gain_over(one, baseline)):
+                found = _gain(swept, arm, baseline, benchmark or swept.table.benchmarks[0])
                 if found is not None:
-                    gains.setdefault(name, {}).setdefault(ets.planned.trial.model.path.rpartition("/")[2], found)
+                    model = baseline.planned.trial.model.path.rpartition("/")[2]
+                    gains.setdefault(_gain_of(arm, baseline), {}).setdefault(model, found)
     series = [
         Series(
             name=name,
@@ -110,16 +114,16 @@ def draw_gains_by_model(experiments: Sequence[Swept], benchmark: str | None = No
             mark="bars",
             colour=colour,
         )
-        for colour, (name, by_model) in enumerate(gains.items())
+        for colour, (name, by_model) in enumerate(zip(series_names(gains), gains.values(), strict=True))
     ]
     if len({place for one in series for place in one.x}) < 2:
         return None
     return Drawing(
         id="gain_by_model",
-        title=f"GMTS − ETS by model, {benchmark or 'first benchmark'}",
+        title=f"{pairs_said(gains)} by model, {benchmark or 'first benchmark'}",
         caption="Difference on the same questions ± its standard error, in percentage points; hover for n and seeds.",
         x_label="model",
-        y_label="GMTS − ETS, percentage points",
+        y_label=f"{pairs_said(gains)}, percentage points",
         series=tuple(series),
     )
 
@@ -202,18 +206,27 @@ def _ratio_series(arms: Sequence[_Arm], *, key: tuple[str, str, str], dash: int)
     )
 
 
-def _is_gmts_of(arm: _Arm, ets: _Arm) -> bool:
-    mine, other = arm.recipe, ets.recipe
-    is_same = mine.algorithm == other.algorithm and arm.planned.trial.model == ets.planned.trial.model
+def _is_gain_over(arm: _Arm, baseline: _Arm) -> bool:
+    """Whether two arms differ in their method alone, and the one is compared with the other."""
+    mine, other = arm.recipe, baseline.recipe
+    is_same = mine.algorithm == other.algorithm and arm.planned.trial.model == baseline.planned.trial.model
     same_tokens = (mine.selection.ratio, mine.selection.end) == (other.selection.ratio, other.selection.end)
-    return is_same and same_tokens and mine.data == other.data and mine.selection.method == "gmts"
+    return (
+        is_same and same_tokens and mine.data == other.data and is_gain(mine.selection.method, other.selection.method)
+    )
 
 
-def _gain(swept: Swept, gmts: _Arm, ets: _Arm, benchmark: str) -> tuple[float, float, str] | None:
+def _gain_of(arm: _Arm, baseline: _Arm) -> Gain:
+    mine, other = arm.recipe, baseline.recipe
+    assert mine.selection.ratio is not None, "only methods that keep a share are compared at the same ratio"
+    return Gain(mine.selection.method, other.selection.method, mine.algorithm.name, mine.selection.ratio)
+
+
+def _gain(swept: Swept, mine: _Arm, other: _Arm, benchmark: str) -> tuple[float, float, str] | None:
     data = swept.frame[swept.frame["benchmark"] == benchmark]
     runs = [
         [run for run in data.loc[data["arm"] == arm.row.arm, "per_problem"] if isinstance(run, dict)]
-        for arm in (gmts, ets)
+        for arm in (mine, other)
     ]
     found = difference(*runs)
     if found is None:

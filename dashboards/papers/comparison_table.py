@@ -24,6 +24,7 @@ from eval.comparison import holm
 from orchestrator.config.published import PublishedBlock, read_published
 from orchestrator.plan.trial import Plan
 from orchestrator.store.store import Store
+from trainers.methods import DENSE
 
 Measured = tuple[tuple[Measurement, ...], ...]
 """Of one row: a column → one measurement a benchmark."""
@@ -204,7 +205,7 @@ def _p_dense(index: int, column: int, measured: Sequence[Measured], printed: Seq
     """Two-sided p of the difference from the block's arm on all tokens; None for that arm or without a number."""
     row = printed[index]
     for other, of_other in zip(printed, measured, strict=True):
-        is_dense = other.block == row.block and other.arm.method == "full" and other.arm.model == row.arm.model
+        is_dense = other.block == row.block and other.arm.method == DENSE and other.arm.model == row.arm.model
         if is_dense and row.role not in ("base", "gain") and other is not row:
             difference = difference_of(measured[index][column], of_other[column])
             return None if difference is None else difference.p_t

@@ -18,6 +18,7 @@ from orchestrator.config.published import StandsFor
 from orchestrator.plan.arm import arm_of
 from orchestrator.plan.trial import Plan, PlannedTrial
 from orchestrator.store.store import Store
+from trainers.methods import METHODS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,5 +107,6 @@ def is_behind(planned: PlannedTrial, arm: Arm, stands_for: StandsFor) -> bool:
         (arm.method, recipe.selection.method),
         (arm.ratio, recipe.selection.ratio),
     )
-    is_same_end = arm.ratio is None or arm.method == "random" or arm.end == recipe.selection.end
+    has_end = "end" in METHODS[recipe.selection.method].options  # random tokens are neither the highest nor the lowest
+    is_same_end = arm.ratio is None or not has_end or arm.end == recipe.selection.end
     return is_same_end and all(wanted in (None, found) for wanted, found in stated)

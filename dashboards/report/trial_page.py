@@ -18,6 +18,7 @@ from orchestrator.plan.trial import PlannedTrial
 from orchestrator.store.record import Failure, RunRecord, ScoreEntry
 from orchestrator.store.scores import shown_scores
 from orchestrator.store.store import Store
+from trainers.methods import DENSE
 
 ABSENT = "absent"
 
@@ -145,7 +146,7 @@ class TrialPages:
         """(family, seed) → its dense trial; under seed None the first of the family."""
         found: dict[tuple[str | None, int | None], PlannedTrial] = {}
         for one in self.swept.plan.entries:
-            if one.trial.recipe is not None and one.trial.recipe.selection.method == "full":
+            if one.trial.recipe is not None and one.trial.recipe.selection.method == DENSE:
                 family = self._family.get(one.trial.id)
                 found.setdefault((family, one.trial.seed), one)
                 found.setdefault((family, None), one)

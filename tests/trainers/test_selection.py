@@ -14,7 +14,7 @@ from trainers.methods import METHODS, PRESETS
 from trainers.recipe import Selection
 from trainers.selection import SELECTORS, Tokens, keep_ratio, quota, scopes, select
 
-RANKED = [name for name, selector in SELECTORS.items() if selector.score is not None]
+RANKED = [name for name, method in METHODS.items() if method.has_ratio]
 SCOPES = ["batch", "mini_batch", "micro_batch", "group", "response"]
 
 
@@ -100,7 +100,7 @@ def test_every_ranked_method_keeps_the_top_share_of_each_scope(seed, lengths, ra
     tokens = some_tokens(seed, lengths, scope=scope)
     selection = a_selection(method, scope=scope, end=end, count_rule=count_rule, ratio=ratio)
     found_BT = select(tokens, selection, ratio=ratio)
-    score_BT = SELECTORS[method].score(tokens, selection)
+    score_BT = SELECTORS[method](tokens, selection)
     expected = slow_top_share(score_BT, tokens, ratio, end, count_rule)
     assert {tuple(place) for place in found_BT.nonzero().tolist()} == expected
 
@@ -190,21 +190,21 @@ def test_gnorm_is_the_norm_of_the_gradient_at_the_logits():
         purity_BT=logp_NV.detach().exp().square().sum(-1)[None],
         weight_BT=weight_N[None],
     )
-    found_BT = SELECTORS["gnorm"].score(tokens, a_selection("gnorm"))
+    found_BT = SELECTORS["gnorm"](tokens, a_selection("gnorm"))
     torch.testing.assert_close(found_BT[0], logits_NV.grad.norm(dim=-1))
 
 
 def test_ict_adds_the_advantage_and_divides_by_the_bound_of_its_cell():
     tokens = some_tokens(1, [2, 1, 1])
-    plain_BT = SELECTORS["ict"].score(tokens, a_selection("ict"))
+    plain_BT = SELECTORS["ict"](tokens, a_selection("ict"))
     assert torch.equal(plain_BT, tokens.deviation_BT)
-    rewarded_BT = SELECTORS["ict"].score(tokens, a_selection("ict", advantage_weight=0.5))
+    rewarded_BT = SELECTORS["ict"](tokens, a_selection("ict", advantage_weight=0.5))
     torch.testing.assert_close(rewarded_BT, plain_BT + 0.5 * tokens.advantage_B.abs()[:, None])
-    divided_BT = SELECTORS["ict"].score(tokens, a_selection("ict", divide_by_bound=True))
+    divided_BT = SELECTORS["ict"](tokens, a_selection("ict", divide_by_bound=True))
     two = float(js_bound(torch.tensor([2])))
     assert float(divided_BT[0, 0]) == pytest.approx(float(plain_BT[0, 0]) / two)
     assert float(divided_BT[0, 1]) == 0.0  # the only member left at that position
-    alone_BT = SELECTORS["ict"].score(tokens, a_selection("ict", divide_by_bound=True, leave_one_out=True))
+    alone_BT = SELECTORS["ict"](tokens, a_selection("ict", divide_by_bound=True, leave_one_out=True))
     assert float(alone_BT[1, 0]) == pytest.approx(float(plain_BT[1, 0]) / 0.6931471805599453)
 
 
@@ -231,12 +231,12 @@ def test_stapo_drops_unlikely_calm_tokens_of_rewarded_responses(seed, lengths, s
 
 def test_random_draws_depend_on_seed_step_uid_and_position_only():
     tokens = some_tokens(4, [50, 50, 50])
-    draws_BT = SELECTORS["random"].score(tokens, a_selection("random"))
+    draws_BT = SELECTORS["random"](tokens, a_selection("random"))
     alone = replace(
         tokens, uid_B=tokens.uid_B[1:2], mask_BT=tokens.mask_BT[1:2, :9], scope_B=tokens.scope_B[1:2]
     )  # fmt: skip
-    assert torch.equal(SELECTORS["random"].score(alone, a_selection("random"))[0], draws_BT[1, :9])
-    other = SELECTORS["random"].score(replace(tokens, draw_seed=5), a_selection("random"))
+    assert torch.equal(SELECTORS["random"](alone, a_selection("random"))[0], draws_BT[1, :9])
+    other = SELECTORS["random"](replace(tokens, draw_seed=5), a_selection("random"))
     assert not bool((other == draws_BT).any())
     assert 0.4 < float(draws_BT.mean()) < 0.6
 
@@ -264,7 +264,9 @@ def test_micro_batches_are_cut_inside_their_mini_batch():
 
 def test_every_declared_method_and_preset_has_a_selector():
     assert set(SELECTORS) == set(METHODS)
-    assert all((selector.score is None) != (selector.rule is None) for selector in SELECTORS.values())
+    for name, selector in SELECTORS.items():
+        is_rule = selector(some_tokens(0, [2, 3]), a_selection(name)).dtype == torch.bool
+        assert is_rule == (not METHODS[name].has_ratio), "a method with a ratio gives a score, any other a mask"
     for name, switches in PRESETS.items():
         selection = a_preset(name)
         assert selection.method == switches["method"]

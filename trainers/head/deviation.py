@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from math import log
-from typing import Final, Literal
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from trainers.head.distribution import hidden_statistics, row_blocks, statistics
 from trainers.head.operators import CHUNK, Head, Implementation, TokenStatistics, implementation_for
+from trainers.methods import Distance
 
 LN2: Final = log(2.0)
 _ALMOST_ONE: Final = 1 - 2.0**-24
 """The largest float32 below 1: at d = 1 the term (1 − d)log1p(−d) is 0, and here it is 1e-6."""
 
-Distance = Literal["js", "kl", "wasserstein"]
 Measure = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -63,8 +63,10 @@ def group_deviation(
 
     Source: ICT eq. (9), with V_t = {i: T_i ≥ t}; docs/methods.md.
     """
-    if len(token_N) and (implementation or implementation_for(hidden_ND)) == "triton":
+    if len(token_N) and distance in IN_KERNEL and (implementation or implementation_for(hidden_ND)) == "triton":
         return _fused_deviation(hidden_ND, head, token_N, cell_N, distance, leave_one_out, max_logits)
+    # Full distributions are in memory for one chunk of cells at a time: a group of 16 at 2,048 positions and a
+    # vocabulary of 152,000 would be 20 GB of float32.
     measure = DISTANCES[distance]
     deviation_N = torch.zeros(len(token_N), dtype=torch.promote_types(hidden_ND.dtype, torch.float32)).to(
         hidden_ND.device
@@ -111,6 +113,8 @@ DISTANCES: Final[dict[Distance, Measure]] = {
     "kl": kl_divergence,
     "wasserstein": wasserstein_distance,
 }
+IN_KERNEL: Final = frozenset({"js", "kl", "wasserstein"})
+"""Those that `trainers.head.kernels.distance_kernel` has a case for. It would take any other name for the last case."""
 
 
 def _fused_deviation(
@@ -140,12 +144,15 @@ def _fused_deviation(
 
 
 def _to_probabilities(logits_NV: Tensor, lse_N: Tensor) -> None:
+    """Turn logits into probabilities in their place, (N, V): a second tensor of that size would double the peak."""
     for rows in row_blocks(logits_NV):
         logits_NV[rows].sub_(lse_N[rows, None]).exp_()
 
 
 def _cell_chunks(cell_N: Tensor, max_rows: int) -> Iterator[tuple[Tensor, list[int]]]:
     """Yield tokens of whole cells, slot by slot, cells by falling size; and how many cells have a k-th member."""
+    # Cells by falling size, so that those with a k-th member are always the first ones of a chunk: `_deviation` then
+    # adds the k-th members to a slice of the means, without an index and in a fixed order.
     _, inverse_N, count_C = torch.unique(cell_N, return_inverse=True, return_counts=True)
     by_size_C = torch.argsort(count_C, descending=True, stable=True)
     place_C = torch.empty_like(by_size_C)
@@ -156,6 +163,7 @@ def _cell_chunks(cell_N: Tensor, max_rows: int) -> Iterator[tuple[Tensor, list[i
     ends = ends_C.tolist()
     first, start = 0, 0
     while first < len(ends):
+        # As many whole cells as fit, and at least one: a mean over a part of a cell would be another score.
         last = max(first + 1, int(torch.searchsorted(ends_C, start + max_rows, right=True)))
         tokens_M = order_N[start : ends[last - 1]]
         sizes_C = count_C[by_size_C[first:last]]
@@ -166,6 +174,14 @@ def _cell_chunks(cell_N: Tensor, max_rows: int) -> Iterator[tuple[Tensor, list[i
 
 
 def _deviation(p_MV: Tensor, sizes: list[int], measure: Measure, leave_one_out: bool) -> Tensor:
+    """Return each token's distance from the mean of its cell, (M,), of tokens that lie as `_cell_chunks` yields them.
+
+    Args:
+        p_MV: probabilities: the first members of all cells, then the second ones, and so on.
+        sizes: how many cells have a k-th member; it never rises with k.
+        measure: from p and the mean.
+        leave_one_out: take p out of the mean.
+    """
     slots = torch.split(p_MV, sizes)
     mean_CV = slots[0].clone()
     count_C1 = torch.ones(sizes[0], 1, dtype=p_MV.dtype, device=p_MV.device)
@@ -179,8 +195,10 @@ def _deviation(p_MV: Tensor, sizes: list[int], measure: Measure, leave_one_out: 
         for rows in row_blocks(slot_KV):
             q_KV, count_K1 = mean_CV[: len(slot_KV)][rows], count_C1[: len(slot_KV)][rows]
             if leave_one_out:
+                # The mean of the others from the mean of all, by n·q − p; rounding may leave −1e-9 where p is all of q.
                 others_KV = (q_KV * count_K1).sub_(slot_KV[rows]).clamp_(min=0.0)
                 q_KV = others_KV.div_((count_K1 - 1).clamp(min=1))
             measured_K = measure(slot_KV[rows], q_KV)
+            # Alone in its cell a token is its own mean, and leave-one-out has no others to compare it with.
             parts.append(measured_K.masked_fill(count_K1[:, 0] == 1, 0.0))
     return torch.cat(parts)

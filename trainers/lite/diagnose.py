@@ -32,13 +32,25 @@ from trainers.lite.policy import Policy
 from trainers.lite.rollout import RolloutSource, collect_rollouts
 from trainers.lite.score import score_rollouts
 from trainers.lite.update import update_policy
-from trainers.objective import gradient_weight
+from trainers.methods import METHODS
 from trainers.prompts import PromptOrder
 from trainers.recipe import Recipe, Resources, Selection
-from trainers.selection import Tokens, scopes, select
+from trainers.selection import SELECTORS, Tokens, scopes, select
+from trainers.step import competitors, plan_step, select_first
 
-COMPARED: Final = ("ets", "gmts", "gnorm", "ict", "random")
-"""The selectors that are set side by side, all at one ρ and scope."""
+_MEASURED: Final = "ict"
+"""The method whose distance from the group's mean is measured: a token has one deviation in the tables, `js`."""
+COMPARED: Final = tuple(
+    sorted(
+        (
+            name
+            for name in SELECTORS
+            if METHODS[name].has_ratio and METHODS[name].distance in (None, METHODS[_MEASURED].distance)
+        ),
+        key=lambda name: not METHODS[name].reads_policy,
+    )
+)
+"""The selectors that are set side by side, all at one ρ and scope: those that rank by what is measured, then random."""
 
 Columns = dict[str, list[Any]]
 """Column → one value a row."""
@@ -98,11 +110,15 @@ def diagnose(subject: Subject, *, on_progress: Callable[[str], None] = lambda li
     on_progress("scoring under every selector")
     ratio = recipe.selection.ratio or 0.2
     scope = recipe.selection.scope if recipe.selection.ratio else "batch"
-    neutral = Selection(
-        method="ict", ratio=ratio, scope=scope, scope_sequences=recipe.selection.scope_sequences
-    )  # fmt: skip
+    neutral = Selection(method=_MEASURED, ratio=ratio, scope=scope, scope_sequences=recipe.selection.scope_sequences)
     batch = score_rollouts(policy.model, reference, batch, replace(recipe, selection=neutral), micro_batch_sequences=64)
-    tokens = _competitors(batch, recipe, neutral, subject.seed)
+    tokens = competitors(
+        batch,
+        replace(recipe, selection=neutral),
+        batch.scores,
+        scope_B=scopes(neutral, batch.group_B, torch.zeros_like(batch.group_B)),
+        draw_seed=derive_seed(subject.seed, "diagnose"),
+    )
     masks = {name: select(tokens, replace(neutral, method=name), ratio=ratio) for name in COMPARED}
     on_progress("one backward pass for each token of two responses")
     gradients = _gradients(policy.model, batch, tokens, recipe)
@@ -154,31 +170,6 @@ def _sample(policy: Policy, recipe: Recipe, subject: Subject) -> RolloutBatch:
         seed=seed,
     )
     return collect_rollouts(source, recipe, position=0).batch.to(policy.device)
-
-
-def _competitors(batch: RolloutBatch, recipe: Recipe, selection: Selection, seed: int) -> Tokens:
-    assert batch.old_logp_BT is not None
-    assert batch.entropy_BT is not None
-    assert batch.purity_BT is not None
-    return Tokens(
-        mask_BT=batch.response_mask_BT,
-        advantage_B=batch.advantage_B,
-        group_B=batch.group_B,
-        uid_B=batch.uid_B,
-        scope_B=scopes(selection, batch.group_B, torch.zeros_like(batch.group_B)),
-        logp_BT=batch.old_logp_BT,
-        entropy_BT=batch.entropy_BT,
-        purity_BT=batch.purity_BT,
-        weight_BT=gradient_weight(
-            batch.old_logp_BT,
-            old_logp_N=batch.old_logp_BT,
-            advantage_N=batch.advantage_B[:, None].expand_as(batch.old_logp_BT),
-            ref_logp_N=batch.ref_logp_BT,
-            algorithm=recipe.algorithm,
-        ),
-        deviation_BT=batch.deviation_BT,
-        draw_seed=derive_seed(seed, "diagnose"),
-    )
 
 
 def _token_columns(
@@ -248,9 +239,8 @@ def _changes(model: Any, reference: Any | None, batch: RolloutBatch, recipe: Rec
     after = _statistics(trained, batch, recipe.temperature)
     moved_N = (after.logp_N + after.lse_N) - (before.logp_N + before.lse_N)
     p_N, c_N = before.logp_N.exp(), before.purity_N
-    chosen_BT = select(
-        _competitors(batch, recipe, recipe.selection, seed), recipe.selection, ratio=recipe.selection.ratio or 1.0
-    ) & (batch.advantage_B != 0)[:, None]  # fmt: skip
+    plan = plan_step(batch, recipe, step=recipe.steps, seed=seed)  # as the update above had it
+    chosen_BT = select_first(batch, plan).selected_BT & (batch.advantage_B != 0)[:, None]
     chosen_N = chosen_BT[places(list(passes(batch, batch.response_mask_BT, 64)))]
     return {
         "predicted": (-2 * moved_N * p_N * (p_N - c_N) / c_N)[chosen_N].tolist(),

@@ -20,8 +20,8 @@ from trainers.head.deviation import group_deviation
 from trainers.head.distribution import hidden_logp, hidden_statistics
 from trainers.head.operators import Head, TokenStatistics
 from trainers.lite.forward import needed_hidden, passes, places
+from trainers.methods import METHODS
 from trainers.recipe import Recipe
-from trainers.selection import SELECTORS
 
 
 def score_rollouts(
@@ -38,7 +38,7 @@ def score_rollouts(
         recipe: gives temperature, method and KL coefficient.
         micro_batch_sequences: rows of one forward pass; changes rounding only.
     """
-    if batch.old_logp_BT is None or SELECTORS[recipe.selection.method].distance is not None:
+    if batch.old_logp_BT is None or METHODS[recipe.selection.method].distance is not None:
         scores = policy_scores(model, batch, recipe, micro_batch_sequences=micro_batch_sequences)
         batch = replace(
             batch,
@@ -56,12 +56,13 @@ def score_rollouts(
 @torch.no_grad()
 def policy_scores(model: Any, batch: RolloutBatch, recipe: Recipe, *, micro_batch_sequences: int) -> PolicyScores:
     """Return what the model says of every response token of the batch."""
-    distance = SELECTORS[recipe.selection.method].distance
+    method = METHODS[recipe.selection.method]
+    distance = method.distance
     head = Head.of(model, recipe.temperature)
     mask_BT = batch.response_mask_BT
     dtype = torch.promote_types(head.weight_VD.dtype, torch.float32)
     logp_BT, entropy_BT, purity_BT, deviation_BT = torch.zeros(4, *mask_BT.shape, dtype=dtype, device=mask_BT.device)
-    for rows_B in _blocks(batch, micro_batch_sequences, is_by_group=distance is not None):
+    for rows_B in _blocks(batch, micro_batch_sequences, is_by_group=method.needs_whole_groups):
         parts = list(passes(batch, mask_BT & rows_B[:, None], micro_batch_sequences))
         if not parts:
             continue
@@ -72,8 +73,11 @@ def policy_scores(model: Any, batch: RolloutBatch, recipe: Recipe, *, micro_batc
         if distance is None:
             stats = hidden_statistics(hidden_ND, head, token_N)
         else:
+            # `passes` yields rows by length, which depends on how they were cut. A float sum depends on its order, so
+            # that the members of a cell are put in an order of their own before they are averaged.
             by_uid_N = torch.argsort(batch.uid_B[row_N], stable=True)
             row_N, position_N = row_N[by_uid_N], position_N[by_uid_N]
+            # One label for each (group, position), as no position reaches the width.
             cell_N = batch.group_B[row_N] * mask_BT.shape[1] + position_N
             deviation_BT[row_N, position_N], stats = group_deviation(
                 hidden_ND[by_uid_N],
@@ -108,7 +112,11 @@ def _logp(model: Any, batch: RolloutBatch, temperature: float, micro_batch_seque
 
 
 def _blocks(batch: RolloutBatch, sequences: int, *, is_by_group: bool) -> Iterator[Tensor]:
-    """Yield which rows are worked on together, bool (B,): all, or whole groups whose hidden states fit side by side."""
+    """Yield which rows are scored together, bool (B,): rows of about one length, or whole groups.
+
+    A group may be larger than one forward pass: then its passes run one after the other, and their hidden states, not
+    their logits, are kept until the group is complete.
+    """
     if not is_by_group:
         order_B = torch.argsort(batch.response_length_B + batch.prompt_length_B, descending=True, stable=True)
         blocks = torch.split(order_B, sequences)

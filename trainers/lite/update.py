@@ -9,7 +9,6 @@ Shapes: B sequences of the step, T response tokens, N needed tokens of one pass.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -17,32 +16,14 @@ import torch
 from torch import Tensor
 
 from eval.errors import OrchError
-from eval.seeds import derive_seed
-from trainers.batch import PolicyScores, RolloutBatch
-from trainers.diagnostics import check_ratio, selection_metrics
+from trainers.batch import RolloutBatch
 from trainers.head.log_probs import hidden_log_probs, kept_chunks
 from trainers.head.operators import Head
 from trainers.lite.forward import Pass, last_needed, needed_hidden, passes
 from trainers.lite.score import policy_scores
-from trainers.objective import LossWeights, loss_weights, needs_gradient, token_terms, weighted_loss
+from trainers.objective import LossWeights, needs_gradient, token_terms, weighted_loss
 from trainers.recipe import Recipe
-from trainers.selection import Tokens, keep_ratio, scopes, select
-from trainers.step import competitors, mini_batches
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepPlan:
-    """What stays the same over the updates of one training step."""
-
-    recipe: Recipe
-    step: int
-    ratio: float
-    """ρ of this step."""
-    draw_seed: int
-    mini_batch_B: Tensor
-    """int64: the mini-batch of each sequence; −1 for those that only compete in the selection."""
-    scope_B: Tensor
-    micro_batch_sequences: int
+from trainers.step import StepPlan, mini_batch_weights, plan_step, select_again, select_first
 
 
 def update_policy(
@@ -70,112 +51,50 @@ def update_policy(
         OrchError: a gradient or a score is not a number, or the realised ratio is not the one asked for.
     """
     started = perf_counter()
-    plan = _plan(batch, recipe, step, seed, micro_batch_sequences)
-    tokens = _tokens(batch, _old_scores(batch), plan.scope_B, plan)
-    first_BT = selected_BT = _choose(tokens, plan)
-    check_ratio(tokens, first_BT, recipe.selection, ratio=plan.ratio, step=step)
-    metrics = selection_metrics(tokens, first_BT, recipe.selection, ratio=plan.ratio)
+    plan = plan_step(batch, recipe, step=step, seed=seed)
+    chosen = select_first(batch, plan)
+    selected_BT = chosen.selected_BT
     selecting_s = perf_counter() - started
     totals: dict[str, float] = defaultdict(float)
-    updates = (
-        [label for _ in range(recipe.ppo_epochs) for label in range(int(plan.mini_batch_B.max()) + 1)]
-        if len(batch)
-        else []
-    )
+    updates = [label for _ in range(recipe.ppo_epochs) for label in range(plan.num_mini_batches)]
     for number, label in enumerate(updates):
-        rows_M = (plan.mini_batch_B == label).nonzero()[:, 0]
-        if number and recipe.selection.score_policy == "current":
+        # Before the first update the present policy is the one that sampled, and has been scored.
+        if number and recipe.is_rescored:
             again = perf_counter()
-            selected_BT = _choose_again(model, batch, rows_M, plan)
+            competing = batch.take(plan.rows_competing(label))
+            scores = policy_scores(model, competing, recipe, micro_batch_sequences=micro_batch_sequences)
+            selected_BT = select_again(batch, scores, plan, label=label)
             selecting_s += perf_counter() - again
-        found = _train(model, optimizer, batch.take(rows_M), selected_BT[rows_M], plan.scope_B[rows_M], plan)
+        weights = mini_batch_weights(batch, selected_BT, plan, label=label)
+        mini_batch = batch.take(plan.rows_trained(label))
+        found = _train(model, optimizer, mini_batch, weights, plan, micro_batch_sequences=micro_batch_sequences)
         for name, value in found.items():
             totals[name] += value
-    metrics |= {name: value / len(updates) for name, value in totals.items()}
+    metrics = chosen.metrics | {name: value / len(updates) for name, value in totals.items()}
     metrics["update/count"] = float(len(updates))
     metrics["time/select_s"] = selecting_s
     return metrics
-
-
-def _plan(batch: RolloutBatch, recipe: Recipe, step: int, seed: int, micro_batch_sequences: int) -> StepPlan:
-    mini_batch_B = mini_batches(batch, recipe.mini_batch_prompts)
-    return StepPlan(
-        recipe=recipe,
-        step=step,
-        ratio=keep_ratio(recipe.selection, step),
-        draw_seed=derive_seed(seed, "select", step),
-        mini_batch_B=mini_batch_B,
-        scope_B=scopes(recipe.selection, batch.group_B, mini_batch_B),
-        micro_batch_sequences=micro_batch_sequences,
-    )
-
-
-def _old_scores(batch: RolloutBatch) -> PolicyScores:
-    assert batch.old_logp_BT is not None, "the batch has not been scored"
-    assert batch.entropy_BT is not None
-    assert batch.purity_BT is not None
-    return PolicyScores(
-        logp_BT=batch.old_logp_BT,
-        entropy_BT=batch.entropy_BT,
-        purity_BT=batch.purity_BT,
-        deviation_BT=batch.deviation_BT,
-    )
-
-
-def _tokens(batch: RolloutBatch, scores: PolicyScores, scope_B: Tensor, plan: StepPlan) -> Tokens:
-    return competitors(
-        batch,
-        plan.recipe,
-        logp_BT=scores.logp_BT,
-        entropy_BT=scores.entropy_BT,
-        purity_BT=scores.purity_BT,
-        deviation_BT=scores.deviation_BT,
-        scope_B=scope_B,
-        draw_seed=plan.draw_seed,
-    )
-
-
-def _choose(tokens: Tokens, plan: StepPlan) -> Tensor:
-    if plan.step <= plan.recipe.selection.warmup_steps:
-        return tokens.mask_BT
-    return select(tokens, plan.recipe.selection, ratio=plan.ratio)
-
-
-def _choose_again(model: Any, batch: RolloutBatch, rows_M: Tensor, plan: StepPlan) -> Tensor:
-    """Select by the policy as it is now: among the whole batch, or among the mini-batch if that holds every scope."""
-    if plan.recipe.selection.scope == "batch":
-        rows_M = torch.arange(len(batch), device=rows_M.device)
-    competing = batch.take(rows_M)
-    scores = policy_scores(model, competing, plan.recipe, micro_batch_sequences=plan.micro_batch_sequences)
-    selected_BT = torch.zeros_like(batch.response_mask_BT)
-    selected_BT[rows_M] = _choose(_tokens(competing, scores, plan.scope_B[rows_M], plan), plan)
-    return selected_BT
 
 
 def _train(
     model: Any,
     optimizer: torch.optim.Optimizer,
     batch: RolloutBatch,
-    selected_BT: Tensor,
-    scope_B: Tensor,
+    weights: LossWeights,
     plan: StepPlan,
+    *,
+    micro_batch_sequences: int,
 ) -> dict[str, float]:
     """Make one optimizer step on one mini-batch and return its metrics."""
     recipe = plan.recipe
     response_BT = batch.response_mask_BT
-    weights = loss_weights(
-        selected_BT=selected_BT,
-        response_BT=response_BT,
-        scope_B=scope_B,
-        algorithm=recipe.algorithm,
-        selection=recipe.selection,
-    )
+    # The dense update runs all tokens, with weight 0 where they are not selected: the same gradients, for more work.
     needed_BT = response_BT
     if recipe.update == "sparse":
         needed_BT = needs_gradient(weights, batch.advantage_B, recipe.algorithm)
     optimizer.zero_grad(set_to_none=True)
     sums = torch.zeros(len(_SUMS), dtype=torch.float64, device=response_BT.device)
-    for part in passes(batch, needed_BT, plan.micro_batch_sequences):
+    for part in passes(batch, needed_BT, micro_batch_sequences):
         sums += _backward(model, batch, part, weights, recipe)
     grad_norm = _clip(model, recipe.max_grad_norm, plan.step)
     optimizer.step()
@@ -201,10 +120,12 @@ _SUMS = ("count", "loss", "ratio", "clipped", "old_kl", "kl")
 def _backward(model: Any, batch: RolloutBatch, part: Pass, weights: LossWeights, recipe: Recipe) -> Tensor:
     """Add the gradient of one pass and return its sums, in the order of `_SUMS`.
 
-    The gradient with respect to the hidden states is made by chunks of tokens, so that logits are made only once.
+    Backpropagation in two parts. The head's part goes by chunks of tokens, whose logits are made and freed one after
+    the other; each leaves the gradient at its hidden states. Then one backward pass takes these through the decoder.
     """
     head = Head.of(model, recipe.temperature)
     hidden_ND = needed_hidden(model, part)
+    # Cut off from the decoder's graph: else each chunk's backward would run through the whole decoder.
     leaf_ND = hidden_ND.detach()
     gradient_ND = torch.empty_like(leaf_ND)
     row_N, position_N = part.needed_RT.nonzero(as_tuple=True)
@@ -247,6 +168,7 @@ def _chunk_loss(
         algorithm=algorithm,
     )
     regulariser_K = weights.regulariser_BT[place]
+    # The weights hold the mini-batch's normaliser: the losses of chunks and passes only have to be added up.
     loss = weighted_loss(
         terms,
         policy_N=weights.policy_BT[place],

@@ -75,6 +75,15 @@ class Recipe:
         """Raise OrchError for what does not fit."""
         _check(self)
 
+    @property
+    def is_rescored(self) -> bool:
+        """Whether each update of a step but the first selects anew, by the policy as it then is.
+
+        A single update selects by the policy that sampled, which is the current one still.
+        """
+        is_several = self.ppo_epochs > 1 or self.mini_batch_prompts < self.prompts_per_step
+        return is_several and self.selection.score_policy == "current"
+
 
 def _check_data(data: Data) -> None:
     """Raise OrchError if a length or a limit is not positive."""

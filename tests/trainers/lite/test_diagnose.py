@@ -75,3 +75,13 @@ def test_a_method_without_a_ratio_is_compared_at_a_fifth(subject_of, with_signal
 def test_groups_without_a_signal_are_refused(subject_of, with_signal):
     with pytest.raises(OrchError, match="no gradient to look at"):
         diagnose(subject_of())
+
+
+def test_the_changes_are_of_the_tokens_that_the_update_trained_on(subject_of, with_signal, monkeypatch):
+    """At the last step of a schedule that goes on longer, where ρ is not yet `ratio`."""
+    selection = Selection(method="ets", ratio=0.2, schedule="linear", schedule_steps=8)
+    subject, update, metrics = subject_of(), module.update_policy, []
+    monkeypatch.setattr(module, "update_policy", lambda *given, **named: metrics.append(update(*given, **named)))
+    found = diagnose(replace(subject, recipe=replace(subject.recipe, selection=selection, steps=4)))
+    assert metrics[0]["select/asked_ratio"] == pytest.approx(0.7)
+    assert len(found.changes["actual"]) == metrics[0]["select/count"]

@@ -10,7 +10,7 @@ from eval.errors import OrchError
 from trainers.diagnostics import METRICS
 from trainers.lite.score import score_rollouts
 from trainers.lite.update import update_policy
-from trainers.step import mini_batches
+from trainers.step import competitors, mini_batches, plan_step, select_first
 
 _spec = spec_from_file_location("scored_step", Path(__file__).with_name("scored_step.py"))
 step = module_from_spec(_spec)
@@ -113,10 +113,7 @@ def test_gradients_equal_the_slow_reference(algorithm, selection, update):
 
 def selected_tokens(model, batch, recipe):
     """What the update selects, read off the weights it gives: positions of each response."""
-    from trainers.lite.update import _choose, _old_scores, _plan, _tokens
-
-    plan = _plan(batch, recipe, 1, 0, 100)
-    mask_BT = _choose(_tokens(batch, _old_scores(batch), plan.scope_B, plan), plan)
+    mask_BT = select_first(batch, plan_step(batch, recipe, step=1, seed=0)).selected_BT
     return [set(row.nonzero()[:, 0].tolist()) for row in mask_BT]
 
 
@@ -262,8 +259,6 @@ def test_an_order_that_changes_nothing_is_refused():
 
 
 def test_an_advantage_per_token_moves_the_selection_to_short_responses():
-    from trainers.lite.update import _choose, _old_scores, _plan, _tokens
-
     batch = step.a_batch(1, num_groups=2, group_size=2)
     batch = replace(
         batch,
@@ -279,9 +274,10 @@ def test_an_advantage_per_token_moves_the_selection_to_short_responses():
     for per_token in (None, True):
         selection = {"method": "gmts", "ratio": 0.25, "advantage_per_token": per_token}
         recipe = step.a_recipe({}, selection, group_size=2, prompts_per_step=2, mini_batch_prompts=2)
-        plan = _plan(batch, recipe, 1, 0, 100)
-        tokens = _tokens(batch, _old_scores(batch), plan.scope_B, plan)
-        weights[per_token] = (tokens.weight_BT[:, 0].tolist(), _choose(tokens, plan).sum(1).tolist())
+        plan = plan_step(batch, recipe, step=1, seed=0)
+        tokens = competitors(batch, recipe, batch.scores, scope_B=plan.scope_B, draw_seed=plan.draw_seed)
+        selected_BT = select_first(batch, plan).selected_BT
+        weights[per_token] = (tokens.weight_BT[:, 0].tolist(), selected_BT.sum(1).tolist())
     assert weights[None][0] == [1.0] * 4
     assert weights[True][0] == pytest.approx([1 / 18, 1 / 6, 1 / 18, 1 / 6])
     assert weights[True][1] == [0, 3, 0, 3]

@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from trainers.lite.score import policy_scores
+from trainers.methods import METHODS as KNOWN
 from trainers.verl.inside.step import dispatch_order
+from trainers.verl.launch.support import sequences_together
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*engine is not available")]
 tu = pytest.importorskip("verl.utils.tensordict_utils", reason="make verl builds .venv-verl, which has it")
@@ -28,6 +30,7 @@ METHODS = {
     "ict_leave_one_out": {"method": "ict", "ratio": 0.4, "scope": "response", "leave_one_out": True},
     "ict_wass": {"method": "ict_wass", "ratio": 0.4, "scope": "response"},
     "ets": {"method": "ets", "ratio": 0.4},
+    "newcomer": {"method": "sure_outlier", "ratio": 0.4},  # of tests/trainers/conftest.py
 }
 LAYOUTS = {
     "padded": {"use_remove_padding": False, "use_dynamic_bsz": False, "micro_batch_size_per_gpu": GROUP_SIZE},
@@ -58,16 +61,15 @@ def nested(rows):
 
 def data_of(batch, rows, recipe, layout):
     """Some rows as verl's workers get them."""
-    from trainers.selection import SELECTORS
     from trainers.verl.inside.engine import DISTANCE, LEAVE_ONE_OUT, SCORES
 
     lengths = [(int(batch.prompt_length_B[row]), int(batch.response_length_B[row])) for row in rows]
     tokens = [batch.tokens_BS[row, : sum(length)] for row, length in zip(rows, lengths, strict=True)]
-    distance = SELECTORS[recipe.selection.method].distance
+    distance = KNOWN[recipe.selection.method].distance
     told = {"temperature": recipe.temperature, SCORES: True, DISTANCE: distance or "", "calculate_entropy": True}
     told |= {LEAVE_ONE_OUT: bool(recipe.selection.leave_one_out), "pad_token_id": 0} | layout
-    if distance and layout["use_dynamic_bsz"]:
-        told["force_group_size"] = GROUP_SIZE
+    if layout["use_dynamic_bsz"]:
+        told["force_group_size"] = sequences_together(recipe)
     return tu.get_tensordict(
         tensor_dict={
             "input_ids": nested(tokens),
@@ -107,7 +109,7 @@ def scores_of(model, batch, recipe, layout, num_workers):
 @pytest.mark.parametrize("num_workers", [1, 2])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("method", METHODS)
-def test_scores_are_those_of_lite_however_verl_cuts_the_batch(method, layout, num_workers):
+def test_scores_are_those_of_lite_however_verl_cuts_the_batch(method, layout, num_workers, newcomer):
     recipe = step.a_recipe({}, METHODS[method], mini_batch_prompts=2)
     batch = step.a_batch(2)
     batch = replace(batch, response_length_B=batch.response_length_B.clamp(min=1))  # verl has no empty response

@@ -13,12 +13,12 @@ from eval.errors import OrchError
 from trainers.lite.score import policy_scores, score_rollouts
 from trainers.lite.update import update_policy
 from trainers.methods import METHODS, PRESETS
+from trainers.step import plan_step
 from trainers.verl.inside.loss import ADVANTAGE, POLICY_WEIGHT, REGULARISER_WEIGHT, SUMS, micro_batch_loss
 from trainers.verl.inside.step import (
     corrected,
     dispatch_order,
     dispatched_part,
-    rows_to_score,
     weigh,
     weigh_again,
     with_scores,
@@ -106,7 +106,7 @@ def test_verl_has_the_mask_the_loss_and_the_gradients_of_lite(algorithm, selecti
     optimizer = Kept(lite)
     metrics = update_policy(lite, optimizer, batch, recipe, step=1, seed=0, micro_batch_sequences=100)
 
-    weighed = weigh(batch, recipe, step=1, seed=0)
+    weighed = weigh(batch, plan_step(batch, recipe, step=1, seed=0))
     assert int(weighed.selected_BT.sum()) == metrics["select/count"]
     assert {name: metrics[name] for name in weighed.metrics} == weighed.metrics
 
@@ -143,13 +143,14 @@ def test_updates_that_select_by_the_present_policy_end_where_those_of_lite_do(al
     metrics = update_policy(lite, optimizer, batch, recipe, step=1, seed=0, micro_batch_sequences=100)
 
     optimizer, losses = torch.optim.SGD(verl.parameters(), lr=0.5), []
-    weighed = weigh(batch, recipe, step=1, seed=0)
+    plan = plan_step(batch, recipe, step=1, seed=0)
+    weighed = weigh(batch, plan)
     masks = []
     for number, label in enumerate([0, 1, 0, 1]):
         if number:
-            competing = batch.take(rows_to_score(batch, recipe, label))
+            competing = batch.take(plan.rows_competing(label))
             scores = policy_scores(verl, competing, recipe, micro_batch_sequences=100)
-            weighed = weigh_again(batch, recipe, scores, label=label, step=1, seed=0)
+            weighed = weigh_again(batch, scores, plan, label=label)
         optimizer.zero_grad()
         loss, _ = verl_loss_of(verl, batch, weighed, recipe, range(6 * label, 6 * label + 6))
         loss.backward()
@@ -164,7 +165,7 @@ def test_updates_that_select_by_the_present_policy_end_where_those_of_lite_do(al
 
 def test_each_mini_batch_is_weighed_by_itself():
     _, recipe, batch = a_scored_batch("grpo", "gmts", mini_batch_prompts=2)
-    weighed = weigh(batch, recipe, step=1, seed=0)
+    weighed = weigh(batch, plan_step(batch, recipe, step=1, seed=0))
     for rows in (slice(0, 6), slice(6, 12)):
         selected = weighed.selected_BT[rows].sum(1, keepdim=True).clamp(min=1)
         expected = weighed.selected_BT[rows] / selected / 6
@@ -174,13 +175,13 @@ def test_each_mini_batch_is_weighed_by_itself():
 def test_all_tokens_are_trained_during_the_warm_up():
     _, recipe, batch = a_scored_batch("dapo", "ict")
     recipe = replace(recipe, selection=replace(recipe.selection, warmup_steps=2))
-    assert torch.equal(weigh(batch, recipe, step=2, seed=0).selected_BT, batch.response_mask_BT)
-    assert not torch.equal(weigh(batch, recipe, step=3, seed=0).selected_BT, batch.response_mask_BT)
+    assert torch.equal(weigh(batch, plan_step(batch, recipe, step=2, seed=0)).selected_BT, batch.response_mask_BT)
+    assert not torch.equal(weigh(batch, plan_step(batch, recipe, step=3, seed=0)).selected_BT, batch.response_mask_BT)
 
 
 def test_a_rollout_correction_weighs_the_policy_loss_and_leaves_what_it_rejects_out_of_selection_and_loss():
     _, recipe, batch = a_scored_batch("grpo", "gmts")
-    plain = weigh(batch, recipe, step=1, seed=0)
+    plain = weigh(batch, plan_step(batch, recipe, step=1, seed=0))
     delta_BT = torch.where(batch.response_mask_BT, 0.0, 0.0)
     delta_BT[0] = 3.0  # the first response was far likelier to be drawn by its sampler
     delta_BT[1] = -0.5
@@ -189,7 +190,7 @@ def test_a_rollout_correction_weighs_the_policy_loss_and_leaves_what_it_rejects_
         asked = replace(recipe, trainer="verl", algorithm=replace(recipe.algorithm, **options))
         told = replace(batch, rollout_logp_BT=batch.old_logp_BT + delta_BT)
         changed, metrics = corrected(told, asked)
-        return weigh(changed, asked, step=1, seed=0), metrics
+        return weigh(changed, plan_step(changed, asked, step=1, seed=0)), metrics
 
     weighed, metrics = under(rollout_is="token", rollout_is_threshold=1.2)
     factor_BT = torch.ones_like(delta_BT)

@@ -3,7 +3,7 @@ import pytest
 from eval.errors import OrchError
 from trainers.recipe import Resources
 from trainers.registry import check_fit, check_trainer
-from trainers.verl.launch.support import check_support, is_rescored, num_workers
+from trainers.verl.launch.support import check_support, num_workers
 
 
 def test_what_verl_can_do_is_let_through(make_recipe):
@@ -27,7 +27,7 @@ def test_what_verl_can_do_is_let_through(make_recipe):
 )
 def test_only_several_updates_of_the_present_policy_are_scored_again(make_recipe, changes, is_so):
     current = {"method": "ets", "ratio": 0.2, "score_policy": "current"}
-    assert is_rescored(make_recipe(**({"selection": current} | changes))) is is_so
+    assert make_recipe(**({"selection": current} | changes)).is_rescored is is_so
 
 
 def test_the_workers_of_all_nodes_share_a_mini_batch(make_recipe):

@@ -18,10 +18,11 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from trainers.head.deviation import Distance, group_deviation
+from trainers.head.deviation import group_deviation
 from trainers.head.distribution import hidden_statistics
 from trainers.head.log_probs import hidden_log_probs
 from trainers.head.operators import Head
+from trainers.methods import Distance
 
 LOG_PROB_NAMES: Final = ("log_probs",)
 LOSS_NAMES: Final = ("log_probs", "entropy")

@@ -21,13 +21,14 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.workers.utils.padding import response_from_nested
 
 from eval.errors import OrchError
-from trainers.batch import PolicyScores, RolloutBatch
+from trainers.batch import RolloutBatch
 from trainers.checkpoints import export_final, leave_policy
 from trainers.identity import fingerprint
 from trainers.learning_rate import learning_rate
+from trainers.methods import METHODS
 from trainers.metrics_log import MetricsLog
 from trainers.rollouts import Rollouts, Sample, make_batch, rollout_metrics
-from trainers.selection import SELECTORS
+from trainers.step import plan_step
 from trainers.verl.inside.engine import DISTANCE, LEARNING_RATE, LEAVE_ONE_OUT, SCORES
 from trainers.verl.inside.loss import ADVANTAGE, POLICY_WEIGHT, REGULARISER_WEIGHT, SUMS
 from trainers.verl.inside.rounds import RoundsBuffer
@@ -35,7 +36,6 @@ from trainers.verl.inside.step import (
     corrected,
     dispatch_order,
     dispatched_part,
-    rows_to_score,
     weigh,
     weigh_again,
     with_scores,
@@ -44,7 +44,7 @@ from trainers.verl.inside.worker import SelectionWorker
 from trainers.verl.launch.checkpoint import prune, seal
 from trainers.verl.launch.job import VerlJob
 from trainers.verl.launch.overrides import num_devices
-from trainers.verl.launch.support import is_corrected, is_rescored, sequences_together
+from trainers.verl.launch.support import is_corrected, sequences_together
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +141,8 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         if len(self.batch):
             self.scored, corrections = corrected(self._scored(batch), self.recipe)
             self.ours |= corrections
-            weighed = weigh(self.scored, self.recipe, step=self.global_steps, seed=self.job.seed)
+            self.plan = plan_step(self.scored, self.recipe, step=self.global_steps, seed=self.job.seed)
+            weighed = weigh(self.scored, self.plan)
             self.ours |= weighed.metrics
             fields = {POLICY_WEIGHT: weighed.policy_BT, REGULARISER_WEIGHT: weighed.regulariser_BT}
         self.selecting_s = perf_counter() - began
@@ -155,7 +156,7 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
             log.warning("step %d: no group has a signal, no update", self.global_steps)
             return batch
         batch.extra_info[LEARNING_RATE] = learning_rate(self.recipe, self.global_steps)
-        if is_rescored(self.recipe):
+        if self.recipe.is_rescored:
             self._update_one_by_one(batch, metrics)
         else:
             super()._update_actor(batch, metrics)
@@ -183,7 +184,7 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
             )
             if number:
                 began = perf_counter()
-                self._choose_again(batch if self.recipe.selection.scope == "batch" else part, part, label)
+                self._choose_again(batch if self.plan.is_batch_wide else part, part, label)
                 self.selecting_s += perf_counter() - began
             found.append({})
             super()._update_actor(part, found[-1])
@@ -194,7 +195,7 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         asked = _anew(scored)
         asked.extra_info |= self._scores_asked() | {"calculate_entropy": True, "compute_loss": False}
         self.actor_rollout_wg.compute_log_prob(asked)
-        rows_C = rows_to_score(self.batch, self.recipe, label)
+        rows_C = self.plan.rows_competing(label)
         now = self._read(
             [self._keys()[row] for row in rows_C.tolist()],
             scored.partition_id,
@@ -202,13 +203,7 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
             whole={"log_probs": "old_logp_BT", "entropy": "entropy_BT"} | self._whole_sequences(),
             batch=self.batch.take(rows_C),
         )
-        assert now.old_logp_BT is not None
-        assert now.entropy_BT is not None
-        assert now.purity_BT is not None
-        scores = PolicyScores(
-            logp_BT=now.old_logp_BT, entropy_BT=now.entropy_BT, purity_BT=now.purity_BT, deviation_BT=now.deviation_BT
-        )
-        weights = weigh_again(self.scored, self.recipe, scores, label=label, step=self.global_steps, seed=self.job.seed)
+        weights = weigh_again(self.scored, now.scores, self.plan, label=label)
         self._put(part, {POLICY_WEIGHT: weights.policy_BT, REGULARISER_WEIGHT: weights.regulariser_BT})
 
     def _save_checkpoint(self) -> None:
@@ -233,7 +228,7 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
     def _whole_sequences(self) -> dict[str, str]:
         """Fields that the engine leaves in verl's layout, prompts included, and their names with us."""
         names = {"sum_pi_squared": "purity_BT"}
-        if SELECTORS[self.recipe.selection.method].distance is not None:
+        if METHODS[self.recipe.selection.method].distance is not None:
             names["orch_deviation"] = "deviation_BT"
         return names
 
@@ -250,7 +245,7 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
     def _scores_asked(self) -> dict[str, Any]:
         """What tells the engine which scores to take."""
         selection = self.recipe.selection
-        distance = SELECTORS[selection.method].distance
+        distance = METHODS[selection.method].distance
         told: dict[str, Any] = {SCORES: True, DISTANCE: distance or "", LEAVE_ONE_OUT: bool(selection.leave_one_out)}
         if self.job.resources.tokens_per_pass is not None:
             told["force_group_size"] = sequences_together(self.recipe)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from trainers.recipe import Recipe
 from trainers.verl.launch.job import VerlJob, object_store_bytes, ray_cpus
-from trainers.verl.launch.support import check_support, is_corrected, is_rescored, num_workers, sequences_together
+from trainers.verl.launch.support import check_support, is_corrected, num_workers, sequences_together
 from trainers.verl.processes.processes import environment
 
 AGENT_LOOPS: Final = Path(__file__).with_name("agent_loops.yaml")
@@ -138,7 +138,7 @@ def _actor(job: VerlJob) -> dict[str, Any]:
     return {
         f"{actor}.strategy": "fsdp2",
         f"{actor}.ppo_mini_batch_size": recipe.mini_batch_prompts,
-        f"{actor}.ppo_epochs": 1 if is_rescored(recipe) else recipe.ppo_epochs,  # then each update is a call
+        f"{actor}.ppo_epochs": 1 if recipe.is_rescored else recipe.ppo_epochs,  # then each update is a call
         f"{actor}.ppo_micro_batch_size_per_gpu": micro_batch(job),
         f"{actor}.use_dynamic_bsz": job.resources.tokens_per_pass is not None,
         f"{actor}.shuffle": False,

@@ -41,14 +41,7 @@ def check_support(recipe: Recipe, resources: Resources) -> None:
 
 def sequences_together(recipe: Recipe) -> int:
     """How many sequences a scoring pass may not separate: a group's, where the method averages over it."""
-    return recipe.group_size if METHODS[recipe.selection.method].name.startswith("ict") else 1
-
-
-def is_rescored(recipe: Recipe) -> bool:
-    """Whether each update of a step but the first selects anew, by the policy as it then is."""
-    selection = recipe.selection
-    is_several = recipe.ppo_epochs > 1 or recipe.mini_batch_prompts < recipe.prompts_per_step
-    return is_several and selection.score_policy == "current" and selection.method not in ("full", "random")
+    return recipe.group_size if METHODS[recipe.selection.method].needs_whole_groups else 1
 
 
 def is_corrected(recipe: Recipe) -> bool:
