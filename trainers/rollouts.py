@@ -103,7 +103,8 @@ def num_to_draw(wanted: int, num_kept: int, num_drawn: int) -> int:
     return min(wanted, math.ceil((wanted - num_kept) * num_drawn / num_kept))
 
 
-def _has_signal(group: Sequence[Sample]) -> bool:
+def group_has_signal(group: Sequence[Sample]) -> bool:
+    """Whether the responses to one prompt earned different rewards: what dynamic sampling keeps."""
     rewards_B = torch.tensor([sample.reward for sample in group])
     return bool(has_signal(rewards_B, torch.zeros(len(group), dtype=torch.int64)).any())
 

@@ -14,6 +14,7 @@ from trainers.head.deviation import group_deviation
 from trainers.head.distribution import hidden_logp, hidden_statistics
 from trainers.head.log_probs import hidden_log_probs
 from trainers.head.operators import Head
+from trainers.methods import METHODS
 
 pytest.importorskip("triton", reason="the extra dev brings Triton on Linux")
 pytestmark = pytest.mark.filterwarnings(
@@ -132,6 +133,17 @@ def test_a_group_of_equal_members_deviates_by_nothing():
     for distance in ("js", "kl", "wasserstein"):
         found_N, _ = group_deviation(same_ND, head, token_N, cell_N, distance=distance, implementation="triton")
         assert float(found_N.abs().max()) <= (1e-4 if distance == "wasserstein" else 1e-7)
+
+
+def test_a_distance_that_the_kernel_has_no_case_for_is_measured_in_torch(newcomer):
+    """Not taken for the kernel's last case: a new method would rank by another distance on a GPU than on a CPU."""
+    hidden_ND, head, token_N = a_case(3, 9, 64, torch.float32, False, None, 1.0)
+    cell_N = (torch.arange(9) // 3).to(DEVICE)
+    distance = METHODS[newcomer].distance
+    found_N, _ = group_deviation(hidden_ND, head, token_N, cell_N, distance=distance, implementation="triton")
+    p_NV = torch.softmax(hidden_ND @ head.weight_VD.T, -1).view(3, 3, 64)
+    expected_N = (p_NV - p_NV.mean(1, keepdim=True)).abs().sum(-1).flatten() / 2
+    torch.testing.assert_close(found_N, expected_N, atol=1e-5, rtol=0)
 
 
 @pytest.mark.slow

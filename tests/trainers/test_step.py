@@ -127,7 +127,8 @@ def test_random_selection_draws_anew_each_step_and_for_each_run():
 @pytest.mark.parametrize("scope", ["batch", "mini_batch", "group"])
 @pytest.mark.parametrize("label", [0, 1])
 def test_a_later_update_selects_by_what_the_present_policy_says(scope, label):
-    batch = a_batch()
+    # The groups of the two mini-batches lie differently, so that a scope's labels must be those of its own rows.
+    batch = replace(a_batch(), group_B=torch.tensor([0, 0, 1, 1, 2, 3, 2, 3]))
     recipe = a_recipe({"method": "ets", "ratio": 0.5, "scope": scope, "score_policy": "current"})
     plan = plan_step(batch, recipe, step=1, seed=0)
     rows_C = plan.rows_competing(label)
@@ -139,7 +140,7 @@ def test_a_later_update_selects_by_what_the_present_policy_says(scope, label):
     )  # fmt: skip
     selected_BT = select_again(batch, scores, plan, label=label)
     sets = {"batch": [range(8)], "mini_batch": [range(4 * label, 4 * label + 4)]}
-    sets["group"] = [[row, row + 1] for row in range(4 * label, 4 * label + 4, 2)]
+    sets["group"] = [[0, 1], [2, 3]] if label == 0 else [[4, 6], [5, 7]]
     assert places(selected_BT) == set.union(*(highest_entropies(batch, now_BT, rows) for rows in sets[scope]))
 
 

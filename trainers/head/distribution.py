@@ -74,7 +74,7 @@ def hidden_logp(
     max_logits: int = CHUNK,
     implementation: Implementation | None = None,
 ) -> Tensor:
-    """Return only the chosen log-probs (N,), in nats: all that is wanted of a reference model."""
+    """Return only the chosen log-probs (N,), in nats, which is all that a KL term needs of a reference model."""
     if len(token_N) and (implementation or implementation_for(hidden_ND)) == "triton":
         from trainers.head.fused import Tuning, token_logp
 
@@ -103,7 +103,7 @@ def gradient_norm_square(logp_N: Tensor, purity_N: Tensor) -> Tensor:
 
     Source: GMTS eq. (2) with the L2 norm; docs/methods.md, gnorm.
     """
-    return (1 - 2 * logp_N.exp() + purity_N).clamp(min=0.0)
+    return (1 - 2 * logp_N.exp() + purity_N).clamp(min=0.0)  # rounding goes below 0 where p_y is almost 1
 
 
 def row_blocks(values_NV: Tensor) -> Iterator[slice]:
@@ -115,12 +115,16 @@ def row_blocks(values_NV: Tensor) -> Iterator[slice]:
 
 
 def _block_statistics(logits_NV: Tensor, token_N: Tensor) -> TokenStatistics:
+    """`statistics` of a block of rows that fits into cache."""
+    # u ≤ 0, so that no exponential overflows and the largest is exactly 1: s ≥ 1, and ln s ≥ 0.
     peak_N1 = logits_NV.amax(-1, keepdim=True)
     u_NV = logits_NV - peak_N1
+    # Read before `clamp_` below changes u in its place: a chosen token at −inf has the log-prob −inf.
     chosen_N = u_NV.gather(-1, token_N[:, None])[:, 0]
     e_NV = u_NV.exp()
     sum_N = e_NV.sum(-1)
     log_N = sum_N.log()
+    # Σ eᵘ·u. At −inf it would be 0·(−inf), which is NaN: the clamp makes it 0·(a finite number).
     spread_N = u_NV.clamp_(min=NEVER).mul_(e_NV).sum(-1)
     return TokenStatistics(
         logp_N=chosen_N - log_N,

@@ -83,6 +83,7 @@ class _TorchLogProbs(torch.autograd.Function):
             logp_N[cut] = logits_KV.gather(-1, token_N[cut, None])[:, 0] - lse_N[cut]
             if settings.with_entropy:
                 entropy_N[cut] = entropy_of(logits_KV, lse_N[cut])
+        # Where one chunk holds them all, the logits stay for backward; else it makes each chunk's again.
         kept_NV = logits_KV if len(cuts) == 1 else None
         ctx.settings = settings
         ctx.save_for_backward(hidden_ND, weight_VD, bias_V, token_N, lse_N, entropy_N, kept_NV)
@@ -168,7 +169,11 @@ def _product_gradient(
     entropy_K: Tensor | None,
     entropy_gradient_K: Tensor,
 ) -> Tensor:
-    """Return the gradient of the products in the place of their logits, a few rows that stay in cache at a time."""
+    """Return the gradient of the products in the place of their logits, a few rows that stay in cache at a time.
+
+    With outputs log p_y and H whose gradients are g and h: ∂/∂z = g·(onehot(y) − p) − h·p·(ln p + H); then the slope of
+    the cap, 1 − tanh², and of the temperature, 1/T.
+    """
     for rows in row_blocks(logits_KV):
         z_RV = logits_KV[rows]
         slope_RV = None

@@ -49,7 +49,9 @@ def passes(batch: RolloutBatch, needed_BT: Tensor, sequences: int) -> Iterator[P
     if not bool(needed_BT.any()):
         return
     last_B = last_needed(needed_BT)
+    # The last needed token is predicted by the position before it, and nothing reads that token's own position.
     length_B = batch.prompt_length_B + last_B - 1
+    # Two stable sorts: by prompt, then by length in whole prompts, so that rows of about one length stay by prompt.
     order_B = torch.argsort(batch.group_B, stable=True)
     size_class_B = length_B[order_B] // batch.prompt_length_B.max()
     order_B = order_B[torch.argsort(size_class_B, descending=True, stable=True)]
@@ -100,6 +102,7 @@ def places(parts: list[Pass]) -> tuple[Tensor, Tensor]:
 
 
 def _last_feed_forward(decoder: Any) -> nn.Module | None:
+    """Return the feed-forward block of the last layer, where the decoder has one under the usual name."""
     layers = getattr(decoder, "layers", None)
     block = getattr(layers[-1], "mlp", None) if layers is not None and len(layers) else None
     return block if isinstance(block, nn.Module) else None
@@ -111,6 +114,7 @@ def _narrowed(block: nn.Module | None, index_N: Tensor) -> Iterator[None]:
     if block is None:
         yield
         return
+    # The layer adds the block's output to its input, which has all positions: hence the zeros in the others.
     shapes: list[torch.Size] = []
 
     def gather(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor, ...]:
@@ -149,7 +153,7 @@ def decoder_inputs(decoder: Any, part: Pass) -> DecoderInputs:
 
 
 def _can_pack(decoder: Any) -> bool:
-    """Layers with a window or a state see more or less than a packing says."""
+    """Whether every layer sees what a packing says: one with a window or a state sees more or less than that."""
     config = decoder.config
     if config.model_type not in PACKED_MODELS or config._attn_implementation != IMPLEMENTATION:
         return False
@@ -163,6 +167,11 @@ def _row_by_row(part: Pass) -> DecoderInputs:
 
 
 def _packed(part: Pass) -> DecoderInputs:
+    """Lay the distinct prompts end to end, then the responses; each response's attention sees its prompt and itself.
+
+    A prompt is laid down without its last token: that one predicts the first response token and differs from row to
+    row in what follows, so that it runs with each response.
+    """
     first_R = part.prompt_length_R - 1
     last_R = torch.zeros_like(first_R).scatter_reduce(0, part.row_N, part.column_N, "amax")
     row_U, prompt_R = _distinct_prompts(part.tokens_RL, first_R)
@@ -231,6 +240,7 @@ class _Spans:
 
     def places(self) -> tuple[Tensor, Tensor]:
         """Return where the tokens of each piece lie, (R, longest), and which of these there are, bool."""
+        # Shorter pieces repeat their last place, which exists; the mask says that these are no tokens.
         step_Q = torch.arange(int(self.length_R.max()), device=self.length_R.device)
         last_R1 = (self.length_R - 1).clamp(min=0)[:, None]
         return self.start_R[:, None] + torch.minimum(step_Q, last_R1), step_Q < self.length_R[:, None]

@@ -17,7 +17,7 @@ from eval.seeds import derive_seed
 from trainers.prompts import Prompt, PromptOrder
 from trainers.recipe import Recipe
 from trainers.rewards import rewards
-from trainers.rollouts import Rollouts, Sample, _has_signal, make_batch, num_to_draw
+from trainers.rollouts import Rollouts, Sample, group_has_signal, make_batch, num_to_draw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +35,7 @@ class RolloutSource:
         """Draw and grade `group_size` responses to each prompt, in the order of the prompts."""
         asked = [(prompt, index) for prompt in prompts for index in range(group_size)]
         seeds = [derive_seed(self.seed, "rollout", prompt.position, index) for prompt, index in asked]
+        # The engine returns responses as they end; their rows say which prompt each belongs to.
         responses = sorted(
             generate(self.model, [prompt.tokens for prompt, _ in asked], seeds=seeds, decoding=self.decoding),
             key=lambda response: response.row,
@@ -75,7 +76,7 @@ def collect_rollouts(source: RolloutSource, recipe: Recipe, *, position: int) ->
         samples = source.sample(prompts, recipe.group_size)
         drawn = [samples[start : start + recipe.group_size] for start in range(0, len(samples), recipe.group_size)]
         groups += drawn
-        kept += [group for group in drawn if not is_dynamic or _has_signal(group)]
+        kept += [group for group in drawn if not is_dynamic or group_has_signal(group)]
         num_rounds += 1
     kept = kept[:wanted]
     batch = make_batch(_learned_groups(groups, kept, recipe), recipe, pad_token=source.decoding.pad_token)
@@ -95,5 +96,6 @@ def _learned_groups(groups: list[list[Sample]], kept: list[list[Sample]], recipe
     """Return the groups of the batch; a selection made before the filter must see the dropped ones as well."""
     if recipe.selection.order == "after_filter":
         return kept
+    # Up to the last group of the batch: what was drawn after it plays no part, kept or dropped.
     last = groups.index(kept[-1]) if len(kept) == recipe.prompts_per_step else len(groups) - 1
     return groups[: last + 1]

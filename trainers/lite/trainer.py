@@ -162,6 +162,11 @@ class _Run:
         )
 
     def _resume(self) -> None:
+        """Take up the newest checkpoint that reads, if there is one of this recipe and seed.
+
+        Raises:
+            OrchError: it belongs to another recipe or seed.
+        """
         state = load_newest(self.job.checkpoint_folder)
         if state is None:
             return
@@ -210,6 +215,7 @@ class _Run:
             self.job.evaluate(self.step, self.policy.sampler())
 
     def _check_finite(self, metrics: dict[str, float], step: int) -> None:
+        """Raise OrchError for a loss or gradient that is not a number: before it is written to a checkpoint."""
         wrong = [name for name in ("loss", "gradient/norm") if not math.isfinite(metrics.get(name, 0.0))]
         if wrong:
             raise OrchError(
@@ -247,6 +253,7 @@ class _Run:
 
     @contextmanager
     def _stoppable(self, name: Phase) -> Iterator[None]:
+        """Run a phase, unless the trial is to stop: between phases the weights are those of the last whole step."""
         if self.job.should_stop():
             raise _StopAsked
         with self._phase(name):

@@ -109,7 +109,9 @@ def add_by_hand(root: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(find_spec("verl") is None, reason="needs .venv-verl: make verl")
-def test_a_trial_of_verl_trains_with_a_method_that_was_written_into_a_copy(tmp_path, tmp_path_factory, monkeypatch):
+def test_a_trial_of_verl_trains_with_a_method_that_was_written_into_a_copy(
+    newcomer, tmp_path, tmp_path_factory, monkeypatch
+):
     import rig as rigs
 
     add_by_hand(tmp_path / "copy")

@@ -9,14 +9,12 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
-import torch
 import transfer_queue as tq
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
-from trainers.advantages import has_signal
 from trainers.prompts import Prompt
-from trainers.rollouts import Sample, num_to_draw
+from trainers.rollouts import Sample, group_has_signal, num_to_draw
 from trainers.verl.inside.columns import column
 from trainers.verl.inside.reward import read_problem
 
@@ -55,7 +53,9 @@ class RoundsBuffer(ReplayBuffer):  # type: ignore[misc]  # verl is untyped
             self._tags |= dict(zip(round_.keys, round_.tags, strict=True))
             groups = read_groups(round_)
             self.drawn += groups
-            self.kept += [group for group in groups if self.max_rounds == 1 or _has_signal(group)]
+            self.kept += [
+                group for group in groups if self.max_rounds == 1 or group_has_signal([sample for _, sample in group])
+            ]
             self.num_rounds += 1
             if len(self.kept) >= batch_size or self.num_rounds == self.max_rounds:
                 break
@@ -110,8 +110,3 @@ def _sample(row: dict[str, Any]) -> Sample:
         reward=float(earned["acc"]),
         has_answer=bool(earned["has_answer"]),
     )
-
-
-def _has_signal(group: Group) -> bool:
-    reward_B = torch.tensor([sample.reward for _, sample in group])
-    return bool(has_signal(reward_B, torch.zeros(len(group), dtype=torch.int64)).any())

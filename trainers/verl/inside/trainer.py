@@ -112,8 +112,13 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         roles.update(dict.fromkeys(roles, ray.remote(SelectionWorker)))
 
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict[str, Any], **options: Any) -> KVBatchMeta:
-        """Pad the batch as verl does, then keep groups whole and mini-batches ours."""
+        """Pad the batch as verl does, then put its rows in the order that keeps groups whole and mini-batches ours.
+
+        verl balances workers by tokens, which scatters the responses to a prompt: a deviation from the group's mean
+        would be taken over the part that one worker has, without any error.
+        """
         batch = super()._balance_batch(batch, metrics, **options)
+        # First to training order, padding last, as verl has reordered both; then to that in which it gives out shares.
         place = {key: index for index, key in enumerate(self._keys())}
         batch.reorder(sorted(range(len(batch.keys)), key=lambda row: place.get(batch.keys[row], len(place))))
         rows = self.recipe.mini_batch_prompts * self.recipe.group_size
@@ -191,10 +196,17 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         metrics |= {name: sum(one[name] for one in found) / len(found) for name in found[0]}
 
     def _choose_again(self, scored: KVBatchMeta, part: KVBatchMeta, label: int) -> None:
-        """Score by the present policy, and weigh the tokens of one mini-batch anew."""
+        """Score by the present policy, and weigh the tokens of one mini-batch anew.
+
+        Args:
+            scored: the rows whose tokens compete: the batch, or the mini-batch.
+            part: the rows of the mini-batch, whose weights are replaced in verl's queue.
+            label: of the mini-batch.
+        """
         asked = _anew(scored)
         asked.extra_info |= self._scores_asked() | {"calculate_entropy": True, "compute_loss": False}
         self.actor_rollout_wg.compute_log_prob(asked)
+        # `scored` is in verl's order and has padding; the scores are read by key, in training order.
         rows_C = self.plan.rows_competing(label)
         now = self._read(
             [self._keys()[row] for row in rows_C.tolist()],
@@ -217,7 +229,7 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         prune(checkpoints, self.job.resources, newest=self.global_steps)
 
     def _scored(self, batch: KVBatchMeta) -> RolloutBatch:
-        """The batch with what the passes said of its tokens."""
+        """Return the batch with the scores of its tokens, from verl's passes over it."""
         response = {"old_log_probs": "old_logp_BT", "entropy": "entropy_BT"}
         if self.use_reference_policy:
             response["ref_log_prob"] = "ref_logp_BT"
@@ -243,11 +255,12 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         return with_scores(batch, scores)
 
     def _scores_asked(self) -> dict[str, Any]:
-        """What tells the engine which scores to take."""
+        """Return what goes to the engine with a batch, so that it takes the scores that the method ranks by."""
         selection = self.recipe.selection
         distance = METHODS[selection.method].distance
         told: dict[str, Any] = {SCORES: True, DISTANCE: distance or "", LEAVE_ONE_OUT: bool(selection.leave_one_out)}
         if self.job.resources.tokens_per_pass is not None:
+            # verl then cuts a worker's share by tokens, and may cut between any two rows unless it is given this.
             told["force_group_size"] = sequences_together(self.recipe)
         return told
 
@@ -313,7 +326,7 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
 
 
 def _part(batch: KVBatchMeta, places: list[int]) -> KVBatchMeta:
-    """Some rows of a batch, told what the batch is told."""
+    """Return some rows of a batch, with the batch's own settings."""
     return KVBatchMeta(
         partition_id=batch.partition_id,
         keys=[batch.keys[place] for place in places],
@@ -323,7 +336,10 @@ def _part(batch: KVBatchMeta, places: list[int]) -> KVBatchMeta:
 
 
 def _anew(batch: KVBatchMeta) -> KVBatchMeta:
-    """The batch without a list of fields, so that workers read those that were added, and without old orders."""
+    """Return the batch without its list of fields and without settings of earlier passes.
+
+    verl remembers which fields a batch had when it was made, and workers would not read what was added since.
+    """
     return KVBatchMeta(
         partition_id=batch.partition_id,
         keys=batch.keys,
