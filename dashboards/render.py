@@ -17,11 +17,13 @@ from typing import Any, Literal
 from dashboards.cells import Cell
 from dashboards.columns import common_values
 from dashboards.grid import TEXT_WIDTH, Grid, latex, markdown, text, web
-from dashboards.table import DASH, SIGNIFICANT, Row, Table
+from dashboards.table import DASH, SIGNIFICANT, MoreSeeds, Row, Table
 from eval.comparison import Difference
 
 Format = Literal["text", "md", "csv", "latex", "html", "json"]
 
+CHECKPOINTS = "these checkpoints\ndiffer: p"
+"""Heads a column that is not about methods."""
 _NOTE_WIDTH = 24
 
 
@@ -41,7 +43,7 @@ def render(table: Table, format: Format, *, width: int = TEXT_WIDTH) -> str:  # 
 def files(table: Table) -> dict[str, str]:
     """The artifacts of a sweep's MLflow run: file name → text. `table.json` is as `mlflow.load_table` reads it."""
     grid = _grid(table)
-    columns = [header.replace(".", " ") for header in grid.headers]  # MLflow's viewer takes a dot for a path
+    columns = [header.replace("\n", " ").replace(".", " ") for header in grid.headers]  # a dot is a path to MLflow
     return {
         "table.md": markdown([grid]),
         "table.json": json.dumps({"columns": columns, "data": grid.rows}, ensure_ascii=False) + "\n",
@@ -71,14 +73,48 @@ def shortened(note: str, width: int) -> str:
     return note if len(note) <= width else re.split("[:,]", note)[0][:width]
 
 
+def has_checkpoints(table: Table) -> bool:
+    """Whether a contrast is of one seed, so that only two checkpoints can be compared."""
+    deltas = (delta for row in table.rows for delta in (row.average.delta_base, row.average.delta_dense))
+    return any(delta is not None and not delta.covers_seeds for delta in deltas)
+
+
+def p_cell(delta: Difference | None, adjusted: float | None, more: MoreSeeds | None) -> str:
+    """`0.012*`, `0.210, +4 seeds (3.1 GPU-h)`, `one seed`: what is known of a method, and what would decide it."""
+    if delta is None:
+        return DASH
+    if not delta.covers_seeds:
+        return "one seed"
+    mark = "*" if adjusted is not None and adjusted < SIGNIFICANT else ""
+    return p_text(delta.p_method) + mark + (f", {more_text(more)}" if more is not None else "")
+
+
+def more_text(more: MoreSeeds) -> str:
+    """`+4 seeds (3.1 GPU-h)`."""
+    hours = (
+        "" if more.device_hours is None else f" ({more.device_hours:.2g} {'GPU' if more.device == 'gpu' else 'core'}-h)"
+    )
+    return f"+{more.count} seed{'' if more.count == 1 else 's'}{hours}"
+
+
+def p_text(value: float | None) -> str:
+    """A p value with three decimals."""
+    if value is None:
+        return DASH
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def _grid(table: Table) -> Grid:
     columns = [*table.benchmarks, *([] if table.is_single else ["Avg"])]
-    headers = [*table.label_columns, *columns, "Δ base", "p base", "Δ dense", "p dense", "tokens", "clipped", "no box"]
+    contrasts = ["Δ base", "p base", "Δ dense", "p dense"]
+    if has_checkpoints(table):
+        contrasts = [*contrasts[:2], f"{CHECKPOINTS} base", *contrasts[2:], f"{CHECKPOINTS} dense"]
+    headers = [*table.label_columns, *columns, *contrasts, "tokens", "clipped", "no box"]
     num_base_rows = sum(row.kind == "base" for row in table.rows)
     return Grid(
         title=table.experiment,
         headers=tuple(headers),
-        rows=tuple(_grid_row(row, is_single=table.is_single) for row in table.rows),
+        rows=tuple(_grid_row(row, table) for row in table.rows),
         num_labels=len(table.label_columns),
         rules_after=frozenset({num_base_rows} - {0}),
         notes=(
@@ -111,13 +147,20 @@ def _text_grid(table: Table) -> Grid:
     )
 
 
-def _grid_row(row: Row, *, is_single: bool) -> tuple[str, ...]:
-    cells = [*row.cells, *([] if is_single else [row.average])]
-    base, dense = row.average.delta_base, row.average.delta_dense
+def _grid_row(row: Row, table: Table) -> tuple[str, ...]:
+    cells = [*row.cells, *([] if table.is_single else [row.average])]
+    contrasts: list[str] = []
+    for delta, adjusted, more in (
+        (row.average.delta_base, row.p_base, row.more_base),
+        (row.average.delta_dense, row.p_dense, row.more_dense),
+    ):
+        contrasts += [_delta(delta), p_cell(delta, adjusted, more)]
+        if has_checkpoints(table):
+            contrasts.append(DASH if delta is None else p_text(delta.p_checkpoints))
     return (
         *row.labels,
         *(shown_cell(cell) for cell in cells),
-        *(_delta(base), _p_value(base, row.p_base), _delta(dense), _p_value(dense, row.p_dense)),
+        *contrasts,
         *(_plain(row.mean_tokens, "{:.0f}"), _plain(row.clip_rate, "{:.1%}"), _plain(row.no_box_rate, "{:.1%}")),
     )
 
@@ -127,13 +170,6 @@ def _delta(delta: Difference | None) -> str:
         return DASH
     error = "" if math.isnan(delta.standard_error) else f" ± {100 * delta.standard_error:.1f}"
     return f"{100 * delta.delta:+.1f}{error}"
-
-
-def _p_value(delta: Difference | None, adjusted: float | None) -> str:
-    if delta is None or delta.p_t is None:
-        return DASH
-    mark = "*" if adjusted is not None and adjusted < SIGNIFICANT else ""
-    return ("<0.001" if delta.p_t < 0.001 else f"{delta.p_t:.3f}") + mark
 
 
 def _plain(value: float | None, pattern: str) -> str:
@@ -149,7 +185,7 @@ def _csv(table: Table) -> str:
     return output.getvalue()
 
 
-_DELTA_FIELDS = ("delta", "standard_error", "p_t")
+_DELTA_FIELDS = ("delta", "standard_error", "degrees", "p_method", "p_checkpoints", "seeds_to_decide")
 
 
 def _flat(row: Row, table: Table) -> dict[str, Any]:

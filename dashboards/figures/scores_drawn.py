@@ -13,7 +13,7 @@ from dashboards.cells import Cell, difference
 from dashboards.figures.drawing import COLOURS, Drawing, Series
 from dashboards.figures.palette import colour_of, dash_of
 from dashboards.figures.swept import Swept, label_of, seeds_said
-from dashboards.table import Row
+from dashboards.table import Row, arm_behind
 from orchestrator.plan.trial import PlannedTrial
 from trainers.recipe import Recipe
 
@@ -211,11 +211,7 @@ def _is_gmts_of(arm: _Arm, ets: _Arm) -> bool:
 
 def _gain(swept: Swept, gmts: _Arm, ets: _Arm, benchmark: str) -> tuple[float, float, str] | None:
     data = swept.frame[swept.frame["benchmark"] == benchmark]
-    runs = [
-        [run for run in data.loc[data["arm"] == arm.row.arm, "per_problem"] if isinstance(run, dict)]
-        for arm in (gmts, ets)
-    ]
-    found = difference(*runs)
+    found = difference(*([arm_behind(data[data["arm"] == arm.row.arm])] for arm in (gmts, ets)))
     if found is None:
         return None
     text = f"{benchmark}, n = {found.num_problems} × {found.num_samples}, seeds {found.num_seeds[0]} and "

@@ -10,7 +10,6 @@ from dashboards.cells import Cell
 from dashboards.figures.swept import label_of
 from dashboards.table import Row, Table
 from eval.comparison import Difference, holm
-from eval.stats import t_quantile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +37,7 @@ def contrasts(table: Table) -> tuple[Contrast, ...]:
     for against in ("dense", "base"):
         for name, number in columns:
             pairs = list(_differences(table, against, number))
-            adjusted = holm([difference.p_t for _, difference in pairs])
+            adjusted = holm([difference.p_method for _, difference in pairs])
             found += [
                 _contrast(row, against, name, difference, p)
                 for (row, difference), p in zip(pairs, adjusted, strict=True)
@@ -57,13 +56,12 @@ def _differences(table: Table, against: str, number: int | None) -> Iterator[tup
 def _contrast(
     row: Row, against: Literal["base", "dense"], benchmark: str, found: Difference, p_adjusted: float | None
 ) -> Contrast:
-    half = t_quantile(max(int(min(found.degrees, 1e6)), 1), 0.95) * found.standard_error
     return Contrast(
         label=label_of(row),
         against=against,
         benchmark=benchmark,
         found=found,
-        low=found.delta - half,
-        high=found.delta + half,
+        low=found.delta - found.margin,
+        high=found.delta + found.margin,
         p_adjusted=p_adjusted,
     )

@@ -169,6 +169,8 @@ def _row(number: int, labels: Sequence[str], averages: Sequence[float]) -> Row:
         average=cells[0],
         p_base=None,
         p_dense=None,
+        more_base=None,
+        more_dense=None,
         num_seeds_planned=1,
         mean_tokens=1000.0 + number,
         clip_rate=0.125,

@@ -77,7 +77,11 @@ def site(made: MadeUp, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 FAULTS = {
-    "a failed seed": ("| dapo ets", "(1 of 2 seeds)", "dapo · ets · 0.2 · seed 1: failed: CUDA out of memory"),
+    "a failed seed": (
+        "| dapo ets",
+        "(1 of 2 seeds)",
+        "dapo · ets · 0.2 · seed 1: failed: RuntimeError: CUDA out of memory",
+    ),
     "two graders": ("| dapo gmts", "| seeds graded by 2", "graded by several versions"),
     "a score that is not a number": (
         "| grpo full",
@@ -107,7 +111,7 @@ def test_the_table_beside_the_paper_says_the_same(beside: str) -> None:
         "seeds graded by 2 versions",
         "(grader grader000000)",
         "not run yet",
-        "failed: CUDA out of memory: dapo · ets · 0.2 · seed 1",
+        "failed: RuntimeError: CUDA out of memory: dapo · ets · 0.2 · seed 1",
         "its score is not a number: grpo · full · seed 1",
         "Graded by several versions: grader123456 (6 scores), grader000000 (3 scores)",
     ):
@@ -122,7 +126,7 @@ def test_the_page_says_the_same(site: Path) -> None:
         "seeds graded by 2 versions: grader123456, grader000000",
         "grader grader000000",
         "not run yet",
-        "dapo · ets · 0.2 · seed 1: failed: CUDA out of memory",
+        "dapo · ets · 0.2 · seed 1: failed: RuntimeError: CUDA out of memory",
         "grpo · full · seed 1: its score is not a number",
         "Graded by several versions",
     ):
