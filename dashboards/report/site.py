@@ -22,6 +22,7 @@ from dashboards.render import has_checkpoints, p_cell, p_text
 from dashboards.report import wording
 from dashboards.report.contrasts import contrasts
 from dashboards.report.costs import costs
+from dashboards.report.headlines import headlines
 from dashboards.report.origins import origins
 from dashboards.report.transcripts import problems_at_hand
 from dashboards.report.trial_page import TrialPage, TrialPages
@@ -105,6 +106,7 @@ class _Site:
             "swept": swept,
             "counts": {said: count for said, count in counts.items() if count},
             "best": best_of(swept),
+            "headlines": headlines(swept),
             "num_trials": len(swept.plan.entries),
         }
         self.overviews.append(overview)
