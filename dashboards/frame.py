@@ -37,6 +37,8 @@ COLUMNS = (
     "model_digest",
     "algorithm",
     "method",
+    "ratio",
+    "end",
     "seed",
     "device",
     "device_hours",
@@ -123,6 +125,8 @@ def _trial_columns(planned: PlannedTrial, plan: Plan) -> dict[str, Any]:
         "model_digest": trial.model_digest,
         "algorithm": recipe.algorithm.name if recipe else None,
         "method": recipe.selection.method if recipe else None,
+        "ratio": recipe.selection.ratio if recipe else None,
+        "end": recipe.selection.end if recipe else None,
         "seed": trial.seed,
         **{AXIS + axis: planned.axes.get(axis) for axis in plan.axes},
     }

@@ -17,24 +17,29 @@ from typing import Any, Literal
 from dashboards.cells import Cell
 from dashboards.columns import common_values
 from dashboards.grid import TEXT_WIDTH, Grid, latex, markdown, text, web
-from dashboards.table import DASH, SIGNIFICANT, MoreSeeds, Row, Table
-from eval.comparison import Difference
+from dashboards.more_seeds import MoreSeeds
+from dashboards.table import DASH, SIGNIFICANT, Row, Table
+from eval.comparison import MOST_SEEDS, Difference
 
 Format = Literal["text", "md", "csv", "latex", "html", "json"]
 
 CHECKPOINTS = "these checkpoints\ndiffer: p"
 """Heads a column that is not about methods."""
+SELECTORS_FACT = (
+    "Each selector minus ETS, then minus random tokens, at the same share of tokens; average of the benchmarks. "
+    "* after Holm's correction over this block."
+)
 _NOTE_WIDTH = 24
 
 
 def render(table: Table, format: Format, *, width: int = TEXT_WIDTH) -> str:  # noqa: A002  # the option's name
     """Print a table; the result ends in a newline. `width` matters to `text` only."""
     printers: Mapping[Format, Callable[[], str]] = {
-        "text": lambda: text([_text_grid(table)], width=width),
-        "md": lambda: markdown([_grid(table)]),
+        "text": lambda: text([*_selector_grids(table), _text_grid(table)], width=width),
+        "md": lambda: markdown([*_selector_grids(table), _grid(table)]),
         "csv": lambda: _csv(table),
-        "latex": lambda: latex([_grid(table)]),
-        "html": lambda: web([_grid(table)]),
+        "latex": lambda: latex([*_selector_grids(table), _grid(table)]),
+        "html": lambda: web([*_selector_grids(table), _grid(table)]),
         "json": lambda: to_json(table),
     }
     return printers[format]()
@@ -45,11 +50,11 @@ def files(table: Table) -> dict[str, str]:
     grid = _grid(table)
     columns = [header.replace("\n", " ").replace(".", " ") for header in grid.headers]  # a dot is a path to MLflow
     return {
-        "table.md": markdown([grid]),
+        "table.md": render(table, "md"),
         "table.json": json.dumps({"columns": columns, "data": grid.rows}, ensure_ascii=False) + "\n",
         "table.csv": _csv(table),
-        "table.tex": latex([grid]),
-        "table.html": web([grid]),
+        "table.tex": render(table, "latex"),
+        "table.html": render(table, "html"),
         "table_full.json": to_json(table),
     }
 
@@ -75,7 +80,7 @@ def shortened(note: str, width: int) -> str:
 
 def has_checkpoints(table: Table) -> bool:
     """Whether a contrast is of one seed, so that only two checkpoints can be compared."""
-    deltas = (delta for row in table.rows for delta in (row.average.delta_base, row.average.delta_dense))
+    deltas = [delta for row in table.rows for delta in (row.average.delta_base, row.average.delta_dense)]
     return any(delta is not None and not delta.covers_seeds for delta in deltas)
 
 
@@ -85,8 +90,11 @@ def p_cell(delta: Difference | None, adjusted: float | None, more: MoreSeeds | N
         return DASH
     if not delta.covers_seeds:
         return "one seed"
-    mark = "*" if adjusted is not None and adjusted < SIGNIFICANT else ""
-    return p_text(delta.p_method) + mark + (f", {more_text(more)}" if more is not None else "")
+    if delta.p_method is None:
+        return DASH
+    if adjusted is not None and adjusted < SIGNIFICANT:
+        return p_text(delta.p_method) + "*"
+    return f"{p_text(delta.p_method)}, {f'>{MOST_SEEDS} seeds' if more is None else more_text(more)}"
 
 
 def more_text(more: MoreSeeds) -> str:
@@ -123,6 +131,32 @@ def _grid(table: Table) -> Grid:
             *(note for row in table.rows for note in row.notes),
         ),
     )
+
+
+def _selector_grids(table: Table) -> list[Grid]:
+    """The contrasts between selectors; none where the experiment has no two on as many tokens."""
+    if not table.selectors:
+        return []
+    has_one_seed = any(not one.found.covers_seeds for one in table.selectors)
+    headers = [*table.label_columns, "minus", "Δ", "p", *([CHECKPOINTS] if has_one_seed else [])]
+    return [
+        Grid(
+            title=f"{table.experiment}: selectors on as many tokens",
+            headers=tuple(headers),
+            rows=tuple(
+                (
+                    *one.labels,
+                    one.reference,
+                    _delta(one.found),
+                    p_cell(one.found, one.p_adjusted, one.more),
+                    *([p_text(one.found.p_checkpoints)] if has_one_seed else []),
+                )
+                for one in table.selectors
+            ),
+            num_labels=len(table.label_columns) + 1,
+            notes=(SELECTORS_FACT,),
+        )
+    ]
 
 
 def _text_grid(table: Table) -> Grid:

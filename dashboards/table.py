@@ -15,7 +15,9 @@ import pandas as pd
 
 from dashboards.cells import Cell, Found, make_cell
 from dashboards.frame import AXIS
-from eval.comparison import Arm, Difference, holm
+from dashboards.more_seeds import MoreSeeds, more_seeds
+from dashboards.selector_contrasts import SelectorContrast, selector_contrasts
+from eval.comparison import MOST_SEEDS, Arm, Difference, holm
 from eval.seed_model import FEWEST_SEEDS
 
 DASH = "–"
@@ -30,18 +32,6 @@ _SETTINGS = (
     ("engine", "engine"),
 )
 """Column → how a table's foot calls it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MoreSeeds:
-    """What would show a difference of the size seen with 80 % power."""
-
-    count: int
-    """Seeds more of the arm that has fewer."""
-    device_hours: float | None
-    """Of both arms, as their seeds took until now; None where no time was recorded."""
-    device: str
-    """gpu or core."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +68,8 @@ class Table:
     experiment: str
     label_columns: tuple[str, ...]
     benchmarks: tuple[str, ...]
+    selectors: tuple[SelectorContrast, ...]
+    """Selector against selector on as many tokens: what is shown first."""
     rows: tuple[Row, ...]
     facts: tuple[str, ...]
     """What holds for the whole table: n × K, sampling settings, versions, how errors were made."""
@@ -123,6 +115,9 @@ def table(frame: pd.DataFrame) -> Table:
         experiment=str(frame.attrs.get("experiment", "")),
         label_columns=tuple(axis.removeprefix(AXIS) for axis in axes) or ("arm",),
         benchmarks=benchmarks,
+        selectors=selector_contrasts(
+            parts, found, {arm: label.of(part) for arm, part in parts.items()}, significant=SIGNIFICANT
+        ),
         rows=shown,
         facts=_facts(frame, shown),
         warnings=_warnings(frame),
@@ -231,20 +226,9 @@ def arm_behind(rows: pd.DataFrame) -> Arm:
 def _more(
     part: pd.DataFrame, other: pd.DataFrame | None, delta: Difference | None, adjusted: float | None
 ) -> MoreSeeds | None:
-    """Seeds that would decide a contrast, and what they cost; the base model costs nothing more."""
+    """Seeds that would decide a contrast; None where it is decided."""
     is_decided = adjusted is not None and adjusted < SIGNIFICANT
-    if other is None or delta is None or delta.seeds_to_decide is None or is_decided:
-        return None
-    arms = [(part, delta.num_seeds[0]), *([(other, delta.num_seeds[1])] if (other["kind"] == "train").all() else [])]
-    lacking = [max(delta.seeds_to_decide - count, 1) for _, count in arms]
-    hours = [
-        number * arm.groupby("trial")["device_hours"].first().mean()
-        for (arm, _), number in zip(arms, lacking, strict=True)
-    ]
-    total = float(sum(hours))
-    return MoreSeeds(
-        count=max(lacking), device_hours=None if np.isnan(total) else total, device=str(part["device"].iloc[0])
-    )
+    return None if other is None or delta is None or is_decided else more_seeds(part, other, delta)
 
 
 def _absence(rows: pd.DataFrame) -> str:
@@ -290,13 +274,13 @@ def _facts(frame: pd.DataFrame, rows: Sequence[Row]) -> tuple[str, ...]:
         "Δ: difference on the same questions ± its standard error, seeds paired where both arms have them; p: that the "
         f"methods differ, two-sided; * p < {SIGNIFICANT} after Holm's correction over the column."
     )
-    contrasts = [(row.average.delta_base, row.more_base) for row in rows]
-    contrasts += [(row.average.delta_dense, row.more_dense) for row in rows]
-    if any(more is not None for _, more in contrasts):
+    contrasts = [delta for row in rows for delta in (row.average.delta_base, row.average.delta_dense)]
+    if any(delta is not None and delta.covers_seeds for delta in contrasts):
         facts.append(
-            "+N seeds: would show a difference of the size seen with 80 % power; their cost as of those so far."
+            "+N seeds would show a difference of the size seen with 80 % power, at the cost of those so far; "
+            f">{MOST_SEEDS} seeds: the difference is too small for these questions."
         )
-    if any(delta is not None and not delta.covers_seeds for delta, _ in contrasts):
+    if any(delta is not None and not delta.covers_seeds for delta in contrasts):
         facts.append(
             "One seed: no verdict on a method. “These checkpoints differ” is of these two alone: it says nothing of "
             "training again, and at least one seed more of each is needed."

@@ -136,6 +136,7 @@ def tables(draw: st.DrawFn) -> Table:
     benchmarks = draw(st.lists(WORDS.map("bench_{}".format), min_size=1, max_size=8, unique=True))
     averages = st.floats(0, 1)
     return Table(
+        selectors=(),
         experiment="made_up",
         label_columns=tuple(axes),
         benchmarks=tuple(benchmarks),

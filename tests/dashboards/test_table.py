@@ -258,6 +258,25 @@ def test_html_asks_nothing_of_the_network(tmp_path: Path) -> None:
     assert re.search(r"https?:|src=|url\(|@import", page) is None
 
 
+def test_selectors_on_as_many_tokens_stand_first(tmp_path: Path) -> None:
+    """Each minus ETS, then each minus random; never across algorithms, never the dense arm."""
+    arms = (*(("grpo", name) for name in ("full", "ets", "gmts", "random")), ("dapo", "gmts"))
+    made = MadeUp(tmp_path, arms=arms, seeds=(0, 1))
+    for planned in (made.base, *made.trials):
+        made.finish(planned, rate=0.5)
+    shown = table_of(made)
+    pairs = [(one.labels[:2], one.reference) for one in shown.selectors]
+    assert pairs == [(("grpo", "gmts"), "ets"), (("grpo", "ets"), "random"), (("grpo", "gmts"), "random")]
+    gmts, ets = (made.trials[number : number + 2] for number in (4, 2))
+    means = [np.mean([rates(made, one.trial.id).mean() for one in trials]) for trials in (gmts, ets)]
+    assert shown.selectors[0].found.delta == pytest.approx(means[0] - means[1])
+    assert shown.selectors[0].p_adjusted >= shown.selectors[0].found.p_method
+    for name in ("text", "md", "latex", "html"):
+        printed = render(shown, name)
+        assert printed.index("selectors on as many tokens") < printed.index("clipped")
+    assert "minus" not in render(table_of(finished(tmp_path / "none")), "md")
+
+
 def test_significance_is_marked_after_holm(tmp_path: Path) -> None:
     made = MadeUp(tmp_path, seeds=(0, 1, 2))
     made.finish(made.base, rate=0.3)
