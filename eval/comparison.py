@@ -117,7 +117,7 @@ def estimate(parts: Sequence[Part]) -> Estimate:
         num_problems=sum(len(run) for run in runs.values()),
         num_samples=min(len(samples) for part in parts for run in part.arm.runs.values() for samples in run.values()),
         p_value=p_beyond(value, error, degrees),
-        minimum_detectable=minimum_detectable(error, degrees),
+        minimum_detectable=_detectable(found),
         seeds_to_decide=None if found.seed is None else _seeds_to_decide(found, now=min(trained)),
     )
 
@@ -221,6 +221,13 @@ def p_beyond(distance: float, standard_error: float, degrees: float) -> float | 
     from scipy.special import stdtr
 
     return float(2 * stdtr(degrees, -abs(distance) / standard_error))
+
+
+def _detectable(found: Components) -> float:
+    """With V_s not below what sampling alone gives: seeds that came out alike by chance promise nothing."""
+    if found.seed is not None:
+        found = replace(found, seed=np.maximum(found.seed, found.residual))
+    return minimum_detectable(math.sqrt(float(found.variance)), float(found.degrees))
 
 
 def _seeds_to_decide(found: Components, *, now: int) -> int | None:

@@ -177,6 +177,14 @@ def test_the_seeds_to_decide_are_what_the_power_asks_for():
     assert tiny.seeds_to_decide is None or tiny.seeds_to_decide > 10
 
 
+def test_seeds_that_came_out_alike_by_chance_do_not_make_small_differences_detectable():
+    """Equal means of all seeds, by construction: the error is 0 there, what is detectable is not."""
+    first = [{"a": (1, 0), "b": (0, 0), "c": (1, 1)}, {"a": (0, 0), "b": (1, 0), "c": (1, 1)}]
+    second = [{"a": (0, 0), "b": (0, 0), "c": (0, 1)}, {"a": (0, 0), "b": (0, 0), "c": (0, 1)}]
+    found = compare_arms(runs(*first), runs(*second))
+    assert found.minimum_detectable > minimum_detectable(found.standard_error, found.degrees)
+
+
 def test_the_power_at_the_detectable_size_is_80_percent():
     assert power_of(minimum_detectable(0.02, 4), 0.02, 4) == pytest.approx(0.8, abs=1e-9)
     assert p_beyond(0.5, 0.1, 3) == pytest.approx(2 * stats.t.sf(5, 3))

@@ -170,6 +170,23 @@ def test_power_never_falls_with_a_seed_more_and_is_near_that_of_known_variances_
     assert power[3] >= known[3] - 0.05
 
 
+def test_half_of_all_designs_detect_less_with_fewer_seeds():
+    """Medians over simulated experiments: of a single one, whose seeds scatter more than before, it may rise."""
+    from scipy.special import stdtrit
+
+    generator = np.random.default_rng(11)
+    for world in WORLDS.values():
+        medians = []
+        for num_seeds in (2, 3, 4, 5, 10):
+            drawn = World(num_questions=30, num_samples=4, **world).draw(
+                generator, num_seeds=num_seeds, repetitions=400
+            )
+            found = difference(*drawn)
+            quantiles = stdtrit(found.degrees, 0.975) + stdtrit(found.degrees, 0.8)
+            medians.append(np.median(quantiles * np.sqrt(found.variance)))
+        assert medians == sorted(medians, reverse=True)
+
+
 def test_pairing_finds_what_a_shared_seed_effect_hides():
     generator = np.random.default_rng(9)
     world = World(num_questions=100, num_samples=16, seed_sd=0.4, is_shared=True, effect=0.45)
