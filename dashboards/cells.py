@@ -1,6 +1,6 @@
-"""One cell of a table: an arm on a benchmark, averaged over its seeds, and its distance from two other arms.
+"""One cell of a table: an arm on one or several benchmarks, averaged over its seeds, and its distance from others.
 
-Source: docs/evaluation.md#statistics; the numbers are those of `eval.stats` and `eval.comparison`.
+Source: docs/evaluation.md#statistics; the numbers are those of `eval.comparison`.
 """
 
 from __future__ import annotations
@@ -8,11 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
-from eval.comparison import FEWEST_SEEDS, Arm, Difference, compare_arms, macro_average
+from eval.comparison import Arm, Difference, Estimate, Part, compare_on_all, estimate
 from eval.errors import DataError
-from eval.stats import Average, avg_at_k, standard_error_of_mean
+from eval.stats import avg_at_k
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +21,7 @@ class Cell:
     avg: float | None
     """Mean over seeds of avg@K; None where there is none, and `note` says why."""
     standard_error: float | None
-    """Clustered by question; from three seeds on not less than the error over seeds. Macro: sqrt(Σ SE²) / B."""
+    """Over seeds and questions from two seeds on; of one checkpoint over questions."""
     generation_error: float | None
     """From sampling alone; None for K = 1 and one seed."""
     num_problems: int
@@ -30,7 +29,7 @@ class Cell:
     num_samples: int
     """K of one seed."""
     num_seeds: int
-    """Seeds that are in the number."""
+    """Seeds that are in the number; the fewest of a benchmark."""
     delta_base: Difference | None
     """Over the model that it started from; None for that model itself."""
     delta_dense: Difference | None
@@ -43,8 +42,8 @@ class Cell:
 class Found:
     """What is there of one arm on one benchmark."""
 
-    runs: Arm
-    """One table of verdicts a seed that is scored."""
+    arm: Arm
+    """The seeds that are scored."""
     graders: tuple[str, ...]
     """Versions that graded them, each once."""
     num_planned: int
@@ -52,52 +51,38 @@ class Found:
     absence: str
     """What to say where there are no runs."""
 
+    @property
+    def lack(self) -> str:
+        """Why there is no number; empty if there is."""
+        runs = self.arm.runs
+        if not runs:
+            return self.absence
+        if len(self.graders) > 1:
+            return f"seeds graded by {len(self.graders)} versions: {', '.join(self.graders)}"
+        return "" if len({frozenset(run) for run in runs.values()}) == 1 else "its seeds answer different questions"
 
-def make_cell(found: Found, *, base: Found | None, dense: Found | None) -> Cell:
-    """Average an arm and compare it with those that the same version graded."""
-    if not found.runs:
-        return empty_cell(found.absence, num_samples=found.num_samples)
-    if len(found.graders) > 1:
-        note = f"seeds graded by {len(found.graders)} versions: {', '.join(found.graders)}"
-        return empty_cell(note, num_samples=found.num_samples)
-    if len({frozenset(run) for run in found.runs}) > 1:
-        return empty_cell("its seeds answer different questions", num_samples=found.num_samples)
-    average = over_seeds(found.runs)
-    is_whole = len(found.runs) == found.num_planned
+
+def make_cell(found: Sequence[Found], *, base: Sequence[Found] | None, dense: Sequence[Found] | None) -> Cell:
+    """Average an arm over its benchmarks and compare it with those that the same versions graded.
+
+    Empty where a benchmark has no number, as a mean over fewer is another number.
+    """
+    lacks = [one.lack for one in found]
+    if any(lacks):
+        count = sum(not lack for lack in lacks)
+        note = lacks[0] if len(set(lacks)) == 1 else f"{count} of {len(found)} benchmarks"
+        return empty_cell(note, num_samples=found[0].num_samples)
+    average = mean_of_arms([one.arm for one in found])
     return Cell(
-        avg=average.mean,
+        avg=average.value,
         standard_error=average.standard_error,
-        generation_error=average.generation_error,
+        generation_error=_generation_error(found),
         num_problems=average.num_problems,
-        num_samples=found.num_samples,
-        num_seeds=len(found.runs),
+        num_samples=found[0].num_samples,
+        num_seeds=min(len(one.arm.runs) for one in found),
         delta_base=_difference(found, base),
         delta_dense=_difference(found, dense),
-        note="" if is_whole else f"{len(found.runs)} of {found.num_planned} seeds",
-    )
-
-
-def _difference(found: Found, other: Found | None) -> Difference | None:
-    return None if other is None or found.graders != other.graders else difference(found.runs, other.runs)
-
-
-def macro_cell(cells: Sequence[Cell]) -> Cell:
-    """Plain mean over benchmarks; empty where any of them is, as a mean over fewer is another number."""
-    present = [cell for cell in cells if cell.avg is not None]
-    if len(present) < len(cells):
-        notes = {cell.note for cell in cells}
-        note = notes.pop() if len(notes) == 1 else f"{len(present)} of {len(cells)} benchmarks"
-        return empty_cell(note, num_samples=cells[0].num_samples)
-    return Cell(
-        avg=fmean(cell.avg or 0.0 for cell in present),
-        standard_error=root_sum([cell.standard_error for cell in present]),
-        generation_error=root_sum([cell.generation_error for cell in present]),
-        num_problems=sum(cell.num_problems for cell in present),
-        num_samples=cells[0].num_samples,
-        num_seeds=min(cell.num_seeds for cell in present),
-        delta_base=_macro_difference([cell.delta_base for cell in present]),
-        delta_dense=_macro_difference([cell.delta_dense for cell in present]),
-        note=next((cell.note for cell in present if cell.note), ""),
+        note=next((_partial(one) for one in found if _partial(one)), ""),
     )
 
 
@@ -116,38 +101,38 @@ def empty_cell(note: str, *, num_samples: int) -> Cell:
     )
 
 
-def difference(first: Arm, second: Arm) -> Difference | None:
-    """First − second by question; None where either is empty or they do not answer the same questions."""
-    if not first or not second:
+def mean_of_arms(arms: Sequence[Arm]) -> Estimate:
+    """The plain mean over benchmarks of an arm, one entry a benchmark."""
+    return estimate([Part(weight=1 / len(arms), benchmark=str(place), arm=arm) for place, arm in enumerate(arms)])
+
+
+def difference(first: Sequence[Arm], second: Sequence[Arm]) -> Difference | None:
+    """First − second over the benchmarks; None where either is empty or they do not answer the same questions."""
+    if not all(arm.runs for arm in (*first, *second)):
         return None
     try:
-        return compare_arms(first, second, with_permutation=False)
+        return compare_on_all(first, second)
     except DataError:
         return None
 
 
-def over_seeds(runs: Arm) -> Average:
-    """avg@K with the samples of all seeds merged by question; from three seeds on with the error over seeds."""
-    merged = {problem: [sample for run in runs for sample in run[problem]] for problem in runs[0]}
-    average = avg_at_k(merged)
-    if len(runs) < FEWEST_SEEDS:
-        return average
-    error_over_seeds = standard_error_of_mean([avg_at_k(run).mean for run in runs])
-    return Average(
-        mean=average.mean,
-        standard_error=max(average.standard_error, error_over_seeds),
-        generation_error=average.generation_error,
-        num_problems=average.num_problems,
-        num_samples=average.num_samples,
-    )
+def _difference(found: Sequence[Found], other: Sequence[Found] | None) -> Difference | None:
+    if other is None or any(ours.graders != theirs.graders for ours, theirs in zip(found, other, strict=True)):
+        return None
+    return difference([one.arm for one in found], [one.arm for one in other])
 
 
-def root_sum(errors: Sequence[float | None]) -> float | None:
-    """sqrt(Σ SE²) / B: error of a plain mean over benchmarks; None where one of them has none."""
+def _partial(found: Found) -> str:
+    count = len(found.arm.runs)
+    return "" if count == found.num_planned else f"{count} of {found.num_planned} seeds"
+
+
+def _generation_error(found: Sequence[Found]) -> float | None:
+    """sqrt(Σ SE²) / B: what is drawn on one benchmark says nothing of another."""
+    errors = []
+    for one in found:
+        runs = list(one.arm.runs.values())
+        merged = {problem: [sample for run in runs for sample in run[problem]] for problem in runs[0]}
+        errors.append(avg_at_k(merged).generation_error)
     present = [error for error in errors if error is not None]
     return math.sqrt(sum(error**2 for error in present)) / len(errors) if len(present) == len(errors) else None
-
-
-def _macro_difference(differences: Sequence[Difference | None]) -> Difference | None:
-    present = [one for one in differences if one is not None]
-    return macro_average(present) if present and len(present) == len(differences) else None

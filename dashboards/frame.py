@@ -35,7 +35,11 @@ COLUMNS = (
     "model_digest",
     "algorithm",
     "method",
+    "ratio",
+    "end",
     "seed",
+    "device",
+    "device_hours",
     "benchmark",
     "step",
     "state",
@@ -61,6 +65,7 @@ COLUMNS = (
 
 `arm`: equal for trials that differ in their seed only. `family`: equal for arms that differ in selection only, so
 that the one among them with method `full` is the others' dense baseline; None for base models.
+`device_hours`: what training it and evaluating it took, all attempts, of its `device`, gpu or core; NaN before.
 `state`: scored, failed, stopped, running, missing. `reason`: why it is not scored. `avg` and the errors are fractions.
 `alarms`: what guards said of the trial, a text each.
 `per_problem`: problem id → 0/1 for each sample, None where there is no score.
@@ -96,6 +101,7 @@ def _rows(planned: PlannedTrial, store: Store, plan: Plan) -> Iterator[dict[str,
             state, reason = ("missing", fault) if score is None else ("scored", "")
         yield {
             **_trial_columns(planned, plan),
+            **_cost_columns(planned, record),
             "benchmark": benchmark_name(benchmark),
             "step": step,
             "state": state,
@@ -117,8 +123,20 @@ def _trial_columns(planned: PlannedTrial, plan: Plan) -> dict[str, Any]:
         "model_digest": trial.model_digest,
         "algorithm": recipe.algorithm.name if recipe else None,
         "method": recipe.selection.method if recipe else None,
+        "ratio": recipe.selection.ratio if recipe else None,
+        "end": recipe.selection.end if recipe else None,
         "seed": trial.seed,
         **{AXIS + axis: planned.axes.get(axis) for axis in plan.axes},
+    }
+
+
+def _cost_columns(planned: PlannedTrial, record: RunRecord | None) -> dict[str, Any]:
+    resources = planned.resources
+    num_devices = (resources.num_gpus or resources.num_cpus) * resources.num_nodes
+    seconds = 0.0 if record is None else sum(record.phase_seconds.values())
+    return {
+        "device": "gpu" if resources.num_gpus else "core",
+        "device_hours": seconds * num_devices / 3600 if seconds else math.nan,
     }
 
 

@@ -17,22 +17,29 @@ from typing import Any, Literal
 from dashboards.cells import Cell
 from dashboards.columns import common_values
 from dashboards.grid import TEXT_WIDTH, Grid, latex, markdown, text, web
+from dashboards.more_seeds import MoreSeeds
 from dashboards.table import DASH, SIGNIFICANT, Row, Table
-from eval.comparison import Difference
+from eval.comparison import MOST_SEEDS, Difference
 
 Format = Literal["text", "md", "csv", "latex", "html", "json"]
 
+CHECKPOINTS = "these checkpoints\ndiffer: p"
+"""Heads a column that is not about methods."""
+SELECTORS_FACT = (
+    "Each selector minus ETS, then minus random tokens, at the same share of tokens; average of the benchmarks. "
+    "* after Holm's correction over this block."
+)
 _NOTE_WIDTH = 24
 
 
 def render(table: Table, format: Format, *, width: int = TEXT_WIDTH) -> str:  # noqa: A002  # the option's name
     """Print a table; the result ends in a newline. `width` matters to `text` only."""
     printers: Mapping[Format, Callable[[], str]] = {
-        "text": lambda: text([_text_grid(table)], width=width),
-        "md": lambda: markdown([_grid(table)]),
+        "text": lambda: text([*_selector_grids(table), _text_grid(table)], width=width),
+        "md": lambda: markdown([*_selector_grids(table), _grid(table)]),
         "csv": lambda: _csv(table),
-        "latex": lambda: latex([_grid(table)]),
-        "html": lambda: web([_grid(table)]),
+        "latex": lambda: latex([*_selector_grids(table), _grid(table)]),
+        "html": lambda: web([*_selector_grids(table), _grid(table)]),
         "json": lambda: to_json(table),
     }
     return printers[format]()
@@ -41,13 +48,13 @@ def render(table: Table, format: Format, *, width: int = TEXT_WIDTH) -> str:  # 
 def files(table: Table) -> dict[str, str]:
     """The artifacts of a sweep's MLflow run: file name → text. `table.json` is as `mlflow.load_table` reads it."""
     grid = _grid(table)
-    columns = [header.replace(".", " ") for header in grid.headers]  # MLflow's viewer takes a dot for a path
+    columns = [header.replace("\n", " ").replace(".", " ") for header in grid.headers]  # a dot is a path to MLflow
     return {
-        "table.md": markdown([grid]),
+        "table.md": render(table, "md"),
         "table.json": json.dumps({"columns": columns, "data": grid.rows}, ensure_ascii=False) + "\n",
         "table.csv": _csv(table),
-        "table.tex": latex([grid]),
-        "table.html": web([grid]),
+        "table.tex": render(table, "latex"),
+        "table.html": render(table, "html"),
         "table_full.json": to_json(table),
     }
 
@@ -71,14 +78,51 @@ def shortened(note: str, width: int) -> str:
     return note if len(note) <= width else re.split("[:,]", note)[0][:width]
 
 
+def has_checkpoints(table: Table) -> bool:
+    """Whether a contrast is of one seed, so that only two checkpoints can be compared."""
+    deltas = [delta for row in table.rows for delta in (row.average.delta_base, row.average.delta_dense)]
+    return any(delta is not None and not delta.covers_seeds for delta in deltas)
+
+
+def p_cell(delta: Difference | None, adjusted: float | None, more: MoreSeeds | None) -> str:
+    """`0.012*`, `0.210, +4 seeds (3.1 GPU-h)`, `one seed`: what is known of a method, and what would decide it."""
+    if delta is None:
+        return DASH
+    if not delta.covers_seeds:
+        return "one seed"
+    if delta.p_method is None:
+        return DASH
+    if adjusted is not None and adjusted < SIGNIFICANT:
+        return p_text(delta.p_method) + "*"
+    return f"{p_text(delta.p_method)}, {f'>{MOST_SEEDS} seeds' if more is None else more_text(more)}"
+
+
+def more_text(more: MoreSeeds) -> str:
+    """`+4 seeds (3.1 GPU-h)`."""
+    hours = (
+        "" if more.device_hours is None else f" ({more.device_hours:.2g} {'GPU' if more.device == 'gpu' else 'core'}-h)"
+    )
+    return f"+{more.count} seed{'' if more.count == 1 else 's'}{hours}"
+
+
+def p_text(value: float | None) -> str:
+    """A p value with three decimals."""
+    if value is None:
+        return DASH
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def _grid(table: Table) -> Grid:
     columns = [*table.benchmarks, *([] if table.is_single else ["Avg"])]
-    headers = [*table.label_columns, *columns, "Δ base", "p base", "Δ dense", "p dense", "tokens", "clipped", "no box"]
+    contrasts = ["Δ base", "p base", "Δ dense", "p dense"]
+    if has_checkpoints(table):
+        contrasts = [*contrasts[:2], f"{CHECKPOINTS} base", *contrasts[2:], f"{CHECKPOINTS} dense"]
+    headers = [*table.label_columns, *columns, *contrasts, "tokens", "clipped", "no box"]
     num_base_rows = sum(row.kind == "base" for row in table.rows)
     return Grid(
         title=table.experiment,
         headers=tuple(headers),
-        rows=tuple(_grid_row(row, is_single=table.is_single) for row in table.rows),
+        rows=tuple(_grid_row(row, table) for row in table.rows),
         num_labels=len(table.label_columns),
         rules_after=frozenset({num_base_rows} - {0}),
         notes=(
@@ -87,6 +131,32 @@ def _grid(table: Table) -> Grid:
             *(note for row in table.rows for note in row.notes),
         ),
     )
+
+
+def _selector_grids(table: Table) -> list[Grid]:
+    """The contrasts between selectors; none where the experiment has no two on as many tokens."""
+    if not table.selectors:
+        return []
+    has_one_seed = any(not one.found.covers_seeds for one in table.selectors)
+    headers = [*table.label_columns, "minus", "Δ", "p", *([CHECKPOINTS] if has_one_seed else [])]
+    return [
+        Grid(
+            title=f"{table.experiment}: selectors on as many tokens",
+            headers=tuple(headers),
+            rows=tuple(
+                (
+                    *one.labels,
+                    one.reference,
+                    _delta(one.found),
+                    p_cell(one.found, one.p_adjusted, one.more),
+                    *([p_text(one.found.p_checkpoints)] if has_one_seed else []),
+                )
+                for one in table.selectors
+            ),
+            num_labels=len(table.label_columns) + 1,
+            notes=(SELECTORS_FACT,),
+        )
+    ]
 
 
 def _text_grid(table: Table) -> Grid:
@@ -111,13 +181,20 @@ def _text_grid(table: Table) -> Grid:
     )
 
 
-def _grid_row(row: Row, *, is_single: bool) -> tuple[str, ...]:
-    cells = [*row.cells, *([] if is_single else [row.average])]
-    base, dense = row.average.delta_base, row.average.delta_dense
+def _grid_row(row: Row, table: Table) -> tuple[str, ...]:
+    cells = [*row.cells, *([] if table.is_single else [row.average])]
+    contrasts: list[str] = []
+    for delta, adjusted, more in (
+        (row.average.delta_base, row.p_base, row.more_base),
+        (row.average.delta_dense, row.p_dense, row.more_dense),
+    ):
+        contrasts += [_delta(delta), p_cell(delta, adjusted, more)]
+        if has_checkpoints(table):
+            contrasts.append(DASH if delta is None else p_text(delta.p_checkpoints))
     return (
         *row.labels,
         *(shown_cell(cell) for cell in cells),
-        *(_delta(base), _p_value(base, row.p_base), _delta(dense), _p_value(dense, row.p_dense)),
+        *contrasts,
         *(_plain(row.mean_tokens, "{:.0f}"), _plain(row.clip_rate, "{:.1%}"), _plain(row.no_box_rate, "{:.1%}")),
     )
 
@@ -127,13 +204,6 @@ def _delta(delta: Difference | None) -> str:
         return DASH
     error = "" if math.isnan(delta.standard_error) else f" ± {100 * delta.standard_error:.1f}"
     return f"{100 * delta.delta:+.1f}{error}"
-
-
-def _p_value(delta: Difference | None, adjusted: float | None) -> str:
-    if delta is None or delta.p_t is None:
-        return DASH
-    mark = "*" if adjusted is not None and adjusted < SIGNIFICANT else ""
-    return ("<0.001" if delta.p_t < 0.001 else f"{delta.p_t:.3f}") + mark
 
 
 def _plain(value: float | None, pattern: str) -> str:
@@ -149,7 +219,7 @@ def _csv(table: Table) -> str:
     return output.getvalue()
 
 
-_DELTA_FIELDS = ("delta", "standard_error", "p_t")
+_DELTA_FIELDS = ("delta", "standard_error", "degrees", "p_method", "p_checkpoints", "seeds_to_decide")
 
 
 def _flat(row: Row, table: Table) -> dict[str, Any]:

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
-from dashboards.cells import Cell, Found, macro_cell, make_cell
+from dashboards.cells import Cell, Found, make_cell
 from dashboards.frame import AXIS
-from eval.comparison import FEWEST_SEEDS, Arm, Difference, holm
+from dashboards.more_seeds import MoreSeeds, more_seeds
+from dashboards.selector_contrasts import SelectorContrast, selector_contrasts
+from eval.comparison import MOST_SEEDS, Arm, Difference, holm
+from eval.seed_model import FEWEST_SEEDS
 from trainers.methods import DENSE
 
 DASH = "–"
 """Where an axis does not apply, and where there is nothing to compare with."""
 SIGNIFICANT = 0.05
-
+ONE_SEED: Final = "one seed: no verdict"
 _SETTINGS = (
     ("temperature", "temperature"),
     ("template", "template"),
@@ -45,9 +48,12 @@ class Row:
     average: Cell
     """Macro average over the benchmarks; the cell itself where there is one benchmark."""
     p_base: float | None
-    """p of the average's Δ base, Holm-adjusted over the rows."""
+    """p that the average's Δ base is one of methods, Holm-adjusted over the rows."""
     p_dense: float | None
-    """p of the average's Δ dense, Holm-adjusted over the rows."""
+    """p that the average's Δ dense is one of methods, Holm-adjusted over the rows."""
+    more_base: MoreSeeds | None
+    """What would decide the average's Δ base; None where it is decided, or cannot be told."""
+    more_dense: MoreSeeds | None
     num_seeds_planned: int
     mean_tokens: float | None
     clip_rate: float | None
@@ -63,6 +69,8 @@ class Table:
     experiment: str
     label_columns: tuple[str, ...]
     benchmarks: tuple[str, ...]
+    selectors: tuple[SelectorContrast, ...]
+    """Selector against selector on as many tokens: what is shown first."""
     rows: tuple[Row, ...]
     facts: tuple[str, ...]
     """What holds for the whole table: n × K, sampling settings, versions, how errors were made."""
@@ -84,23 +92,35 @@ def table(frame: pd.DataFrame) -> Table:
     rows = []
     for arm, part in parts.items():
         base, dense = _base_of(part, frame), _dense_of(part, frame)
+        others = {"base": found[base] if base else None, "dense": found[dense] if dense else None}
         cells = [
-            make_cell(one, base=found[base][n] if base else None, dense=found[dense][n] if dense else None)
+            make_cell([one], **{name: other and other[n : n + 1] for name, other in others.items()})
             for n, one in enumerate(found[arm])
         ]
-        rows.append((part, cells, macro_cell(cells) if len(cells) > 1 else cells[0], (base, dense)))
+        rows.append((part, cells, make_cell(found[arm], **others), (base, dense)))
     p_base = holm([_p_of(average.delta_base) for _, _, average, _ in rows])
     p_dense = holm([_p_of(average.delta_dense) for _, _, average, _ in rows])
     label = _Labels(axes, has_many_bases=int(frame.loc[frame["kind"] == "base", "arm"].nunique()) > 1)
+    shown = tuple(
+        _row(
+            part,
+            cells,
+            average,
+            labels=label.of(part),
+            adjusted=(p_base[n], p_dense[n]),
+            others=tuple(None if other is None else parts[other] for other in others),
+        )
+        for n, (part, cells, average, others) in enumerate(rows)
+    )
     return Table(
         experiment=str(frame.attrs.get("experiment", "")),
         label_columns=tuple(axis.removeprefix(AXIS) for axis in axes) or ("arm",),
         benchmarks=benchmarks,
-        rows=tuple(
-            _row(part, cells, average, labels=label.of(part), adjusted=(p_base[n], p_dense[n]), others=others)
-            for n, (part, cells, average, others) in enumerate(rows)
+        selectors=selector_contrasts(
+            parts, found, {arm: label.of(part) for arm, part in parts.items()}, significant=SIGNIFICANT
         ),
-        facts=_facts(frame),
+        rows=shown,
+        facts=_facts(frame, shown),
         warnings=_warnings(frame),
     )
 
@@ -125,10 +145,11 @@ def seed_fact(frame: pd.DataFrame) -> str:
     """How many training seeds an arm has, and what its error therefore covers."""
     seeds = frame[frame["kind"] == "train"].groupby("arm")["trial"].nunique()
     fewest, most = (int(seeds.min()), int(seeds.max())) if len(seeds) else (1, 1)
-    if fewest < FEWEST_SEEDS:
-        number = str(fewest) if fewest == most else f"{fewest} to {most}"
-        return f"Training seeds: {number} an arm, so errors are sampling noise only."
-    return f"Training seeds: {fewest} an arm; errors cover the variation between them."
+    number = str(fewest) if fewest == most else f"{fewest} to {most}"
+    if most < FEWEST_SEEDS:
+        return "Training seeds: 1 an arm; errors are over questions alone and say nothing of training again."
+    few = "; where an arm has one, over questions alone" if fewest < FEWEST_SEEDS else ""
+    return f"Training seeds: {number} an arm; errors are over questions and seeds{few}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +177,7 @@ def _row(
     *,
     labels: tuple[str, ...],
     adjusted: tuple[float | None, float | None],
-    others: tuple[str | None, str | None],
+    others: tuple[pd.DataFrame | None, ...],
 ) -> Row:
     unscored = part[part["state"] != "scored"]
     notes = [f"{label}: {reason}" for label, reason in zip(unscored["label"], unscored["reason"], strict=True)]
@@ -166,6 +187,7 @@ def _row(
     for name, other, delta in zip(("base", "dense"), others, deltas, strict=True):
         if other is not None and average.avg is not None and delta is None:
             notes.append(f"{' · '.join(labels)}: not compared with {name}: no score, other questions or another grader")
+    more = [_more(part, *pair) for pair in zip(others, deltas, adjusted, strict=True)]
     return Row(
         arm=str(part["arm"].iloc[0]),
         kind=str(part["kind"].iloc[0]),
@@ -174,6 +196,8 @@ def _row(
         average=average,
         p_base=adjusted[0],
         p_dense=adjusted[1],
+        more_base=more[0],
+        more_dense=more[1],
         num_seeds_planned=int(part["trial"].nunique()),
         mean_tokens=_mean(part["mean_tokens"]),
         clip_rate=_mean(part["clip_rate"]),
@@ -184,14 +208,28 @@ def _row(
 
 def _found(part: pd.DataFrame, benchmark: str) -> Found:
     rows = part[part["benchmark"] == benchmark]
-    runs: Arm = [run for run in rows["per_problem"] if isinstance(run, dict)]
     return Found(
-        runs=runs,
+        arm=arm_behind(rows),
         graders=tuple(str(version) for version in rows["grader_version"].dropna().unique()),
         num_planned=len(rows),
         num_samples=int(rows["num_samples"].iloc[0]) if len(rows) else 0,
         absence=_absence(rows),
     )
+
+
+def arm_behind(rows: pd.DataFrame) -> Arm:
+    """The seeds of one arm on one benchmark that are scored."""
+    seeds = [0 if pd.isna(seed) else int(seed) for seed in rows["seed"]]
+    runs = {seed: run for seed, run in zip(seeds, rows["per_problem"], strict=True) if isinstance(run, dict)}
+    return Arm(runs=runs, is_trained=bool((rows["kind"] == "train").all()))
+
+
+def _more(
+    part: pd.DataFrame, other: pd.DataFrame | None, delta: Difference | None, adjusted: float | None
+) -> MoreSeeds | None:
+    """Seeds that would decide a contrast; None where it is decided."""
+    is_decided = adjusted is not None and adjusted < SIGNIFICANT
+    return None if other is None or delta is None or is_decided else more_seeds(part, other, delta)
 
 
 def _absence(rows: pd.DataFrame) -> str:
@@ -217,7 +255,7 @@ def _dense_of(part: pd.DataFrame, frame: pd.DataFrame) -> str | None:
 
 
 def _p_of(delta: Difference | None) -> float | None:
-    return None if delta is None else delta.p_t
+    return None if delta is None else delta.p_method
 
 
 def _shown(value: Any) -> str:
@@ -230,13 +268,24 @@ def _mean(values: pd.Series) -> float | None:
     return float(present.mean()) if len(present) else None
 
 
-def _facts(frame: pd.DataFrame) -> tuple[str, ...]:
+def _facts(frame: pd.DataFrame, rows: Sequence[Row]) -> tuple[str, ...]:
     facts = [*size_facts(frame)]
-    facts.append("Cells: avg@K ± standard error in percent, clustered by question. " + seed_fact(frame))
+    facts.append("Cells: avg@K ± standard error in percent. " + seed_fact(frame))
     facts.append(
-        "Δ: difference on the same questions ± its standard error; p: two-sided paired t test; "
-        f"* p < {SIGNIFICANT} after Holm's correction over the column."
+        "Δ: difference on the same questions ± its standard error, seeds paired where both arms have them; p: that the "
+        f"methods differ, two-sided; * p < {SIGNIFICANT} after Holm's correction over the column."
     )
+    contrasts = [delta for row in rows for delta in (row.average.delta_base, row.average.delta_dense)]
+    if any(delta is not None and delta.covers_seeds for delta in contrasts):
+        facts.append(
+            "+N seeds would show a difference of the size seen with 80 % power, at the cost of those so far; "
+            f">{MOST_SEEDS} seeds: the difference is too small for these questions."
+        )
+    if any(delta is not None and not delta.covers_seeds for delta in contrasts):
+        facts.append(
+            "One seed: no verdict on a method. “These checkpoints differ” is of these two alone: it says nothing of "
+            "training again, and at least one seed more of each is needed."
+        )
     facts += settings_fact(frame)
     return tuple(facts)
 

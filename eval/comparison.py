@@ -1,32 +1,69 @@
-"""Is arm A better than arm B? Differences on the same questions, with errors, tests and what could have been seen.
+"""Is arm A better than arm B? Combinations of averages with errors, tests and what could have been seen.
 
-An arm is one or more runs (training seeds) of the same recipe, each a `per_problem` of the same benchmark.
-Shapes: R resamples, S seeds, N questions.
+An arm is the runs of one recipe, one a training seed, on one benchmark. All errors are those of `eval.seed_model`. With
+fewer than two seeds of a trained arm nothing is said of the method: what is tested then is that two checkpoints differ.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import fmean
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eval.errors import DataError
-from eval.stats import PerProblem, question_rates, standard_error_of_mean, t_quantile
+from eval.seed_model import Components, Term, components
+from eval.stats import PerProblem, question_rates, t_quantile
 
-Arm = Sequence[PerProblem]
-"""One `per_problem` a training seed."""
-
-FEWEST_SEEDS = 3
-"""Below this, nothing can be said about the variation between training runs."""
 EXACT_FLIPS = 14
 """Up to this many questions that differ, all sign flips are enumerated."""
 RANDOM_FLIPS = 20_000
-BOOTSTRAP_RESAMPLES = 2_000
 POWER = 0.8
+MOST_SEEDS = 30
+"""What more seeds than this would decide is better decided by more questions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """The runs of one recipe on one benchmark."""
+
+    runs: Mapping[int, PerProblem]
+    """Training seed → answers. Arms are paired on the seeds that both have."""
+    is_trained: bool = True
+    """False for a model that no seed stands behind, such as the base model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """An arm on a benchmark, with its weight in a combination."""
+
+    weight: float
+    benchmark: str
+    arm: Arm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A combination of averages with its error. Fractions, not percent."""
+
+    value: float
+    standard_error: float
+    """Over seeds and questions where `covers_seeds`; over questions alone otherwise. NaN for one question."""
+    degrees: float
+    """Degrees of freedom of `standard_error`."""
+    covers_seeds: bool
+    """Whether the error is that of training again: every trained arm has two seeds or more, and one is trained."""
+    num_problems: int
+    num_samples: int
+    """Fewest samples of a question."""
+    p_value: float | None
+    """Two-sided, of 0; None where nothing varies."""
+    minimum_detectable: float
+    """Smallest true value that this design and variation would show (5 % two-sided) with 80 % power."""
+    seeds_to_decide: int | None
+    """Seeds an arm after which the value seen would be found with 80 % power; None where that cannot be told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,85 +73,109 @@ class Difference:
     delta: float
     """Mean over questions of x_q(A) − x_q(B), seeds averaged."""
     standard_error: float
-    """sqrt(Σ(d_q − d̄)² / (n(n−1))) over questions; over seeds, questions and samples where `has_seeds`."""
-    p_t: float | None
-    """Two-sided, Student's t of d_q; None where no question differs."""
-    p_permutation: float | None
-    """Two-sided, signs of d_q flipped; None for a macro average, and where it was not asked for."""
-    minimum_detectable: float
-    """Smallest true difference that this n, K and variation would show (5 % two-sided) with 80 % power."""
+    """Of training and evaluating again where `covers_seeds`; else over questions, of these two checkpoints."""
     degrees: float
     """Degrees of freedom of `standard_error`."""
+    covers_seeds: bool
+    p_method: float | None
+    """Two-sided p that the methods differ; None below two seeds of a trained arm, and where nothing varies."""
+    p_checkpoints: float | None
+    """Two-sided p that these two checkpoints differ on such questions; only where there is no `p_method` to be had."""
+    p_permutation: float | None
+    """Two-sided, signs of the questions' differences flipped; None where it was not asked for, or tests a method."""
+    minimum_detectable: float
+    """Smallest true difference that this n, K, S and variation would show (5 % two-sided) with 80 % power."""
+    seeds_to_decide: int | None
+    """Seeds an arm after which a true difference of this size would be found with 80 % power; None: cannot be told."""
     num_problems: int
     num_samples: int
     """Fewest samples of a question."""
     num_seeds: tuple[int, int]
-    has_seeds: bool
-    """Whether `standard_error` covers the variation between training runs; else it is sampling noise only."""
+
+    @property
+    def margin(self) -> float:
+        """Half the 95 % interval."""
+        return margin_of(self.standard_error, self.degrees)
+
+
+def estimate(parts: Sequence[Part]) -> Estimate:
+    """Return Σ w x̄ over arms and benchmarks, with its error under the model of seeds, questions and samples.
+
+    Raises:
+        DataError: arms on one benchmark do not answer the same questions.
+    """
+    found = components(_terms(parts))
+    error, degrees = math.sqrt(float(found.variance)), float(found.degrees)
+    value = float(found.value)
+    trained = [len(part.arm.runs) for part in parts if part.arm.is_trained]
+    runs = {part.benchmark: next(iter(part.arm.runs.values())) for part in parts}
+    return Estimate(
+        value=value,
+        standard_error=error,
+        degrees=degrees,
+        covers_seeds=found.seed is not None,
+        num_problems=sum(len(run) for run in runs.values()),
+        num_samples=min(len(samples) for part in parts for run in part.arm.runs.values() for samples in run.values()),
+        p_value=p_beyond(value, error, degrees),
+        minimum_detectable=_detectable(found),
+        seeds_to_decide=None if found.seed is None else _seeds_to_decide(found, now=min(trained)),
+    )
 
 
 def compare_arms(first: Arm, second: Arm, *, seed: int = 0, with_permutation: bool = True) -> Difference:
-    """Return first − second on one benchmark, paired by question.
+    """Return first − second on one benchmark, paired by question and by seed.
 
     Args:
-        first: runs of one arm, one a training seed.
-        second: runs of the other.
-        seed: of the random sign flips and the bootstrap.
-        with_permutation: also run the permutation test, which takes longer than all the rest.
+        first: runs of one recipe, or a model as it is.
+        second: the other.
+        seed: of the random sign flips.
+        with_permutation: also run the permutation test of two checkpoints, which takes longer than all the rest.
 
     Raises:
         DataError: the runs do not answer the same questions, or fewer than two questions.
 
     Source: docs/evaluation.md#statistics; Miller, arXiv 2411.00640, section 4.
     """
-    ids = _common_ids([*first, *second])
-    differences = _mean_rates(first, ids) - _mean_rates(second, ids)
-    has_seeds = min(len(first), len(second)) >= FEWEST_SEEDS
-    error = standard_error_of_mean([float(difference) for difference in differences])
-    if has_seeds:
-        error = max(error, _hierarchical_error(first, second, ids, seed))
-    degrees = _degrees_of_freedom(len(ids), len(first), len(second), has_seeds)
-    delta = float(differences.mean())
-    return Difference(
-        delta=delta,
-        standard_error=error,
-        p_t=_p_of_t(delta, error, degrees),
-        p_permutation=_p_of_flips(differences, seed) if with_permutation else None,
-        minimum_detectable=minimum_detectable(error, degrees),
-        degrees=degrees,
-        num_problems=len(ids),
-        num_samples=min(len(run[problem]) for run in (*first, *second) for problem in ids),
-        num_seeds=(len(first), len(second)),
-        has_seeds=has_seeds,
-    )
+    found = compare_on_all([first], [second])
+    if not with_permutation or found.covers_seeds:
+        return found
+    first_rates, second_rates = (_rates(arm, _common_ids([first, second])).mean(axis=0) for arm in (first, second))
+    return replace(found, p_permutation=_p_of_flips(first_rates - second_rates, seed))
 
 
-def macro_average(differences: Sequence[Difference]) -> Difference:
-    """Return the plain mean over benchmarks; its error is sqrt(Σ SE²) / B.
+def compare_on_all(first: Sequence[Arm], second: Sequence[Arm]) -> Difference:
+    """Return the plain mean over benchmarks of first − second, one arm a benchmark on either side.
+
+    A seed is one run on all benchmarks, so its effect on their mean is taken as it is, not as if they were independent.
 
     Raises:
+        DataError: two arms do not answer the same questions of a benchmark, or fewer than two.
         ValueError: no benchmark.
     """
-    if not differences:
-        raise ValueError("a macro average needs at least one benchmark")
-    count = len(differences)
-    variances = [difference.standard_error**2 for difference in differences]
-    error = math.sqrt(sum(variances)) / count
-    # Welch and Satterthwaite: few questions in one benchmark must not pass for many.
-    spread = sum(v**2 / (d.num_problems - 1) for v, d in zip(variances, differences, strict=True))
-    degrees = sum(variances) ** 2 / spread if spread > 0 else math.inf
-    delta = fmean(difference.delta for difference in differences)
+    if not first:
+        raise ValueError("a comparison needs at least one benchmark")
+    share = 1 / len(first)
+    parts = [
+        Part(weight=sign * share, benchmark=str(place), arm=arm)
+        for place, pair in enumerate(zip(first, second, strict=True))
+        for sign, arm in zip((1, -1), pair, strict=True)
+    ]
+    for pair in zip(first, second, strict=True):
+        _common_ids(pair)
+    found = estimate(parts)
     return Difference(
-        delta=delta,
-        standard_error=error,
-        p_t=_p_of_t(delta, error, degrees),
+        delta=found.value,
+        standard_error=found.standard_error,
+        degrees=found.degrees,
+        covers_seeds=found.covers_seeds,
+        p_method=found.p_value if found.covers_seeds else None,
+        p_checkpoints=None if found.covers_seeds else found.p_value,
         p_permutation=None,
-        minimum_detectable=minimum_detectable(error, degrees),
-        degrees=degrees,
-        num_problems=sum(difference.num_problems for difference in differences),
-        num_samples=min(difference.num_samples for difference in differences),
-        num_seeds=differences[0].num_seeds,
-        has_seeds=all(difference.has_seeds for difference in differences),
+        minimum_detectable=found.minimum_detectable,
+        seeds_to_decide=found.seeds_to_decide,
+        num_problems=found.num_problems,
+        num_samples=found.num_samples,
+        num_seeds=(min(len(arm.runs) for arm in first), min(len(arm.runs) for arm in second)),
     )
 
 
@@ -136,43 +197,85 @@ def minimum_detectable(standard_error: float, degrees: float) -> float:
     """Return (t₀.₉₇₅ + t₀.₈) · SE: the smallest true difference found significant with 80 % power."""
     if not degrees >= 1 or math.isnan(standard_error):
         return math.nan
-    capped = int(min(degrees, 1_000_000))
-    return (t_quantile(capped, 0.95) + t_quantile(capped, 2 * POWER - 1)) * standard_error
+    return (t_quantile(degrees, 0.95) + t_quantile(degrees, 2 * POWER - 1)) * standard_error
 
 
-def _common_ids(runs: Sequence[PerProblem]) -> list[str]:
-    if not runs:
+def power_of(effect: float, standard_error: float, degrees: float) -> float:
+    """Return the chance to find a true difference of that size at 5 % two-sided; NaN where there is no error."""
+    from scipy.special import stdtr
+
+    if math.isnan(standard_error) or standard_error == 0:
+        return math.nan
+    return float(stdtr(degrees, abs(effect) / standard_error - t_quantile(degrees, 0.95)))
+
+
+def margin_of(standard_error: float, degrees: float) -> float:
+    """Return half the 95 % interval; NaN where there is no error."""
+    return math.nan if math.isnan(standard_error) else t_quantile(degrees, 0.95) * standard_error
+
+
+def p_beyond(distance: float, standard_error: float, degrees: float) -> float | None:
+    """Return the two-sided p of a distance from 0; None where no spread was seen, which is not certainty."""
+    if math.isnan(standard_error) or standard_error == 0 or degrees < 1:
+        return None
+    from scipy.special import stdtr
+
+    return float(2 * stdtr(degrees, -abs(distance) / standard_error))
+
+
+def _detectable(found: Components) -> float:
+    """With V_s not below what sampling alone gives: seeds that came out alike by chance promise nothing."""
+    if found.seed is not None:
+        found = replace(found, seed=np.maximum(found.seed, found.residual))
+    return minimum_detectable(math.sqrt(float(found.variance)), float(found.degrees))
+
+
+def _seeds_to_decide(found: Components, *, now: int) -> int | None:
+    for num_seeds in range(now, MOST_SEEDS + 1):
+        expected = found.with_seeds(num_seeds, now=now)
+        error, degrees = math.sqrt(float(expected.variance)), float(expected.degrees)
+        if abs(float(found.value)) >= minimum_detectable(error, degrees) > 0:
+            return num_seeds
+    return None
+
+
+def _terms(parts: Sequence[Part]) -> list[Term]:
+    ids = {
+        part.benchmark: _common_ids([other.arm for other in parts if other.benchmark == part.benchmark], fewest=1)
+        for part in parts
+    }
+    return [
+        Term(
+            weight=part.weight,
+            rates=_rates(part.arm, ids[part.benchmark]),
+            seeds=tuple(part.arm.runs),
+            benchmark=part.benchmark,
+            is_trained=part.arm.is_trained,
+        )
+        for part in parts
+    ]
+
+
+def _common_ids(arms: Sequence[Arm], *, fewest: int = 2) -> list[str]:
+    runs = [run for arm in arms for run in arm.runs.values()]
+    if not all(arm.runs for arm in arms):
         raise DataError("there is nothing to compare")
     ids = list(runs[0])
     for run in runs[1:]:
-        if set(run) != set(ids):
+        if run.keys() != runs[0].keys():
             missing = len(set(ids) ^ set(run))
             raise DataError(
                 f"the runs do not answer the same questions: {missing} are in one and not in the other",
                 mend="evaluate both with the same benchmark version and --limit",
             )
-    if len(ids) < 2:
+    if len(ids) < fewest:
         raise DataError("a comparison needs at least two questions")
     return ids
 
 
-def _mean_rates(arm: Arm, ids: Sequence[str]) -> NDArray[np.float64]:
-    rates = np.array([question_rates({problem: run[problem] for problem in ids}) for run in arm], dtype=np.float64)
-    return np.asarray(rates.mean(axis=0))
-
-
-def _degrees_of_freedom(num_problems: int, num_first: int, num_second: int, has_seeds: bool) -> float:
-    return min(num_problems - 1, num_first + num_second - 2) if has_seeds else num_problems - 1
-
-
-def _p_of_t(delta: float, error: float, degrees: float) -> float | None:
-    if math.isnan(error) or degrees < 1:
-        return None
-    if error == 0:
-        return None if delta == 0 else 0.0
-    from scipy.stats import t
-
-    return float(2 * t.sf(abs(delta) / error, min(degrees, 1e9)))
+def _rates(arm: Arm, ids: Sequence[str]) -> NDArray[np.float64]:
+    """(seeds, questions)."""
+    return np.array([question_rates({problem: run[problem] for problem in ids}) for run in arm.runs.values()])
 
 
 def _p_of_flips(differences: NDArray[np.float64], seed: int) -> float | None:
@@ -190,28 +293,3 @@ def _p_of_flips(differences: NDArray[np.float64], seed: int) -> float | None:
         signs = generator.integers(0, 2, size=(1000, len(moved))) * 2 - 1
         reached += int((np.abs(signs @ moved) >= observed - 1e-12).sum())
     return (reached + 1) / (RANDOM_FLIPS + 1)
-
-
-def _hierarchical_error(first: Arm, second: Arm, ids: Sequence[str], seed: int) -> float:
-    """Standard error of the difference when seeds, then questions, then samples are drawn again.
-
-    Seeds and questions are drawn; the variance that drawing samples would add is known, binomial, and added exactly.
-    """
-    generator = np.random.default_rng(seed)
-    count = len(ids)
-    questions_RN = generator.multinomial(count, np.full(count, 1 / count), size=BOOTSTRAP_RESAMPLES) / count
-    means_R = np.zeros(BOOTSTRAP_RESAMPLES)
-    variances_R = np.zeros(BOOTSTRAP_RESAMPLES)
-    for arm, sign in ((first, 1), (second, -1)):
-        rates_SN, variances_SN = _rates_and_variances(arm, ids)
-        seeds_RS = generator.multinomial(len(arm), np.full(len(arm), 1 / len(arm)), size=BOOTSTRAP_RESAMPLES) / len(arm)
-        means_R += sign * (seeds_RS * (questions_RN @ rates_SN.T)).sum(axis=1)
-        variances_R += (seeds_RS * (questions_RN @ variances_SN.T)).sum(axis=1) / (count * len(arm))
-    return float(np.sqrt(means_R.var(ddof=1) + variances_R.mean()))
-
-
-def _rates_and_variances(arm: Arm, ids: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return x_sq and the variance x_sq(1 − x_sq)/K of a redrawn one, both (seeds, questions)."""
-    counts_SN = np.array([[len(run[problem]) for problem in ids] for run in arm])
-    rates_SN = np.array([[sum(run[problem]) for problem in ids] for run in arm]) / counts_SN
-    return rates_SN, rates_SN * (1 - rates_SN) / counts_SN

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from eval.api import SamplingSettings, Score
+from eval.comparison import Arm
 from eval.errors import OrchError
 from eval.grading.version import grader_version
 from eval.score_file import read_score, score_key, write_text
@@ -178,6 +179,15 @@ class Side:
     label: str
     scores: Mapping[str, tuple[Score, ...]]
     """Benchmark → the scores of all runs (training seeds) under the same conditions."""
+    seeds: tuple[int, ...]
+    """One a run; of models that no trial trained, their places."""
+    is_trained: bool
+    """Whether the runs are training seeds of one recipe."""
+
+    def arm(self, benchmark: str) -> Arm:
+        """Its answers on a benchmark, as comparisons take them."""
+        runs = (score.per_problem for score in self.scores[benchmark])
+        return Arm(runs=dict(zip(self.seeds, runs, strict=True)), is_trained=self.is_trained)
 
 
 def read_side(text: str, store: Store, *, cache_folder: Path) -> Side:
@@ -186,11 +196,13 @@ def read_side(text: str, store: Store, *, cache_folder: Path) -> Side:
     Raises:
         OrchError: nothing is called that, or nothing of it has been evaluated.
     """
-    runs = list(_runs(text, store, cache_folder))
+    found = list(_runs(text, store, cache_folder))
+    seeds, runs = [seed for seed, _ in found], [scores for _, scores in found]
     if not any(runs):
         is_arm = text.partition(":")[0] in store.plans.names()
         mend = "finish its sweep" if is_arm else f"orch eval {text} --bench … evaluates it"
         raise OrchError(f"{text} has no scores yet", where=str(store.root), mend=mend)
+    _check_seeds(text, seeds)
     merged: dict[str, tuple[Score, ...]] = {}
     for benchmark in dict.fromkeys(score.benchmark for run in runs for score in run):
         scores = [_newest(run, benchmark) for run in runs]
@@ -202,7 +214,9 @@ def read_side(text: str, store: Store, *, cache_folder: Path) -> Side:
                 mend="finish the sweep, or compare the runs that are done by their ids",
             )
         merged[benchmark] = tuple(score for score in scores if score is not None)
-    return Side(label=text, scores=merged)
+    is_trained = any(seed is not None for seed in seeds)
+    places = tuple(place if seed is None else seed for place, seed in enumerate(seeds))
+    return Side(label=text, scores=merged, seeds=places, is_trained=is_trained)
 
 
 def shared_benchmarks(first: Side, second: Side, wanted: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -231,12 +245,23 @@ def shared_benchmarks(first: Side, second: Side, wanted: tuple[str, ...] = ()) -
     return names
 
 
-def _runs(text: str, store: Store, cache_folder: Path) -> Iterator[list[Score]]:
-    """Yield the scores of each run that `text` names, oldest first."""
+def _check_seeds(text: str, seeds: Sequence[int | None]) -> None:
+    """Refuse what is no arm: two runs of one seed, or trained runs beside models."""
+    is_mixed = None in seeds and len(set(seeds)) > 1
+    twice = next((seed for seed in seeds if seed is not None and seeds.count(seed) > 1), None)
+    if is_mixed or twice is not None:
+        raise OrchError(
+            f"{text} is no arm: " + ("trials beside models" if is_mixed else f"two runs of seed {twice}"),
+            mend="name runs of one recipe that differ in their seed, or compare them one by one",
+        )
+
+
+def _runs(text: str, store: Store, cache_folder: Path) -> Iterator[tuple[int | None, list[Score]]]:
+    """Yield the seed, None for a model, and the scores of each run that `text` names, oldest first."""
     experiment, _, wanted = text.partition(":")
     if wanted and experiment in store.plans.names():
         for planned in _arm(experiment, wanted, store):
-            yield _scores_of_trial(planned.trial.id, None, store)
+            yield planned.trial.seed, _scores_of_trial(planned.trial.id, None, store)
         return
     for part in text.split(","):
         name, _, step = part.partition("@")
@@ -244,9 +269,10 @@ def _runs(text: str, store: Store, cache_folder: Path) -> Iterator[list[Score]]:
             name, step = part, ""
         target = resolve_target(name, store, cache_folder=cache_folder)
         if target.trial_id is not None:
-            yield _scores_of_trial(target.trial_id, int(step) if step else None, store)
+            seed = store.read(target.trial_id).trial.seed
+            yield seed, _scores_of_trial(target.trial_id, int(step) if step else None, store)
         else:
-            yield _scores_in(target.eval_folder)
+            yield None, _scores_in(target.eval_folder)
 
 
 def _arm(experiment: str, wanted: str, store: Store) -> list[PlannedTrial]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from eval.comparison import Difference
-from eval.stats import t_quantile
 
 WIDTH_INCHES = 6.0
 ROW_INCHES = 0.45
@@ -27,11 +26,10 @@ def plot_differences(
     figure = Figure(figsize=(WIDTH_INCHES, FRAME_INCHES + ROW_INCHES * len(rows)), layout="constrained")
     axes = figure.subplots()
     for place, (name, difference) in enumerate(reversed(rows)):
-        half = t_quantile(max(int(min(difference.degrees, 1e6)), 1), 0.95) * difference.standard_error
         axes.errorbar(
             100 * difference.delta,
             place,
-            xerr=100 * half,
+            xerr=100 * difference.margin,
             fmt="D" if name == "macro" else "o",
             color="black" if name == "macro" else "tab:blue",
             capsize=3,

@@ -14,7 +14,7 @@ from dashboards.figures.drawing import COLOURS, Drawing, Series
 from dashboards.figures.gains import Gain, is_gain, pairs_said, series_names
 from dashboards.figures.palette import colour_of, dash_of
 from dashboards.figures.swept import Swept, label_of, seeds_said
-from dashboards.table import Row
+from dashboards.table import Row, arm_behind
 from orchestrator.plan.trial import PlannedTrial
 from trainers.methods import DENSE
 from trainers.recipe import Recipe
@@ -224,11 +224,7 @@ def _gain_of(arm: _Arm, baseline: _Arm) -> Gain:
 
 def _gain(swept: Swept, mine: _Arm, other: _Arm, benchmark: str) -> tuple[float, float, str] | None:
     data = swept.frame[swept.frame["benchmark"] == benchmark]
-    runs = [
-        [run for run in data.loc[data["arm"] == arm.row.arm, "per_problem"] if isinstance(run, dict)]
-        for arm in (mine, other)
-    ]
-    found = difference(*runs)
+    found = difference(*([arm_behind(data[data["arm"] == arm.row.arm])] for arm in (mine, other)))
     if found is None:
         return None
     text = f"{benchmark}, n = {found.num_problems} × {found.num_samples}, seeds {found.num_seeds[0]} and "

@@ -62,6 +62,10 @@ class Measured:
     """Of the difference: paired where both arms answered the same questions."""
     degrees: float = math.inf
     """Degrees of freedom of the error: few seeds make wide intervals."""
+    num_seeds: int = 2
+    """Fewest of an arm in it. Below two the error is of checkpoints, and no verdict on a method follows."""
+    power: float | None = None
+    """Chance to find a true difference of the stated size; None where the claim states none."""
 
     @property
     def margin(self) -> float:
@@ -125,8 +129,8 @@ def rounding_error(printed: Decimal) -> Decimal:
     return Decimal(5).scaleb(exponent - 1)
 
 
-def judge(claim: Claim, measured: Sequence[Measured]) -> ClaimVerdict:
-    """Judge a claim by our own numbers, one measurement for each of its contrasts, in order.
+def judge(claim: Claim, parts: Sequence[Measured]) -> ClaimVerdict:
+    """Judge a claim by our own numbers, one for each of its parts (`combinations_of`).
 
     A part of a claim is a number with a 95 % interval and a region where the claim puts it: the claimed side of 0 for
     equals, mean and greater; the bounds for within; above 0 for the steps of rising. A part is reproduced when its
@@ -135,10 +139,8 @@ def judge(claim: Claim, measured: Sequence[Measured]) -> ClaimVerdict:
     underpowered. A stated difference of 0 has no side: its region is ± twice the standard error.
     Parts are taken as they are; correcting for many claims is the table's business (Holm).
     """
-    assert len(measured) == len(claim.contrasts)
-    if any(not math.isfinite(part.difference + part.standard_error) for part in measured):
+    if any(not math.isfinite(part.difference + part.standard_error) for part in parts):
         return ClaimVerdict(verdict="underpowered", is_stated_inside=None)
-    parts = parts_of(claim, measured)
     regions = [region_of(claim, part) for part in parts]
     verdicts = [_judge_part(part, region) for part, region in zip(parts, regions, strict=True)]
     verdict: Verdict = "underpowered"
@@ -152,25 +154,17 @@ def judge(claim: Claim, measured: Sequence[Measured]) -> ClaimVerdict:
     return ClaimVerdict(verdict=verdict, is_stated_inside=inside)
 
 
-def parts_of(claim: Claim, measured: Sequence[Measured]) -> list[Measured]:
-    """What a claim asks for, as numbers that each have a region to lie in."""
-    if claim.kind == "maximum":
-        return [max(measured, key=lambda part: part.difference)]
+def combinations_of(claim: Claim, num_contrasts: int) -> list[list[float]]:
+    """What a claim asks for, as numbers that each have a region to lie in: weights of its contrasts, one list a part.
+
+    Of `maximum`, every contrast; which of them is the part, only the measurement says.
+    """
+    each = [[float(place == number) for place in range(num_contrasts)] for number in range(num_contrasts)]
     if claim.kind == "mean":
-        count = len(measured)
-        error = math.sqrt(sum(part.standard_error**2 for part in measured)) / count
-        mean = sum(part.difference for part in measured) / count
-        return [Measured(difference=mean, standard_error=error, degrees=_fewest_degrees(measured))]
+        return [[1 / num_contrasts] * num_contrasts]
     if claim.kind == "rising":
-        return [
-            Measured(
-                difference=after.difference - before.difference,
-                standard_error=math.hypot(after.standard_error, before.standard_error),
-                degrees=_fewest_degrees((before, after)),
-            )
-            for before, after in pairwise(measured)
-        ]
-    return list(measured)
+        return [[after - before for before, after in zip(*pair, strict=True)] for pair in pairwise(each)]
+    return each
 
 
 def region_of(claim: Claim, part: Measured) -> tuple[float, float]:
@@ -185,7 +179,7 @@ def region_of(claim: Claim, part: Measured) -> tuple[float, float]:
 
 def quantile(degrees: float) -> float:
     """Two-sided 95 % quantile of Student's t; 1.96 without a bound on the degrees."""
-    return TWO_SIDED_95 if math.isinf(degrees) else t_quantile(max(1, int(degrees)), 0.95)
+    return TWO_SIDED_95 if math.isinf(degrees) else t_quantile(max(1.0, degrees), 0.95)
 
 
 def _compare_stated(claim: Claim, contrasts: Sequence[Interval]) -> Outcome:
@@ -219,7 +213,3 @@ def _judge_part(part: Measured, region: tuple[float, float]) -> Verdict:
     if high < region[0] or low > region[1]:
         return "contradicted"
     return "reproduced" if region[0] <= low and high <= region[1] else "underpowered"
-
-
-def _fewest_degrees(measured: Sequence[Measured]) -> float:
-    return min(part.degrees for part in measured)

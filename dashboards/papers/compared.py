@@ -17,7 +17,7 @@ CellState = Literal["ok", "partial", "other_grader", "mixed", "failed", "stopped
 mixed: seeds that must not be averaged: two graders, or different questions; no number. failed, stopped, running,
 missing: no seed has a number, and why. not_run: the experiment has no such arm or does not run the benchmark."""
 HAS_NUMBER: tuple[CellState, ...] = ("ok", "partial", "other_grader")
-ClaimVerdict = Verdict | Literal["not measured"]
+ClaimVerdict = Verdict | Literal["not measured", "one seed: no verdict"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class ComparedCell:
     """Empty for `ok`; else what stands in the cell's place, such as `3 of 5 seeds` or `failed: out of memory`."""
     ours: float | None
     standard_error: float | None
-    """Clustered by question, over seeds too from three on; None where one question or none stands behind it."""
+    """Over questions, and over seeds from two on; None where one question or none stands behind it."""
     num_problems: int
     num_samples: int
     """K of one seed."""
@@ -47,7 +47,8 @@ class ComparedCell:
     """Of ours in its block and column, by the rule that the paper's bold follows."""
     is_second: bool
     p_dense: float | None
-    """Two-sided p, paired by question, of the difference from the block's arm on all tokens; Holm over the column."""
+    """Two-sided p that the method differs from the block's arm on all tokens; Holm over the column. None below two
+    seeds of either."""
     is_significant: bool
     """p_dense < .05."""
     trial_ids: tuple[str, ...]
@@ -102,9 +103,9 @@ class JudgedClaim:
     contrasts: tuple[str, ...]
     """In words, one a measured contrast."""
     measured: tuple[Measured, ...]
-    """Percent; one a contrast, empty if not measured."""
+    """Percent; one a contrast, empty if not measured. With seeds, and with the power to find the stated size."""
     p_value: float | None
-    """Of the verdict, Holm-adjusted over the claims of the table."""
+    """Of the verdict, Holm-adjusted over the distinct tests of the table; None below two seeds."""
     is_stated_inside: bool | None
     """Whether the stated number lies in our 95 % interval; None where that cannot be asked."""
 

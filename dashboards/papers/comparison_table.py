@@ -202,11 +202,11 @@ def _rank(cell: ComparedCell, competitors: Sequence[ComparedCell]) -> int | None
 
 
 def _p_dense(index: int, column: int, measured: Sequence[Measured], printed: Sequence[Row]) -> float | None:
-    """Two-sided p of the difference from the block's arm on all tokens; None for that arm or without a number."""
+    """Two-sided p that a method differs from the block's arm on all tokens; None for that arm, and below two seeds."""
     row = printed[index]
     for other, of_other in zip(printed, measured, strict=True):
         is_dense = other.block == row.block and other.arm.method == DENSE and other.arm.model == row.arm.model
         if is_dense and row.role not in ("base", "gain") and other is not row:
             difference = difference_of(measured[index][column], of_other[column])
-            return None if difference is None else difference.p_t
+            return None if difference is None else difference.p_method
     return None

@@ -19,10 +19,10 @@ def table_facts(table: PublishedTable, runs: ExperimentRuns) -> tuple[str, ...]:
     return (
         *_stand_ins(table, runs),
         *size_facts(frame),
-        "Cells: ours ± standard error | published | Δ = ours − published, in percent; errors are clustered by "
-        f"question. {seed_fact(frame)}",
-        f"Marks: ¹ best and ² second best of ours in its block, the untrained model left out; * p < {SIGNIFICANT} "
-        "against the block's arm on all tokens, paired by question, after Holm's correction over the column.",
+        f"Cells: ours ± standard error | published | Δ = ours − published, in percent. {seed_fact(frame)}",
+        "Marks: ¹ best and ² second best of ours in its block, the untrained model left out; from two seeds on "
+        f"* p < {SIGNIFICANT} against the block's arm on all tokens, paired by question and seed, after Holm's "
+        "correction over the column.",
         f"In the paper: {table.emphasis.rule}" + ("" if table.emphasis.complete else " Not all marks survive."),
         *_sampling(table),
         *settings_fact(frame),

@@ -5,17 +5,18 @@ Seeds that are failed, missing, unreadable or graded otherwise are counted and n
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from dashboards.cells import difference, over_seeds, root_sum
+from dashboards.cells import difference, mean_of_arms
 from dashboards.papers.compared import HAS_NUMBER, CellState
-from eval.comparison import Arm, Difference, macro_average
+from dashboards.table import arm_behind
+from eval.comparison import Arm, Difference
 from eval.stats import PerProblem, pass_at_k
 
+NOBODY = Arm(runs={})
 ORDER: tuple[CellState, ...] = (
     *("not_run", "missing", "running", "stopped", "failed", "mixed"),
     *("partial", "other_grader"),
@@ -29,8 +30,8 @@ class Measurement:
 
     state: CellState
     note: str
-    runs: Arm
-    """A question → values table for each seed that counts; empty unless the state has a number."""
+    arm: Arm
+    """The seeds that count; none unless the state has a number."""
     num_seeds_planned: int
     num_samples: int
     grader: str | None = None
@@ -51,7 +52,7 @@ class Mean:
 
 def not_run(note: str = "not run") -> Measurement:
     """Of an arm or benchmark that the experiment does not have."""
-    return Measurement(state="not_run", note=note, runs=(), num_seeds_planned=0, num_samples=0)
+    return Measurement(state="not_run", note=note, arm=NOBODY, num_seeds_planned=0, num_samples=0)
 
 
 def measure(rows: pd.DataFrame, metrics: Sequence[str], *, usual_grader: str | None) -> Measurement:
@@ -69,11 +70,12 @@ def measure(rows: pd.DataFrame, metrics: Sequence[str], *, usual_grader: str | N
     if good.empty:
         return _absent(rows, faults)
     state, note = _condition(good, len(rows), usual_grader)
-    runs = [_values(per_problem, metrics) for per_problem in good["per_problem"]] if state in HAS_NUMBER else []
+    found = arm_behind(good if state in HAS_NUMBER else good.iloc[:0])
+    runs = {seed: _values(per_problem, metrics) for seed, per_problem in found.runs.items()}
     return Measurement(
         state=state,
         note=note,
-        runs=runs,
+        arm=replace(found, runs=runs),
         num_seeds_planned=len(rows),
         num_samples=int(rows["num_samples"].iloc[0]),
         grader=str(good["grader_version"].iloc[0]),
@@ -83,17 +85,16 @@ def measure(rows: pd.DataFrame, metrics: Sequence[str], *, usual_grader: str | N
 def mean_of(measurements: Sequence[Measurement]) -> Mean:
     """Plain mean over benchmarks; no number where one of them has none, as a mean over fewer is another number."""
     state, note = _worst(measurements)
-    seeds = min(len(one.runs) for one in measurements)
+    seeds = min(len(one.arm.runs) for one in measurements)
     if state not in HAS_NUMBER:
         return Mean(state=state, note=note, value=None, standard_error=None, num_problems=0, num_seeds=0)
-    averages = [over_seeds(one.runs) for one in measurements]
-    error = root_sum([average.standard_error for average in averages])
+    average = mean_of_arms([one.arm for one in measurements])
     return Mean(
         state=state,
         note=note,
-        value=sum(average.mean for average in averages) / len(averages),
-        standard_error=None if error is None or math.isnan(error) else error,
-        num_problems=sum(average.num_problems for average in averages),
+        value=average.value,
+        standard_error=None if average.standard_error != average.standard_error else average.standard_error,
+        num_problems=average.num_problems,
         num_seeds=seeds,
     )
 
@@ -106,11 +107,7 @@ def difference_of(first: Sequence[Measurement], second: Sequence[Measurement]) -
     pairs = list(zip(first, second, strict=True))
     if any(ours.grader != theirs.grader for ours, theirs in pairs):
         return None
-    differences = [difference(ours.runs, theirs.runs) for ours, theirs in pairs]
-    present = [one for one in differences if one is not None]
-    if not present or len(present) < len(differences):
-        return None
-    return present[0] if len(present) == 1 else macro_average(present)
+    return difference([one.arm for one in first], [one.arm for one in second])
 
 
 def _fault(row: Mapping[Hashable, object], metrics: Sequence[str]) -> str:
@@ -131,7 +128,7 @@ def _absent(rows: pd.DataFrame, faults: Sequence[str]) -> Measurement:
     reasons = [fault for fault, one in zip(faults, states, strict=True) if one == state or state == "missing"]
     note = reasons[0] if len(set(faults)) == 1 else f"{reasons[0]} ({len(reasons)} of {len(rows)} seeds)"
     return Measurement(
-        state=state, note=note, runs=(), num_seeds_planned=len(rows), num_samples=int(rows["num_samples"].iloc[0])
+        state=state, note=note, arm=NOBODY, num_seeds_planned=len(rows), num_samples=int(rows["num_samples"].iloc[0])
     )
 
 

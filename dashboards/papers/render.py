@@ -124,7 +124,7 @@ def _claims(table: ComparedTable) -> Grid:
     rules = dict.fromkeys(claim.rule for claim in table.claims)
     return Grid(
         title=f"{table.place}: its claims under {table.experiment}",
-        headers=("claim", "stated", "measured", "p", "verdict"),
+        headers=("claim", "stated", "measured", "95 %", "seeds", "power", "p", "verdict"),
         rows=tuple(_claim(claim) for claim in table.claims),
         num_labels=1,
         notes=tuple(
@@ -138,7 +138,7 @@ def _claim(claim: JudgedClaim) -> tuple[str, ...]:
     p_value = DASH if claim.p_value is None else "<0.001" if claim.p_value < 0.001 else f"{claim.p_value:.3f}"
     inside = {True: " (inside)", False: " (outside)", None: ""}[claim.is_stated_inside]
     stated = DASH if claim.stated is None else claim.stated + inside
-    return claim.id, stated, _measured(claim), p_value, claim.verdict
+    return claim.id, stated, _measured(claim), *_surety(claim), p_value, claim.verdict
 
 
 def _measured(claim: JudgedClaim) -> str:
@@ -149,6 +149,19 @@ def _measured(claim: JudgedClaim) -> str:
         return f"{_signed(one.difference)} ± {one.standard_error:.1f}"
     values = [one.difference for one in claim.measured]
     return f"{_signed(min(values))} … {_signed(max(values))} ({len(values)} differences)"
+
+
+def _surety(claim: JudgedClaim) -> tuple[str, str, str]:
+    """Interval, seeds, power to find the stated size; of several differences the fewest seeds and the least power."""
+    if not claim.measured:
+        return DASH, DASH, DASH
+    seeds = [one.num_seeds for one in claim.measured]
+    powers = [one.power for one in claim.measured if one.power is not None and one.power == one.power]
+    (one,) = claim.measured if len(claim.measured) == 1 else (None,)
+    span = DASH
+    if one is not None and one.margin == one.margin:
+        span = f"{_signed(one.difference - one.margin)} to {_signed(one.difference + one.margin)}"
+    return span, str(min(seeds)), f"{100 * min(powers):.0f}%" if powers else DASH
 
 
 def _csv(table: ComparedTable) -> str:

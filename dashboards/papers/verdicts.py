@@ -7,19 +7,19 @@ must also hold after Holm's correction over them; what falls is called underpowe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 
-from dashboards.cells import root_sum
-from dashboards.papers.claims import Measured, Papers, Verdict, judge, parts_of, region_of
+from dashboards.papers.claims import Measured, Papers, Verdict, combinations_of, judge, region_of
 from dashboards.papers.compared import HAS_NUMBER, JudgedClaim
 from dashboards.papers.experiment_runs import ExperimentRuns
-from dashboards.papers.measurement import Measurement, difference_of, mean_of
+from dashboards.papers.measurement import Measurement, mean_of
 from dashboards.papers.published import CellRef, Claim, ClaimKind, Contrast, PublishedTable
 from dashboards.papers.score_columns import ScoreColumn, measure_row, score_column, stand_in
-from dashboards.table import SIGNIFICANT
-from eval.comparison import FEWEST_SEEDS, holm
+from dashboards.table import ONE_SEED, SIGNIFICANT
+from eval.comparison import Part, estimate, holm, p_beyond, power_of
+from eval.errors import DataError
+from eval.seed_model import FEWEST_SEEDS
 
 _MUST: Mapping[ClaimKind, str] = {
     "equals": "the difference lies on the stated side of 0",
@@ -29,12 +29,10 @@ _MUST: Mapping[ClaimKind, str] = {
     "within": "every difference lies within {bounds}",
     "rising": "each difference lies above the one before",
 }
-_FEW_SEEDS = (
-    f" Fewer than {FEWEST_SEEDS} seeds a side: the interval is sampling noise only and says nothing of training again."
-)
 _DECIDED = (
-    "Reproduced if the 95 % interval shows it, contradicted if the interval excludes it, underpowered otherwise; "
-    "both also after Holm's correction over the claims of this table."
+    "Reproduced if the 95 % interval shows it, contradicted if the interval excludes it, underpowered otherwise; both "
+    "also after Holm's correction over the distinct tests of this table. "
+    f"Below {FEWEST_SEEDS} seeds an arm there is no verdict: the interval is of checkpoints, not of training again."
 )
 
 
@@ -48,6 +46,8 @@ class _Side:
     """Of the column that it is judged on."""
     column: ScoreColumn | None
     measured: tuple[Measurement, ...]
+    identity: Hashable
+    """Equal for cells of one arm in one column, in whichever table they are printed."""
 
     @property
     def name(self) -> str:
@@ -63,15 +63,32 @@ class _Side:
         return "" if mean.state in HAS_NUMBER else f"{self.name}: {mean.note}"
 
 
+_Contrast = tuple[tuple[_Side, ...], tuple[_Side, ...]]
+"""Plus and minus side."""
+
+
 def judge_claims(table: PublishedTable, papers: Papers, runs: ExperimentRuns) -> tuple[JudgedClaim, ...]:
-    """Judge every claim of a table, in its order."""
-    found = [_judge_alone(claim, papers, runs) for claim in table.claims]
-    adjusted = holm([claim.p_value for claim in found])
-    return tuple(_corrected(claim, p_value) for claim, p_value in zip(found, adjusted, strict=True))
+    """Judge every claim of a table, in its order. Claims that are one test count once in the correction."""
+    contrasts = [contrasts_of(claim, papers, runs) for claim in table.claims]
+    found = [_judge_alone(claim, own) for claim, own in zip(table.claims, contrasts, strict=True)]
+    tests = [null_hypothesis_of(claim, own) for claim, own in zip(table.claims, contrasts, strict=True)]
+    p_values: dict[Hashable, float] = {}
+    for test, claim in zip(tests, found, strict=True):
+        if claim.p_value is not None:
+            p_values[test] = min(claim.p_value, p_values.get(test, 1.0))
+    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    return tuple(_corrected(claim, adjusted.get(test)) for test, claim in zip(tests, found, strict=True))
 
 
-def _judge_alone(claim: Claim, papers: Papers, runs: ExperimentRuns) -> JudgedClaim:
-    contrasts = _contrasts(claim, papers, runs)
+def null_hypothesis_of(claim: Claim, contrasts: Sequence[_Contrast]) -> Hashable:
+    """What a claim tests: equal for claims that restate one, also with the sides exchanged or another number."""
+    pairs = [tuple(frozenset(side.identity for side in sides) for sides in contrast) for contrast in contrasts]
+    is_ordered = claim.kind == "rising"
+    tested = tuple(pairs) if is_ordered else frozenset(frozenset(pair) for pair in pairs)
+    return tested, claim.kind if len(pairs) > 1 else "", claim.bounds
+
+
+def _judge_alone(claim: Claim, contrasts: Sequence[_Contrast]) -> JudgedClaim:
     lacks = list(dict.fromkeys(side.lack for plus, minus in contrasts for side in (*plus, *minus) if side.lack))
     shown = JudgedClaim(
         id=claim.id,
@@ -89,32 +106,42 @@ def _judge_alone(claim: Claim, papers: Papers, runs: ExperimentRuns) -> JudgedCl
     )
     if lacks:
         return replace(shown, note=lacks[0] + (f" (and {len(lacks) - 1} more)" if len(lacks) > 1 else ""))
-    measured = [_measured(plus, minus) for plus, minus in contrasts]
-    present = [one for one in measured if one is not None]
-    if len(present) < len(measured):
+    stated = None if claim.stated is None else float(claim.stated)
+    ones = [[float(place == number) for place in range(len(contrasts))] for number in range(len(contrasts))]
+    measured, parts = (
+        [_combined(contrasts, weights, stated=stated) for weights in wanted]
+        for wanted in (ones, combinations_of(claim, len(contrasts)))
+    )
+    present, asked = ([one for one in some if one is not None] for some in (measured, parts))
+    if len(present) < len(measured) or len(asked) < len(parts):
         return replace(shown, note="its arms answered other questions, or were graded by other versions")
-    distinct = replace(claim, contrasts=claim.contrasts[:1] * len(present))  # `judge` counts them, no more
-    judged = judge(distinct, present)
+    if any(0 < one.num_seeds < FEWEST_SEEDS for one in present):
+        return replace(shown, verdict=ONE_SEED, measured=tuple(present))
+    if claim.kind == "maximum":
+        asked = [max(asked, key=lambda part: part.difference)]
+    judged = judge(claim, asked)
     is_own_column = all(side.column is not None and side.column.is_published for plus, _ in contrasts for side in plus)
     return replace(
         shown,
         verdict=judged.verdict,
         measured=tuple(present),
-        p_value=_p_value(distinct, present, judged.verdict),
+        p_value=_p_value(claim, asked, judged.verdict),
         is_stated_inside=judged.is_stated_inside if is_own_column else None,
     )
 
 
 def _corrected(claim: JudgedClaim, adjusted: float | None) -> JudgedClaim:
+    if claim.p_value is None:
+        return claim
     if claim.verdict in ("reproduced", "contradicted") and adjusted is not None and adjusted >= SIGNIFICANT:
         note = f"{claim.verdict} by itself; not after the correction (p {adjusted:.3f})"
         return replace(claim, verdict="underpowered", note=note, p_value=adjusted)
     return replace(claim, p_value=adjusted)
 
 
-def _contrasts(claim: Claim, papers: Papers, runs: ExperimentRuns) -> list[tuple[tuple[_Side, ...], tuple[_Side, ...]]]:
+def contrasts_of(claim: Claim, papers: Papers, runs: ExperimentRuns) -> list[_Contrast]:
     """Plus and minus side of each contrast; those that a twin's own benchmark makes equal stand once."""
-    found: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[tuple[_Side, ...], tuple[_Side, ...]]] = {}
+    found: dict[tuple[tuple[str, ...], tuple[str, ...]], _Contrast] = {}
     for contrast in claim.contrasts:
         plus, minus = (tuple(_sides(refs, papers, runs)) for refs in _refs(contrast))
         found.setdefault((tuple(side.name for side in plus), tuple(side.name for side in minus)), (plus, minus))
@@ -136,63 +163,52 @@ def _sides(refs: Sequence[CellRef], papers: Papers, runs: ExperimentRuns) -> Ite
             label=(column or printed).label,
             column=column,
             measured=measure_row(row, column, runs) if column else (),
+            identity=(row.arm, tuple(column.metrics.items()) if column else printed.id),
         )
 
 
-def _measured(plus: Sequence[_Side], minus: Sequence[_Side]) -> Measured | None:
-    """mean(plus) − mean(minus) in percent; None where the sides cannot be paired.
-
-    Of several pairs the mean error is taken, which is an upper bound: the pairs share questions and arms.
-    """
-    if not minus:
-        means = [mean_of(side.measured) for side in plus]
-        error = root_sum([mean.standard_error for mean in means])
-        value = sum(mean.value or 0.0 for mean in means) / len(means)
-        return Measured(difference=100 * value, standard_error=math.nan if error is None else 100 * error)
-    pairs = [_pair(ours, theirs) for ours, theirs in product(plus, minus)]
-    present = [pair for pair in pairs if pair is not None]
-    if len(present) < len(pairs):
+def _combined(contrasts: Sequence[_Contrast], weights: Sequence[float], *, stated: float | None) -> Measured | None:
+    """Σ weight · (mean(plus) − mean(minus)) in percent; None where the sides cannot be paired."""
+    parts: list[Part] = []
+    graders: dict[str, str | None] = {}
+    for weight, (plus, minus) in zip(weights, contrasts, strict=True):
+        for sign, sides in ((1, plus), (-1, minus)):
+            for side in sides if weight else ():
+                assert side.column is not None  # `lack` was asked before
+                share = sign * weight / (len(sides) * len(side.measured))
+                for benchmark, one in zip(side.column.metrics, side.measured, strict=True):
+                    parts.append(Part(weight=share, benchmark=benchmark, arm=one.arm))
+                    if graders.setdefault(benchmark, one.grader) != one.grader:
+                        return None
+    try:
+        found = estimate(parts)
+    except DataError:
         return None
+    power = None if not stated else power_of(stated / 100, found.standard_error, found.degrees)
     return Measured(
-        difference=sum(pair.difference for pair in present) / len(present),
-        standard_error=sum(pair.standard_error for pair in present) / len(present),
-        degrees=min(pair.degrees for pair in present),
+        difference=100 * found.value,
+        standard_error=100 * found.standard_error,
+        degrees=found.degrees,
+        num_seeds=min((len(part.arm.runs) for part in parts if part.arm.is_trained), default=0),
+        power=power,
     )
 
 
-def _pair(ours: _Side, theirs: _Side) -> Measured | None:
-    assert ours.column is not None
-    assert theirs.column is not None
-    if ours.column.metrics == theirs.column.metrics:
-        paired = difference_of(ours.measured, theirs.measured)
-        if paired is None:
-            return None
-        return Measured(
-            difference=100 * paired.delta, standard_error=100 * paired.standard_error, degrees=paired.degrees
-        )
-    first, second = mean_of(ours.measured), mean_of(theirs.measured)
-    errors = [math.nan if mean.standard_error is None else mean.standard_error for mean in (first, second)]
-    assert first.value is not None  # `lack` was asked before
-    assert second.value is not None
-    return Measured(difference=100 * (first.value - second.value), standard_error=100 * math.hypot(*errors))
-
-
-def _p_value(claim: Claim, measured: Sequence[Measured], verdict: Verdict) -> float | None:
+def _p_value(claim: Claim, parts: Sequence[Measured], verdict: Verdict) -> float | None:
     """Return the p of a verdict: how easily noise puts the interval there. Two-sided, by each part's error.
 
     Reproduced needs all parts, so the largest p counts; contradicted needs one, so the smallest, times their number.
     Underpowered claims enter the correction with the smaller of the two: choosing claims after the fact is no way out.
     """
-    parts = parts_of(claim, measured)
     if any(not math.isfinite(part.difference + part.standard_error) for part in parts):
         return None
     regions = [region_of(claim, part) for part in parts]
     inside = [
-        _p_beyond(part, min(part.difference - low, high - part.difference))
+        _p_outside(part, min(part.difference - low, high - part.difference))
         for part, (low, high) in zip(parts, regions, strict=True)
     ]
     outside = [
-        _p_beyond(part, max(low - part.difference, part.difference - high))
+        _p_outside(part, max(low - part.difference, part.difference - high))
         for part, (low, high) in zip(parts, regions, strict=True)
     ]
     p_reproduced, p_contradicted = max(inside), min(1.0, len(outside) * min(outside))
@@ -201,27 +217,20 @@ def _p_value(claim: Claim, measured: Sequence[Measured], verdict: Verdict) -> fl
     return p_reproduced if verdict == "reproduced" else p_contradicted
 
 
-def _p_beyond(part: Measured, distance: float) -> float:
+def _p_outside(part: Measured, distance: float) -> float:
     """Two-sided p of a distance to the region's edge on the right side of it; 1 on the wrong side."""
-    if distance <= 0:
-        return 1.0
-    if part.standard_error == 0:
-        return 0.0
-    from scipy.stats import t
-
-    return float(2 * t.sf(distance / part.standard_error, min(part.degrees, 1e9)))
+    p_value = p_beyond(distance, part.standard_error, part.degrees) if distance > 0 else None
+    return 1.0 if p_value is None else p_value
 
 
-def _rule(claim: Claim, contrasts: Sequence[tuple[Sequence[_Side], Sequence[_Side]]]) -> str:
+def _rule(claim: Claim, contrasts: Sequence[_Contrast]) -> str:
     bounds = "" if claim.bounds is None else f"{claim.bounds[0]:g} and {claim.bounds[1]:g} points"
     labels = dict.fromkeys(side.column.label for plus, _ in contrasts for side in plus if side.column is not None)
     judged_on = f" Judged on {'; '.join(label.rstrip('.') for label in labels)}." if labels else ""
     must = _MUST[claim.kind].format(bounds=bounds)
     if claim.stated is not None and float(claim.stated) == 0:
         must = "the difference is 0 within twice its error"
-    seeds = [len(one.runs) for sides in contrasts for side in (*sides[0], *sides[1]) for one in side.measured]
-    few = _FEW_SEEDS if seeds and 0 < min(seeds) < FEWEST_SEEDS else ""
-    return f"{must[0].upper()}{must[1:]}.{judged_on} {_DECIDED}{few}"
+    return f"{must[0].upper()}{must[1:]}.{judged_on} {_DECIDED}"
 
 
 def _in_words(plus: Sequence[_Side], minus: Sequence[_Side]) -> str:

@@ -1,16 +1,14 @@
-"""Every difference that the tables test: each arm from base and from its dense arm, by benchmark and on average."""
+"""Every difference that the tables test: selectors from one another, each arm from its dense arm and from base."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from dashboards.cells import Cell
 from dashboards.figures.swept import label_of
 from dashboards.table import Row, Table
 from eval.comparison import Difference, holm
-from eval.stats import t_quantile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +16,8 @@ class Contrast:
     """One arm minus another on one benchmark."""
 
     label: str
-    against: Literal["base", "dense"]
+    against: str
+    """`base`, `dense`, or the method of as many tokens."""
     benchmark: str
     """`Avg` for the mean over several."""
     found: Difference
@@ -30,17 +29,23 @@ class Contrast:
 
 
 def contrasts(table: Table) -> tuple[Contrast, ...]:
-    """Average first, then benchmarks; arms in the table's order."""
+    """Selectors on as many tokens first; then by average and benchmark, arms in the table's order."""
     columns: list[tuple[str, int | None]] = [(name, number) for number, name in enumerate(table.benchmarks)]
     if not table.is_single:
         columns = [("Avg", None), *columns]
-    found: list[Contrast] = []
+    average = "Avg" if not table.is_single else table.benchmarks[0]
+    found = [
+        _contrast(
+            " · ".join(label for label in one.labels if label != "–"), one.reference, average, one.found, one.p_adjusted
+        )
+        for one in table.selectors
+    ]
     for against in ("dense", "base"):
         for name, number in columns:
             pairs = list(_differences(table, against, number))
-            adjusted = holm([difference.p_t for _, difference in pairs])
+            adjusted = holm([difference.p_method for _, difference in pairs])
             found += [
-                _contrast(row, against, name, difference, p)
+                _contrast(label_of(row), against, name, difference, p)
                 for (row, difference), p in zip(pairs, adjusted, strict=True)
             ]
     return tuple(found)
@@ -54,16 +59,13 @@ def _differences(table: Table, against: str, number: int | None) -> Iterator[tup
             yield row, found
 
 
-def _contrast(
-    row: Row, against: Literal["base", "dense"], benchmark: str, found: Difference, p_adjusted: float | None
-) -> Contrast:
-    half = t_quantile(max(int(min(found.degrees, 1e6)), 1), 0.95) * found.standard_error
+def _contrast(label: str, against: str, benchmark: str, found: Difference, p_adjusted: float | None) -> Contrast:
     return Contrast(
-        label=label_of(row),
+        label=label,
         against=against,
         benchmark=benchmark,
         found=found,
-        low=found.delta - half,
-        high=found.delta + half,
+        low=found.delta - found.margin,
+        high=found.delta + found.margin,
         p_adjusted=p_adjusted,
     )

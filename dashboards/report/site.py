@@ -18,9 +18,11 @@ from dashboards.figures.pyplot_drawing import write_drawing
 from dashboards.figures.scores_drawn import draw_gains_by_model
 from dashboards.figures.swept import Swept, label_of, read_swept, seeds_said
 from dashboards.papers.comparison_table import compare_with_paper, published_of
+from dashboards.render import has_checkpoints, p_cell, p_text
 from dashboards.report import wording
 from dashboards.report.contrasts import contrasts
 from dashboards.report.costs import costs
+from dashboards.report.headlines import headlines
 from dashboards.report.origins import origins
 from dashboards.report.transcripts import problems_at_hand
 from dashboards.report.trial_page import TrialPage, TrialPages
@@ -104,6 +106,7 @@ class _Site:
             "swept": swept,
             "counts": {said: count for said, count in counts.items() if count},
             "best": best_of(swept),
+            "headlines": headlines(swept),
             "num_trials": len(swept.plan.entries),
         }
         self.overviews.append(overview)
@@ -180,11 +183,16 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = ("percent", "with_error", "cell_text", "difference_text", "p_text", "duration", "sort_key", "plain")
+    names = ("percent", "with_error", "cell_text", "difference_text", "duration", "sort_key", "plain")
     environment.filters |= {name: getattr(wording, name) for name in names}
-    environment.filters |= {"label_of": label_of, "seeds_said": seeds_said, "figure_json": _figure_json}
+    environment.filters |= {
+        "p_text": p_text,
+        "label_of": label_of,
+        "seeds_said": seeds_said,
+        "figure_json": _figure_json,
+    }
     environment.tests["significant"] = wording.is_significant
-    environment.globals["said"] = LEGIBLE_STATES
+    environment.globals |= {"said": LEGIBLE_STATES, "p_cell": p_cell, "has_checkpoints": has_checkpoints}
     return environment
 
 

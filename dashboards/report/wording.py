@@ -34,13 +34,6 @@ def difference_text(found: Difference | None) -> str:
     return DASH if found is None else with_error(found.delta, found.standard_error, signed=True)
 
 
-def p_text(value: float | None) -> str:
-    """A p value with three decimals."""
-    if value is None:
-        return DASH
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
 def is_significant(adjusted: float | None) -> bool:
     """Whether a p that was adjusted for the number of comparisons is below 5 %."""
     return adjusted is not None and adjusted < SIGNIFICANT

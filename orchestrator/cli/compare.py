@@ -24,18 +24,17 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare two models, trials, arms or checkpoints on the benchmarks both were evaluated on."""
-    from eval.comparison import compare_arms, holm, macro_average
+    from eval.comparison import compare_arms, compare_on_all, holm
     from orchestrator.evaluations import read_side, shared_benchmarks
     from orchestrator.store.store import Store
 
     runs, cache = Store(store), cache_dir or store / "models"
     sides = (read_side(first, runs, cache_folder=cache), read_side(second, runs, cache_folder=cache))
     names = shared_benchmarks(*sides, wanted=tuple(name for name in bench.split(",") if name))
-    found = {
-        name: compare_arms(*([score.per_problem for score in side.scores[name]] for side in sides)) for name in names
-    }
-    adjusted = holm([difference.p_t for difference in found.values()])
-    macro = macro_average(list(found.values())) if len(found) > 1 else None
+    found = {name: compare_arms(*(side.arm(name) for side in sides)) for name in names}
+    adjusted = holm([difference.p_method for difference in found.values()])
+    arms = ([side.arm(name) for name in names] for side in sides)
+    macro = compare_on_all(*arms) if len(found) > 1 else None
     if as_json:
         _print_json(sides, found, adjusted, macro)
     else:
@@ -66,7 +65,9 @@ def _print_json(
     typer.echo(json.dumps(payload, indent=1))
 
 
-_COLUMNS = ("benchmark", "n×K", "seeds", "A", "B", "Δ ± SE", "p", "p flips", "p Holm", "detectable")
+_METHODS = ("p", "p Holm", "detectable", "seeds to decide")
+_CHECKPOINTS = ("these checkpoints differ: p", "p flips", "detectable")
+"""With one seed of a trained side there is no p about a method."""
 
 
 def _print_table(
@@ -75,16 +76,19 @@ def _print_table(
     from dashboards.columns import Column
     from orchestrator.cli.terminal import print_columns
 
+    about_methods = all(difference.covers_seeds for difference in found.values())
+    numbers = _of_methods if about_methods else _of_checkpoints
+    headers = ("benchmark", "n×K", "seeds", "A", "B", "Δ ± SE", *(_METHODS if about_methods else _CHECKPOINTS))
     rows = []
     for (name, difference), p in zip(found.items(), adjusted, strict=True):
         averages = [f"{100 * _mean(side, name):.1f}" for side in sides]
-        rows.append((name, *_sizes(difference), *averages, *_numbers(difference, p)))
+        rows.append((name, *_sizes(difference), *averages, *numbers(difference, p)))
     if macro is not None:
         averages = [f"{100 * sum(_mean(side, name) for name in found) / len(found):.1f}" for side in sides]
-        rows.append(("macro", *_sizes(macro), *averages, *_numbers(macro, None)))
+        rows.append(("macro", *_sizes(macro), *averages, *numbers(macro, None)))
     columns = [
         Column(header=header, role="result" if number else "key", cells=cells)
-        for number, (header, cells) in enumerate(zip(_COLUMNS, zip(*rows, strict=True), strict=True))
+        for number, (header, cells) in enumerate(zip(headers, zip(*rows, strict=True), strict=True))
     ]
     print_columns(columns, above=[f"A = {sides[0].label}, B = {sides[1].label} (percent)"])
     for line in _notes(found):
@@ -95,10 +99,19 @@ def _sizes(difference: Difference) -> tuple[str, str]:
     return f"{difference.num_problems}×{difference.num_samples}", "/".join(map(str, difference.num_seeds))
 
 
-def _numbers(difference: Difference, p_holm: float | None) -> tuple[str, ...]:
+def _of_methods(difference: Difference, p_holm: float | None) -> tuple[str, ...]:
     return (
         f"{100 * difference.delta:+.1f} ± {100 * difference.standard_error:.1f}",
-        *(_p(value) for value in (difference.p_t, difference.p_permutation, p_holm)),
+        *(_p(value) for value in (difference.p_method, p_holm)),
+        f"{100 * difference.minimum_detectable:.1f}",
+        str(difference.seeds_to_decide or "–"),
+    )
+
+
+def _of_checkpoints(difference: Difference, p_holm: float | None) -> tuple[str, ...]:
+    return (
+        f"{100 * difference.delta:+.1f} ± {100 * difference.standard_error:.1f}",
+        *(_p(value) for value in (difference.p_checkpoints, difference.p_permutation)),
         f"{100 * difference.minimum_detectable:.1f}",
     )
 
@@ -112,13 +125,16 @@ def _mean(side: Side, name: str) -> float:
 
 
 def _notes(found: dict[str, Difference]) -> list[str]:
-    notes = [
-        "Δ = A − B on the same questions; p: paired t; p flips: signs of the differences flipped; p Holm: adjusted "
-        "for the benchmarks of this table.",
-        "detectable: the smallest true difference that this many questions and samples show with 80 % power.",
+    if all(difference.covers_seeds for difference in found.values()):
+        return [
+            "Δ = A − B on the same questions, seeds paired where both sides have them; p: that the methods differ; "
+            "p Holm: adjusted for the benchmarks of this table.",
+            "detectable: the smallest true difference that these questions, samples and seeds show with 80 % power; "
+            "seeds to decide: an arm, to show one of the size seen.",
+        ]
+    return [
+        "Δ = A − B on the same questions; p: that these two checkpoints differ, paired t over questions; p flips: "
+        "signs of the differences flipped.",
+        "One seed: no verdict. Nothing here says what training again would give; a p about methods takes two seeds of "
+        "each trained side.",
     ]
-    if not all(difference.has_seeds for difference in found.values()):
-        notes.append(
-            "Fewer than three seeds a side: the errors are sampling noise only and say nothing of training again."
-        )
-    return notes

@@ -136,6 +136,7 @@ def tables(draw: st.DrawFn) -> Table:
     benchmarks = draw(st.lists(WORDS.map("bench_{}".format), min_size=1, max_size=8, unique=True))
     averages = st.floats(0, 1)
     return Table(
+        selectors=(),
         experiment="made_up",
         label_columns=tuple(axes),
         benchmarks=tuple(benchmarks),
@@ -169,6 +170,8 @@ def _row(number: int, labels: Sequence[str], averages: Sequence[float]) -> Row:
         average=cells[0],
         p_base=None,
         p_dense=None,
+        more_base=None,
+        more_dense=None,
         num_seeds_planned=1,
         mean_tokens=1000.0 + number,
         clip_rate=0.125,

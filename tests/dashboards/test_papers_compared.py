@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_up import MadeUp
-from scipy import stats
 
 from dashboards.papers.compared import ComparedTable
 from dashboards.papers.comparison_table import compare_with_paper
+from dashboards.papers.experiment_runs import read_runs
+from dashboards.papers.load import load_papers
 from dashboards.papers.published import PaperError
-from eval.comparison import holm
+from dashboards.papers.verdicts import contrasts_of, null_hypothesis_of
+from eval.comparison import Arm, compare_arms, holm
+from orchestrator.config.published import StandsFor
 from orchestrator.errors import OrchError
 
 TINY = {"model": "Qwen2.5-Math-1.5B", "training_data": "math12k"}
@@ -45,6 +48,14 @@ def rates_of(made: MadeUp, number: int, benchmark: str) -> np.ndarray:
     score = made.store.read_score(record.trial.id, entry.key)
     assert score is not None
     return np.array([np.mean(samples) for samples in score.per_problem.values()])
+
+
+def arm_of(made: MadeUp, number: int) -> Arm:
+    """All seeds of an arm on its first benchmark."""
+    count = len(made.seeds)
+    trials = made.trials[number * count : (number + 1) * count]
+    scores = [made.store.read_score(one.trial.id, made.store.read(one.trial.id).scores[0].key) for one in trials]
+    return Arm(runs={seed: score.per_problem for seed, score in zip(made.seeds, scores, strict=True)})
 
 
 def test_rows_and_columns_stand_as_printed_with_the_twins_benchmark_behind(tmp_path: Path) -> None:
@@ -99,13 +110,10 @@ def test_best_and_second_are_ours_within_a_block_without_the_untrained_model(tmp
 
 
 def test_significance_is_paired_against_the_blocks_dense_arm_and_corrected(tmp_path: Path) -> None:
-    made = finished(tmp_path, {("dapo", "gmts"): 0.9, ("grpo", "gmts"): 0.6})
+    made = finished(tmp_path, {("dapo", "gmts"): 0.9, ("grpo", "gmts"): 0.6}, seeds=(0, 1, 2, 3))
     table = beside(made)
     pairs = [(1, 0), (2, 0), (4, 3), (5, 3)]
-    alone = [
-        stats.ttest_rel(rates_of(made, ours, "arithmetic"), rates_of(made, dense, "arithmetic")).pvalue
-        for ours, dense in pairs
-    ]
+    alone = [compare_arms(*(arm_of(made, number) for number in pair)).p_method for pair in pairs]
     found = [table.cell(f"{block}_{arm}_top_20", "arithmetic") for block in ("dapo", "grpo") for arm in ("ets", "gmts")]
     assert [cell.p_dense for cell in found] == pytest.approx(holm(alone))
     assert found[1].is_significant
@@ -224,16 +232,19 @@ def claim_of(table: ComparedTable, name: str):
 def test_claims_are_judged_by_paired_differences_on_the_twins_benchmark(tmp_path: Path) -> None:
     rates = {("dapo", "gmts"): 0.95, ("dapo", "ets"): 0.2, ("grpo", "gmts"): 0.2, ("grpo", "ets"): 0.95}
     block = {"tables": ["gmts_table4", "gmts_table1"], "stands_for": TINY}
-    made = finished(tmp_path, rates, published=block)
+    made = finished(tmp_path, rates, published=block, seeds=(0, 1, 2))
     table = beside(made)
     reproduced, contradicted = claim_of(table, "dapo_20"), claim_of(table, "grpo_20")
-    difference = rates_of(made, 2, "arithmetic") - rates_of(made, 1, "arithmetic")
-    assert reproduced.measured[0].difference == pytest.approx(100 * difference.mean())
-    assert reproduced.measured[0].standard_error == pytest.approx(100 * difference.std(ddof=1) / math.sqrt(40))
+    difference = compare_arms(arm_of(made, 2), arm_of(made, 1))
+    (measured,) = reproduced.measured
+    assert measured.difference == pytest.approx(100 * difference.delta)
+    assert measured.standard_error == pytest.approx(100 * difference.standard_error)
+    assert measured.margin == pytest.approx(100 * difference.margin)
+    assert measured.num_seeds == 3
+    assert 0 < measured.power < 1  # of +1.55 points
     assert (reproduced.verdict, contradicted.verdict) == ("reproduced", "contradicted")
     assert reproduced.is_stated_inside is None  # +1.55 was said of other benchmarks
     assert "Judged on arithmetic in place of Avg." in reproduced.rule
-    assert reproduced.rule.endswith("sampling noise only and says nothing of training again.")  # one seed
     assert reproduced.contrasts == (
         "dapo + GMTS Top (20%) − dapo + ETS Top (20%) on arithmetic in place of Avg.",
     )  # fmt: skip
@@ -245,17 +256,36 @@ def test_claims_are_judged_by_paired_differences_on_the_twins_benchmark(tmp_path
 def test_a_claim_on_the_papers_own_benchmarks_is_asked_for_its_size_too(tmp_path: Path) -> None:
     rates = {("dapo", "gmts"): 0.95, ("dapo", "ets"): 0.2}
     block = {"tables": ["gmts_table4", "gmts_table1"], "stands_for": TINY}
-    claim = claim_of(beside(finished(tmp_path, rates, published=block, benchmarks=PRINTED)), "dapo_20")
+    made = finished(tmp_path, rates, published=block, benchmarks=PRINTED, seeds=(0, 1, 2))
+    claim = claim_of(beside(made), "dapo_20")
     assert claim.rule.startswith("The difference lies on the stated side of 0. Judged on Avg. Reproduced")
     assert (claim.verdict, claim.is_stated_inside) == ("reproduced", False)
 
 
 def test_equal_arms_are_underpowered(tmp_path: Path) -> None:
     block = {"tables": ["gmts_table4", "gmts_table1"], "stands_for": TINY}
-    claim = claim_of(beside(finished(tmp_path, published=block)), "dapo_20")
+    claim = claim_of(beside(finished(tmp_path, published=block, seeds=(0, 1))), "dapo_20")
     assert claim.verdict == "underpowered"
     assert claim.p_value is not None
     assert claim.p_value > 0.05
+
+
+def test_of_one_seed_no_claim_gets_a_verdict_however_sure_the_checkpoints_differ(tmp_path: Path) -> None:
+    block = {"tables": ["gmts_table4", "gmts_table1"], "stands_for": TINY}
+    table = beside(finished(tmp_path, {("dapo", "gmts"): 0.98, ("dapo", "ets"): 0.05}, published=block))
+    claim = claim_of(table, "dapo_20")
+    assert claim.measured[0].difference > 50
+    assert (claim.verdict, claim.p_value) == ("one seed: no verdict", None)
+    assert {one.verdict for one in table.claims} <= {"one seed: no verdict", "not measured"}
+    assert not any(cell.is_significant for row in table.rows for cell in row.cells)
+
+
+def test_claims_that_restate_one_difference_are_one_test(tmp_path: Path) -> None:
+    papers = load_papers()
+    runs = read_runs(sweep_of(tmp_path).store, "made_up", StandsFor())
+    claims = papers["ict_table1"].claims
+    tests = {null_hypothesis_of(claim, contrasts_of(claim, papers, runs)) for claim in claims}
+    assert (len(claims), len(tests)) == (34, 22)
 
 
 def test_an_experiment_that_names_no_table_or_an_unknown_one_says_so(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 from made_up import MadeUp
 
+from dashboards.render import p_text
 from dashboards.report.site import MARK, Request, write_report
 from dashboards.report.transcripts import read_transcripts
 from dashboards.report.trial_page import flat
-from dashboards.report.wording import duration, p_text, with_error
+from dashboards.report.wording import duration, with_error
 from eval.api import Completion, Grade, Problem
 from eval.samples import Sample, SampleStore
 from orchestrator.cli import main

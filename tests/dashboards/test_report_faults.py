@@ -77,7 +77,11 @@ def site(made: MadeUp, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 FAULTS = {
-    "a failed seed": ("| dapo ets", "(1 of 2 seeds)", "dapo · ets · 0.2 · seed 1: failed: CUDA out of memory"),
+    "a failed seed": (
+        "| dapo ets",
+        "(1 of 2 seeds)",
+        "dapo · ets · 0.2 · seed 1: failed: CUDA out of memory",
+    ),
     "two graders": ("| dapo gmts", "| seeds graded by 2", "graded by several versions"),
     "a score that is not a number": (
         "| grpo full",

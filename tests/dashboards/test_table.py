@@ -60,7 +60,8 @@ def test_deltas_are_paired_by_question(tmp_path: Path) -> None:
     assert delta is not None
     assert delta.delta == pytest.approx((ours - others).mean())
     assert delta.standard_error == pytest.approx((ours - others).std(ddof=1) / math.sqrt(20))
-    assert delta.p_t == pytest.approx(stats.ttest_rel(ours, others).pvalue)
+    assert delta.p_checkpoints == pytest.approx(stats.ttest_rel(ours, others).pvalue)
+    assert (delta.p_method, sparse.p_dense) == (None, None)
     assert sparse.average.delta_base is not None
     assert sparse.average.delta_base.delta == pytest.approx((ours - rates(made, made.base.trial.id)).mean())
     assert (base.average.delta_base, base.average.delta_dense, dense.average.delta_dense) == (None, None, None)
@@ -97,17 +98,44 @@ def test_seeds_share_a_row_and_a_missing_one_is_counted(tmp_path: Path) -> None:
     assert "(2 of 3 seeds)" in render(shown, "text")
 
 
-def test_below_three_seeds_errors_are_called_sampling_noise(tmp_path: Path) -> None:
-    assert "sampling noise only" in render(table_of(finished(tmp_path / "one")), "md")
-    three = finished(tmp_path / "three", arms=(("grpo", "full"),), seeds=(0, 1, 2))
-    assert "cover the variation" in render(table_of(three), "md")
+def test_of_one_seed_there_is_no_p_about_a_method_and_no_star(tmp_path: Path) -> None:
+    printed = render(table_of(finished(tmp_path)), "md")
+    assert "say nothing of training again" in printed
+    header, sparse = printed.splitlines()[2], printed.splitlines()[6]
+    assert header.count("these checkpoints") == 2
+    assert sparse.count("| one seed |") == 2
+    assert "*" not in sparse
 
 
-def test_from_three_seeds_on_the_error_is_not_below_that_over_seeds(tmp_path: Path) -> None:
+def test_from_two_seeds_on_the_error_is_that_of_the_seed_model(tmp_path: Path) -> None:
     made = finished(tmp_path, arms=(("grpo", "full"),), seeds=(0, 1, 2))
-    (cell,) = table_of(made).rows[1].cells
-    means = [rates(made, planned.trial.id).mean() for planned in made.trials]
-    assert cell.standard_error >= np.std(means, ddof=1) / math.sqrt(3) - 1e-12
+    shown = table_of(made)
+    (cell,) = shown.rows[1].cells
+    each = np.array([rates(made, planned.trial.id) for planned in made.trials])
+    of_seed, of_question = each.mean(axis=1), each.mean(axis=0)
+    rest = each - of_seed[:, None] - of_question + each.mean()
+    residual = (rest**2).sum() / (2 * 19) / 60
+    expected = of_seed.var(ddof=1) / 3 + max(of_question.var(ddof=1) / 20 - residual, 0)
+    assert cell.standard_error == pytest.approx(math.sqrt(expected))
+    printed = render(shown, "md")
+    assert "errors are over questions and seeds." in printed
+    assert "these checkpoints |" not in printed
+
+
+def test_the_table_says_how_many_seeds_would_decide_and_what_they_cost(tmp_path: Path) -> None:
+    """Device-hours of a seed: 8.5 s on the cores of the made-up trial; both arms get the seeds that they lack."""
+    made = MadeUp(tmp_path, seeds=(0, 1))
+    made.finish(made.base, rate=0.3)
+    for planned, rate in zip(made.trials, (0.5, 0.6, 0.75, 0.6), strict=True):
+        made.finish(planned, rate=rate)
+    row = table_of(made).rows[2]
+    delta = row.average.delta_dense
+    assert delta is not None
+    assert delta.p_method > 0.05
+    assert row.more_dense.count == delta.seeds_to_decide - 2
+    cores = made.trials[0].resources.num_cpus
+    assert row.more_dense.device_hours == pytest.approx(2 * row.more_dense.count * 8.5 * cores / 3600)
+    assert re.search(rf"0\.\d+, \+{row.more_dense.count} seeds? \([\d.]+ core-h\)", render(table_of(made), "md"))
 
 
 def test_failed_and_missing_trials_stand_in_their_place(tmp_path: Path) -> None:
@@ -230,14 +258,37 @@ def test_html_asks_nothing_of_the_network(tmp_path: Path) -> None:
     assert re.search(r"https?:|src=|url\(|@import", page) is None
 
 
+def test_selectors_on_as_many_tokens_stand_first(tmp_path: Path) -> None:
+    """Each minus ETS, then each minus random; never across algorithms, never the dense arm."""
+    arms = (*(("grpo", name) for name in ("full", "ets", "gmts", "random")), ("dapo", "gmts"))
+    made = MadeUp(tmp_path, arms=arms, seeds=(0, 1))
+    for planned in (made.base, *made.trials):
+        made.finish(planned, rate=0.5)
+    shown = table_of(made)
+    pairs = [(one.labels[:2], one.reference) for one in shown.selectors]
+    assert pairs == [(("grpo", "gmts"), "ets"), (("grpo", "ets"), "random"), (("grpo", "gmts"), "random")]
+    gmts, ets = (made.trials[number : number + 2] for number in (4, 2))
+    means = [np.mean([rates(made, one.trial.id).mean() for one in trials]) for trials in (gmts, ets)]
+    assert shown.selectors[0].found.delta == pytest.approx(means[0] - means[1])
+    assert shown.selectors[0].p_adjusted >= shown.selectors[0].found.p_method
+    for name in ("text", "md", "latex", "html"):
+        printed = render(shown, name)
+        assert printed.index("selectors on as many tokens") < printed.index("clipped")
+    assert "minus" not in render(table_of(finished(tmp_path / "none")), "md")
+
+
 def test_significance_is_marked_after_holm(tmp_path: Path) -> None:
-    shown = table_of(finished(tmp_path))
+    made = MadeUp(tmp_path, seeds=(0, 1, 2))
+    made.finish(made.base, rate=0.3)
+    for number, planned in enumerate(made.trials):
+        made.finish(planned, rate=0.7 + 0.05 * (number // 3))
+    shown = table_of(made)
     adjusted = shown.rows[2].p_base
     delta = shown.rows[2].average.delta_base
     assert delta is not None
-    assert delta.p_t is not None
+    assert delta.p_method is not None
     assert adjusted is not None
-    assert adjusted >= delta.p_t
+    assert adjusted >= delta.p_method
     assert re.search(r"\d\* ", render(shown, "text"))
 
 

@@ -32,9 +32,21 @@ def test_an_arm_of_an_experiment_is_all_its_seeds(lab: Lab) -> None:
     first = lab.store.read(plan.entries[1].trial.id).scores[0]
     assert full.scores["bench0"][0].avg == first.avg
     assert shared_benchmarks(full, base) == ("bench0",)
-    found = compare_arms(*([score.per_problem for score in side.scores["bench0"]] for side in (full, ets)))
-    assert found.num_seeds == (3, 2)
-    assert not found.has_seeds
+    assert (full.seeds, ets.seeds, base.is_trained) == ((0, 1, 2), (3, 4), False)
+    found = compare_arms(full.arm("bench0"), ets.arm("bench0"))
+    assert (found.num_seeds, found.covers_seeds) == ((3, 2), True)
+    assert compare_arms(full.arm("bench0"), base.arm("bench0")).covers_seeds
+
+
+def test_what_is_no_arm_is_refused(lab: Lab) -> None:
+    lab.every_steps = 2
+    plan = lab.plan([None, 0])
+    lab.sweep(plan)
+    base, trial = (entry.trial.id for entry in plan.entries)
+    with pytest.raises(OrchError, match="is no arm: two runs of seed 0"):
+        sides(lab, f"{trial},{trial}@2")
+    with pytest.raises(OrchError, match="is no arm: trials beside models"):
+        sides(lab, f"{base},{trial}")
 
 
 def test_trials_by_id_are_seeds_of_one_side(lab: Lab) -> None:

@@ -47,6 +47,13 @@ def test_a_row_without_a_number_and_a_missing_row_are_told() -> None:
     ]
 
 
+def test_a_p_about_a_method_from_one_seed_is_told() -> None:
+    shown = table(SEEN["seed 0, Xeon"])
+    average = shown["rows"][1]["average"]
+    shown["rows"][1]["average"] = average | {"num_seeds": 1, "delta_base": average["delta_base"] | {"p_method": 0.001}}
+    assert faults(shown) == ["grpo full has a p about a method from one seed"]
+
+
 def test_the_target_and_ci_run_the_check() -> None:
     root = Path(__file__).parents[2]
     for file in ("Makefile", ".ci/run"):

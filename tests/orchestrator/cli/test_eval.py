@@ -114,7 +114,7 @@ def test_compare_pairs_what_was_evaluated_alike(two_models, store, tmp_path):
     assert (row["num_problems"], row["num_samples"], row["num_seeds"]) == (6, 2, [1, 1])
     assert row["delta"] == pytest.approx(row["avg"][0] - row["avg"][1])
     assert (tmp_path / "d.png").read_bytes().startswith(b"\x89PNG")
-    assert "sampling noise only" in orch("compare", *two_models, "--store", store)
+    assert "One seed: no verdict." in orch("compare", *two_models, "--store", store)
 
 
 def test_compare_refuses_what_was_evaluated_otherwise(two_models, store):

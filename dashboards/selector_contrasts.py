@@ -1,0 +1,90 @@
+"""Selector against selector on as many tokens: the comparison that the papers are about, and tables show first.
+
+Two arms are compared if their recipes differ in the selection alone and keep the same share of tokens: each selector
+with ETS, the method that the others set out to improve, and each with as many random tokens, where there are such arms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from dashboards.cells import Found, make_cell
+from dashboards.more_seeds import MoreSeeds, more_seeds
+from eval.comparison import Difference, holm
+
+REFERENCES = ("ets", "random")
+"""What selectors are compared with, the first before the second."""
+NO_SELECTOR = ("full", "random")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectorContrast:
+    """One selector minus another, on the average of the benchmarks."""
+
+    labels: tuple[str, ...]
+    """Place of the first in the grid, one text a label column."""
+    method: str
+    reference: str
+    """Method of the second."""
+    found: Difference
+    p_adjusted: float | None
+    """Holm over all contrasts between selectors; None below two seeds."""
+    more: MoreSeeds | None
+    """What would decide it; None where it is decided or cannot be told."""
+
+
+def selector_contrasts(
+    parts: Mapping[str, pd.DataFrame],
+    found: Mapping[str, Sequence[Found]],
+    labels: Mapping[str, tuple[str, ...]],
+    *,
+    significant: float,
+) -> tuple[SelectorContrast, ...]:
+    """Every contrast that has a number, in the order of the references and then of the arms.
+
+    Args:
+        parts: arm → its rows of the frame.
+        found: arm → what there is of it, one entry a benchmark.
+        labels: arm → its place in the grid.
+        significant: level under which an adjusted p decides.
+    """
+    contrasts, sides = [], []
+    for arm, other in _pairs(parts):
+        delta = make_cell(found[arm], base=None, dense=found[other]).delta_dense
+        if delta is None:
+            continue
+        contrasts.append(
+            SelectorContrast(
+                labels=labels[arm],
+                method=str(parts[arm]["method"].iloc[0]),
+                reference=str(parts[other]["method"].iloc[0]),
+                found=delta,
+                p_adjusted=None,
+                more=None,
+            )
+        )
+        sides.append((parts[arm], parts[other]))
+    adjusted = holm([contrast.found.p_method for contrast in contrasts])
+    return tuple(
+        replace(
+            contrast,
+            p_adjusted=p,
+            more=None if p is not None and p < significant else more_seeds(*pair, contrast.found),
+        )
+        for contrast, p, pair in zip(contrasts, adjusted, sides, strict=True)
+    )
+
+
+def _pairs(parts: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, str]]:
+    firsts = {arm: part.iloc[0] for arm, part in parts.items() if part["kind"].iloc[0] == "train"}
+    for reference in REFERENCES:
+        for arm, ours in firsts.items():
+            for other, theirs in firsts.items():
+                is_selector = ours["method"] not in (*NO_SELECTOR, reference)
+                is_reference = theirs["method"] == reference and ours["family"] == theirs["family"]
+                is_same_end = reference == "random" or ours["end"] == theirs["end"]
+                if is_selector and is_reference and is_same_end and ours["ratio"] == theirs["ratio"]:
+                    yield arm, other
