@@ -6,7 +6,6 @@ import re
 
 from eval.api import Problem
 from eval.grading.prose import take_words_off, tidy_tokens
-from eval.grading.reading import fold
 from eval.grading.tokens import Token, Unreadable, tokenise
 
 LETTERS = "ABCDEFGHIJ"
@@ -78,6 +77,3 @@ def _names_another(rest: tuple[Token, ...]) -> bool:
         if before in (",", "or", "and", "(", ";", "/", "not") or behind in (")", ":", "."):
             return True
     return False
-
-
-__all__ = ["LETTERS", "fold", "is_choice"]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import decimal
+from fractions import Fraction
+
+from eval.grading import balls
 from eval.grading.nodes import Answer, Chain, Formula, Listing, Node, Number, Quantity, Symbol
 from eval.grading.regions import difference
 from eval.grading.values import Point, has_other_reading, is_identity, proportional, root_of_affine, value_of
@@ -30,6 +34,12 @@ def _is_name(node: Node) -> bool:
 def is_tautology(chain: Chain) -> bool:
     """Whether a chain says the same on all sides, and so nothing: `1=1`."""
     return set(chain.relations) <= {"=", "~"} and all(side == chain.sides[0] for side in chain.sides)
+
+
+def is_empty_equation(chain: Chain) -> bool:
+    """Whether an equation holds at every point."""
+    zero = _zero(chain)
+    return is_tautology(chain) or (zero is not None and is_identity(zero))
 
 
 def value_side(chain: Chain) -> Answer | None:
@@ -96,8 +106,6 @@ def _ratios(left: Chain, right: Chain) -> Decision:
         pairs.append((value_of(one.formula), value_of(other.formula)))
     if all(a == b for a, b in pairs):
         return Decision("right", "parts")
-    from fractions import Fraction
-
     if not all(isinstance(value, Fraction) for pair in pairs for value in pair):
         return UNDECIDED
     if any(value == 0 for pair in pairs for value in pair):
@@ -118,10 +126,6 @@ def _zero(chain: Chain) -> Formula | None:
 
 def _has_lone_solution(first: Formula, second: Formula) -> bool:
     """Whether a real point solves one equation and is proved not to solve the other."""
-    import decimal
-
-    from eval.grading import balls
-
     if has_other_reading(first, second):
         return False
     for symbol in sorted(first.symbols):
@@ -135,6 +139,3 @@ def _has_lone_solution(first: Formula, second: Formula) -> bool:
                     if value is not None and not balls.is_zero(value):
                         return True
     return False
-
-
-__all__ = ["is_name", "is_tautology", "same_equation", "value_side"]

@@ -14,7 +14,20 @@ from eval.api import Problem
 from eval.grading.choices import is_choice
 from eval.grading.equations import is_tautology, same_equation, value_side
 from eval.grading.formula_parser import MAX_TOKENS
-from eval.grading.nodes import Answer, Based, Chain, Empty, Formula, Listing, Matrix, Number, Quantity, Union, Words
+from eval.grading.nodes import (
+    Answer,
+    Based,
+    Call,
+    Chain,
+    Empty,
+    Formula,
+    Listing,
+    Matrix,
+    Number,
+    Quantity,
+    Union,
+    Words,
+)
 from eval.grading.reading import MAX_PARTS, Reading, read
 from eval.grading.regions import Piece, Region, as_region, is_certain, is_infinite
 from eval.grading.units import measure
@@ -108,9 +121,10 @@ def _based(left: Answer, right: Answer) -> Decision:
     if not isinstance(value, Fraction):
         return Decision("wrong", "base") if is_constant(other) else UNDECIDED
     sign = -1 if based.is_negative else 1
-    possible = {Fraction(based.digits)} if based.digits.isdigit() else set()
+    possible = {Fraction(based.digits)} if based.digits.replace(".", "").isdigit() else set()
     try:
-        possible.add(Fraction(int(based.digits, based.base)))
+        whole, _, digits = based.digits.partition(".")
+        possible.add(Fraction(int(whole + digits, based.base), based.base ** len(digits)))
     except ValueError:
         pass  # a digit that the base does not have
     return UNDECIDED if value * sign in possible else Decision("wrong", "base")
@@ -408,8 +422,6 @@ def _is_written(formula: Formula) -> bool:
 
 
 def _is_fraction(node: object) -> bool:
-    from eval.grading.nodes import Call
-
     if not isinstance(node, Call):
         return False
     if node.name == "+":
@@ -441,4 +453,3 @@ def _is_computed(reading: Reading) -> bool:
 
 
 _NOT_A_NUMBER = Decision("wrong", "not_a_number")
-__all__ = ["Decision", "compare", "decide"]

@@ -142,7 +142,7 @@ def read_based(tokens: Sequence[Token]) -> Based | None:
         return None
     place = texts.index("_")
     digits, base = "".join(texts[:place]), texts[place + 1 :]
-    if len(base) != 1 or not re.fullmatch(r"[0-9A-F]*\d[0-9A-F]*", digits):
+    if len(base) != 1 or not re.fullmatch(r"[0-9A-F]*\d[0-9A-F]*(?:\.[0-9A-F]+)?", digits):
         return None
     number = int(base[0]) if base[0].isdigit() and len(base[0]) < 3 else _BASES.get(base[0].lower())
     return None if number is None or not 2 <= number <= 36 else Based(digits.lstrip("0") or "0", number, is_negative)

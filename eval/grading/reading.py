@@ -85,6 +85,8 @@ class Reading:
     num_parts: int = 1
     """Items between commas, or beside one another: a list of hundreds is no answer."""
     num_tokens: int = 1
+    text: str = ""
+    """What is compared, without what stands around it."""
 
 
 @lru_cache(maxsize=65536)
@@ -114,7 +116,13 @@ def read(text: str) -> Reading:
     num_beside = sum(a and b for a, b in pairwise(is_number))
     num_parts = 1 + num_beside + sum(_separates(token) for token in rest)
     return Reading(
-        answer=answer, words=words, label=label, has_prose=taken.has_tail, num_parts=num_parts, num_tokens=len(rest)
+        answer=answer,
+        words=words,
+        label=label,
+        has_prose=taken.has_tail,
+        num_parts=num_parts,
+        num_tokens=len(rest),
+        text="".join(f"\\{token.text} " if token.kind == "command" else token.text for token in rest),
     )
 
 
@@ -255,6 +263,8 @@ def _read_value(tokens: Sequence[Token]) -> Answer:
         return _without_points(_read_value(tokens[2:]))
     if _has_matrix(tokens):
         return _read_matrix(tokens)
+    if len(first) == 1 and first.isalpha() and tokens[1:] and tokens[1].text + tokens[-1].text in ("(]", "[)"):
+        tokens = tokens[1:]  # t(0,4]: what only an interval can follow is a name
     bracketed = _read_bracketed(tokens)
     if bracketed is not None:
         return bracketed

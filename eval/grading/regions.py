@@ -2,10 +2,23 @@ r"""Sets of real numbers: intervals, inequalities in any variable, their unions;
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 
-from eval.grading.nodes import Answer, Call, Chain, Empty, Formula, Listing, Node, Quantity, Relation, Symbol, Union
+from eval.grading.nodes import (
+    Answer,
+    Call,
+    Chain,
+    Empty,
+    Formula,
+    Listing,
+    Node,
+    Number,
+    Quantity,
+    Relation,
+    Symbol,
+    Union,
+)
 from eval.grading.reading import REALS
 from eval.grading.values import Point, root_of_affine, value_of
 
@@ -128,8 +141,6 @@ def difference(left: Formula, right: Formula) -> Formula:
 
 
 def _number(value: Fraction) -> Quantity:
-    from eval.grading.nodes import Number
-
     node = Number(value)
     return Quantity(
         formula=Formula(node=node, symbols=frozenset(), names=frozenset(), has_decimals=False, is_loose=False)
@@ -147,6 +158,3 @@ def _main(quantity: Quantity) -> Formula:
 
 def _symbols(answer: Answer) -> frozenset[str]:
     return _main(answer).symbols if isinstance(answer, Quantity) else frozenset()
-
-
-__all__ = ["Piece", "Region", "as_region", "difference", "is_certain", "is_infinite", "replace"]

@@ -90,7 +90,7 @@ _PIECE = re.compile(
     r"|(?P<space>\s+|~|\\ )"
     r"|(?P<row>\\\\(?!(?:[dtc]?frac|sqrt|pi|text|left|right|infty|cdot|times|mathbb|mathrm|angle)(?![a-z]))(?:\[[^\]\[]{0,9}\])?)"
     r"|\\?(?P<command>\\(?:operatorname\*|[A-Za-z]+|[^A-Za-z\s]))"
-    r"|(?P<number>(?:\d+(?:\.\d+)?|\.\d+|\d+\.(?=/))(?:[eE][-+]?\d+(?![\d.]*[A-Za-z]))?)"
+    r"|(?P<number>(?:\d+\.(?=/)|\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+(?![\d.]*[A-Za-z]))?)"
     rf"|(?P<word>[A-Za-z]+|[{_CJK}]+)"
     r"|(?P<fence>[$`\"]+|\*\*(?=\*))"
     r"|(?P<sign>\*\*|<=|>=|!=|==|.)",
