@@ -83,7 +83,7 @@ def compare(answer: str, gold: str) -> Decision:
 
 def _compare(left: Answer, right: Answer) -> Decision:
     """Compare an answer (left) with a gold (right)."""
-    if left == right:
+    if left is right or left == right:
         return EXACT
     if isinstance(left, Words) or isinstance(right, Words):
         return _words(left, right)
@@ -92,6 +92,10 @@ def _compare(left: Answer, right: Answer) -> Decision:
     left_region, right_region = as_region(left), as_region(right)
     if left_region is not None and right_region is not None and (is_certain(left) or is_certain(right)):
         return _regions(left_region, right_region)
+    if left_region is not None and is_certain(left) and _is_finite(right):
+        return Decision("wrong", "parts")
+    if right_region is not None and is_certain(right) and _is_finite(left):
+        return Decision("wrong", "parts")
     if isinstance(left, Chain) or isinstance(right, Chain):
         return _chains(left, right)
     if isinstance(left, Matrix) or isinstance(right, Matrix):
@@ -139,6 +143,13 @@ def _regions(left: Region, right: Region) -> Decision:
 
 def _are_constant(region: Region) -> bool:
     return all(is_constant(piece.low) and is_constant(piece.high) for piece in region)
+
+
+def _is_finite(answer: Answer) -> bool:
+    """Whether an answer is some numbers side by side, which no interval is; two may be its ends."""
+    return (
+        isinstance(answer, Listing) and answer.brackets in ("", "{}") and len(answer.items) > 2 and is_constant(answer)
+    )
 
 
 def _pieces(left: Piece, right: Piece) -> Decision:
@@ -274,6 +285,8 @@ def _mixed_order(left: Listing, right: Listing, first: Sequence[Answer], second:
         if decision.verdict == "right" and named:
             return decision
         return UNDECIDED
+    if len(first) != len(second) and min(len(first), len(second)) > 1 and is_constant(left) and is_constant(right):
+        return Decision("wrong", "parts")
     is_single = len(first) == 1 or len(second) == 1
     ordered, other = (left, right) if left.is_ordered else (right, left)
     if is_single and len(other.items) == 1 and is_constant(other.items[0]) and all(map(is_constant, ordered.items)):

@@ -270,8 +270,8 @@ class Parser:
             if len(token.text) > 1:
                 self.place -= 1
                 self.tokens[self.place : self.place + 1] = [
-                    replace(token, text=token.text[0]),
-                    replace(token, text=token.text[1:], is_spaced=False),
+                    token._replace(text=token.text[0]),
+                    token._replace(text=token.text[1:], is_spaced=False),
                 ]
                 self.place += 1
             return self._number(token.text[0])
@@ -282,7 +282,7 @@ class Parser:
 
     def _split_word(self) -> None:
         token = self.tokens[self.place]
-        self.tokens[self.place : self.place + 1] = [replace(token, text=letter) for letter in token.text]
+        self.tokens[self.place : self.place + 1] = [token._replace(text=letter) for letter in token.text]
 
     def word(self, token: Token, depth: int) -> Node:
         """Read a run of letters: a function, a constant, or variables side by side."""

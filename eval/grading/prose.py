@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 
 from eval.grading.tokens import GROUPING, Token
@@ -31,6 +31,7 @@ _DENYING = frozenset("not no or than least most over under between if unless nev
 _LARGE = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12, "万": 4, "亿": 8}
 _EMPHASIS = frozenset(("**", "*", "_", "#", ">", "'"))
 _FINAL = frozenset((".", ",", ";", ":", "?"))
+_PERIODS = frozenset(("overline", "dot", "bar"))
 _NUMPY = frozenset(("np", "math", "numpy"))
 
 
@@ -51,11 +52,11 @@ def tidy_tokens(tokens: Sequence[Token]) -> tuple[Token, ...]:
         word = token.text.lower() if token.kind == "word" else ""
         before = found[-1] if found else None
         if word in _PERCENT and before is not None:
-            found.append(replace(token, kind="sign", text="%"))
+            found.append(token._replace(kind="sign", text="%"))
         elif word in _DEGREE and before is not None and (before.kind == "number" or before.text in (")", "}", "pi")):
-            found += [replace(token, kind="sign", text="^", style="math"), Token("command", "circ")]
+            found += [token._replace(kind="sign", text="^", style="math"), Token("command", "circ")]
         elif word in _LARGE and before is not None and before.kind == "number" and "e" not in before.text.lower():
-            found[-1] = replace(before, text=f"{before.text}e{_LARGE[word]}")
+            found[-1] = before._replace(text=f"{before.text}e{_LARGE[word]}")
         elif token.text == "." and before is not None and before.text in _NUMPY:
             found.pop()
         elif token.text == "surd" and before is not None and before.text == "surd":
@@ -68,9 +69,11 @@ def tidy_tokens(tokens: Sequence[Token]) -> tuple[Token, ...]:
 def _with_periods(tokens: Sequence[Token]) -> list[Token]:
     r"""Write `0.1\overline{6}` as the fraction it is: 1/6."""
     found = list(tokens)
+    if _PERIODS.isdisjoint(token.text for token in found):
+        return found
     for place in range(len(found) - 4, 0, -1):
         texts = [token.text for token in found[place : place + 4]]
-        if texts[0] not in ("overline", "dot", "bar") or texts[1] != "{" or texts[3] != "}" or not texts[2].isdigit():
+        if texts[0] not in _PERIODS or texts[1] != "{" or texts[3] != "}" or not texts[2].isdigit():
             continue
         start = place - 2 if found[place - 1].text == "." and place > 1 else place - 1
         fixed = "".join(token.text for token in found[start:place])
@@ -104,7 +107,7 @@ def take_words_off(tokens: Sequence[Token]) -> Taken:
     place = _start_of_tail(rest)
     if place is None:
         return Taken(tokens=rest, has_tail=False, is_uncertain=False)
-    tail = rest[place + 1 :]
+    tail = rest[place + (2 if rest[place].text == "(" else 1) :]
     is_uncertain = any(token.text.lower() in _SECOND_CASE or token.text == ";" for token in tail)
     return Taken(tokens=_trimmed(rest[:place]), has_tail=True, is_uncertain=is_uncertain)
 
@@ -146,6 +149,8 @@ def is_remark(tokens: Sequence[Token]) -> bool:
     if len(tokens) < 3 or tokens[-1].text != ")" or tokens[1].kind != "word":
         return False
     word = tokens[1].text
+    if word.lower() in _TAILS:
+        return True
     return (
         len(word) > 3
         and word not in ("base", "sqrt", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh")
@@ -156,7 +161,7 @@ def is_remark(tokens: Sequence[Token]) -> bool:
 def label_of(tokens: Sequence[Token]) -> tuple[str, tuple[Token, ...]]:
     """Return the letter of an option in front of an answer, `(C) 42` or `B: 42`, and the rest."""
     texts = [token.text for token in tokens[:4]]
-    if len(tokens) > 3 and texts[0] == "(" and texts[2] == ")" and _is_letter(tokens[1]):
+    if len(tokens) > 3 and texts[0] in ("(", "[") and texts[2] in (")", "]") and _is_letter(tokens[1]):
         rest = tokens[4:] if texts[3] in (":", ".") else tokens[3:]
         is_product = (
             rest and rest[0].text in ("=", "^", "_", "/", "(", "+", "*", "cup", ",", "!") and not rest[0].is_spaced
@@ -192,6 +197,8 @@ def join_numbers(tokens: Sequence[Token], *, is_inside: bool) -> list[Token]:
 
     Inside brackets a plain comma joins only where another one, with a space, separates: (1,234, 5,678) has two items.
     """
+    if sum(token.kind == "number" for token in tokens) < 2:
+        return list(tokens)
     has_spaced = any(
         token.text == "," and place + 1 < len(tokens) and tokens[place + 1].is_spaced
         for place, token in enumerate(tokens)
@@ -204,7 +211,7 @@ def join_numbers(tokens: Sequence[Token], *, is_inside: bool) -> list[Token]:
         end = _end_of_groups(tokens, place, comma_joins=comma_joins)
         if end > place:
             digits = "".join(part.text for part in tokens[place : end + 1] if part.kind == "number")
-            joined.append(replace(token, text=digits))
+            joined.append(token._replace(text=digits))
             place = end + 1
         else:
             joined.append(token)

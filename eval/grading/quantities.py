@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from eval.grading.formula_parser import FUNCTIONS, PROSE_WORDS, parse_formula
 from eval.grading.nodes import Based, Formula, Quantity
@@ -21,7 +22,7 @@ _BASES = {
     for number, word in enumerate(
         "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
     )
-} | {"binary": 2, "octal": 8, "decimal": 10, "hexadecimal": 16}
+} | {"bin": 2, "oct": 8, "dec": 10, "hex": 16, "binary": 2, "octal": 8, "decimal": 10, "hexadecimal": 16}
 
 
 def read_quantity(tokens: Sequence[Token]) -> Quantity:
@@ -30,7 +31,11 @@ def read_quantity(tokens: Sequence[Token]) -> Quantity:
     Raises:
         Unreadable: the value before the unit is no formula.
     """
-    tokens, currency = _without_currency(list(tokens))
+    if len(tokens) == 1 and tokens[0].kind == "number":
+        return _written(tokens[0].text)
+    if len(tokens) == 2 and tokens[0].text == "-" and tokens[1].kind == "number":
+        return _written(f"-{tokens[1].text}")
+    tokens, currency = _without_currency(_with_flat_units(tokens))
     if tokens and tokens[-1].text == "%":
         return Quantity(formula=parse_formula(tokens[:-1]), is_percent=True)
     start = _start_of_unit(tokens)
@@ -49,6 +54,30 @@ def read_quantity(tokens: Sequence[Token]) -> Quantity:
         except Unreadable:
             symbols = None
     return Quantity(formula=parse_formula(value), unit=unit, with_unit_as_symbols=symbols)
+
+
+@lru_cache(maxsize=16384)
+def _written(number: str) -> Quantity:
+    sign, digits = ("-", number[1:]) if number[0] == "-" else ("", number)
+    tokens = [Token("sign", "-"), Token("number", digits)] if sign else [Token("number", digits)]
+    return Quantity(formula=parse_formula(tokens))
+
+
+def _with_flat_units(tokens: Sequence[Token]) -> list[Token]:
+    r"""Write `\frac{\mathrm{m}}{\mathrm{s}^2}` behind a value as `m/s^2`."""
+    found = list(tokens)
+    texts = [token.text for token in found]
+    if "frac" not in texts[1:] or texts[-1] not in ("}", "circ"):
+        return found
+    start = len(texts) - 1 - texts[::-1].index("frac")
+    words = [token for token in found[start + 1 :] if token.kind == "word"]
+    if start == 0 or not words or any(token.style == "math" or token.text in _NOT_UNITS for token in words):
+        return found
+    middle = next((place for place in range(start, len(texts) - 1) if texts[place : place + 2] == ["}", "{"]), None)
+    if middle is None or texts[start + 1] != "{":
+        return found
+    slash = found[middle]._replace(text="/")
+    return [*found[:start], *found[start + 2 : middle], slash, *found[middle + 2 : -1]]
 
 
 def _without_currency(tokens: list[Token]) -> tuple[list[Token], str]:

@@ -7,7 +7,7 @@ where the reading is not certain; nothing is compared here.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
@@ -57,7 +57,10 @@ _ALL_REAL = frozenset(
 )
 _MATRICES = frozenset("matrix pmatrix bmatrix vmatrix Vmatrix Bmatrix smallmatrix array".split())
 _ALIGNED = frozenset("align align* aligned gather gather* gathered equation equation* split".split())
-_AND = frozenset(("and", "or", "和", "或", "与", "或者", "vee"))
+_OF_GROUPS = frozenset((";", "\\\\", "wedge"))
+_OF_ITEMS = frozenset((",", ";", "\\\\", "and", "or", "And", "Or", "AND", "OR", "和", "或", "与", "或者", "vee"))
+_OF_COORDINATES, _COMMA, _CUP = frozenset((",", ";")), frozenset((",",)), frozenset(("cup",))
+_OF_ROWS, _OF_CELLS = frozenset(("\\\\",)), frozenset(("&",))
 _INFINITE = Formula(
     node=Call("infty"), symbols=frozenset(), names=frozenset(("infty",)), has_decimals=False, is_loose=False
 )
@@ -114,7 +117,7 @@ def read(text: str) -> Reading:
         answer = _words(rest)
     is_number = [token.kind == "number" for token in rest]
     num_beside = sum(a and b for a, b in pairwise(is_number))
-    num_parts = 1 + num_beside + sum(_separates(token) for token in rest)
+    num_parts = 1 + num_beside + sum(token.text in _OF_ITEMS for token in rest)
     return Reading(
         answer=answer,
         words=words,
@@ -156,7 +159,7 @@ def _read_all(tokens: Sequence[Token]) -> Answer:
         tokens = tokens[arrows[-1] + 1 :]
     alternative = _list_of_digits(tokens)
     joined = join_numbers(tokens, is_inside=False)
-    groups = [group for group in _split(joined, lambda token: token.text in (";", "\\\\", "wedge")) if group]
+    groups = [group for group in _split(joined, _OF_GROUPS) if group]
     if len(groups) > 1 and any(_has_comma(group) for group in groups) and not _has_matrix(joined):
         # p=5,q=2;p=7,q=2: answers of several values each
         return Listing(brackets="", items=tuple(_read_list(group) for group in groups))
@@ -177,7 +180,7 @@ def _list_of_digits(tokens: Sequence[Token]) -> Listing | None:
 
 def _read_list(tokens: Sequence[Token]) -> Answer:
     is_or = any(token.text.lower() in ("or", "或", "vee", "或者") for token in tokens)
-    parts = [part for part in _split(tokens, _separates) if part]
+    parts = [part for part in _split(tokens, _OF_ITEMS) if part]
     if len(parts) > MAX_PARTS or not parts:
         raise Unreadable
     items = tuple(item for part in parts for item in _flat(_read_item(part)))
@@ -206,12 +209,8 @@ def _is_about_index(answer: Answer) -> bool:
     return isinstance(answer.sides[1], Words) or answer.sides[1] == REALS
 
 
-def _separates(token: Token) -> bool:
-    return token.text in (",", ";", "\\\\") or token.text.lower() in _AND
-
-
 def _has_comma(tokens: Sequence[Token]) -> bool:
-    return len(_split(tokens, lambda token: token.text == ",")) > 1
+    return len(_split(tokens, _COMMA)) > 1
 
 
 def _has_matrix(tokens: Sequence[Token]) -> bool:
@@ -220,12 +219,15 @@ def _has_matrix(tokens: Sequence[Token]) -> bool:
 
 def _read_item(tokens: Sequence[Token]) -> Answer:
     """Read one item of a list: a chain of relations, or a value."""
-    num_signs = sum(token.text == "pm" for token in tokens)
+    texts = [token.text for token in tokens]
+    num_signs = texts.count("pm")
     if num_signs == 1:
         both = (_read_item([_with_sign(token, sign) for token in tokens]) for sign in "+-")
         return Listing(brackets="", items=tuple(both))
-    if num_signs or any(token.text == "mp" for token in tokens):
+    if num_signs or "mp" in texts:
         raise Unreadable
+    if _RELATIONS.keys().isdisjoint(texts):
+        return _read_value(tokens)
     sides, relations = [list[Token]()], list[Relation]()
     for token, depth in _with_depth(tokens):
         relation = _RELATIONS.get(token.text) if depth == 0 and token.style != "text" else None
@@ -244,12 +246,14 @@ def _read_item(tokens: Sequence[Token]) -> Answer:
 
 
 def _with_sign(token: Token, sign: str) -> Token:
-    return replace(token, kind="sign", text=sign) if token.text == "pm" else token
+    return token._replace(kind="sign", text=sign) if token.text == "pm" else token
 
 
 def _read_value(tokens: Sequence[Token]) -> Answer:
     """Read a union, a set, a tuple, an interval, a matrix or a single value."""
-    pieces = _split(tokens, lambda token: token.text == "cup")
+    if len(tokens) == 1 and tokens[0].kind == "number":
+        return read_quantity(tokens)
+    pieces = _split(tokens, _CUP)
     if len(pieces) > 1:
         return Union(tuple(_read_value(piece) for piece in pieces))
     if not tokens:
@@ -301,7 +305,7 @@ def _read_bracketed(tokens: Sequence[Token]) -> Answer | None:
     inner = join_numbers(tokens[1:-1], is_inside=True)
     if opening in ("\\{", "{") and closing in ("\\}", "}"):
         return _read_set(inner, is_escaped=opening == "\\{")
-    parts = _split(inner, lambda token: token.text in (",", ";"))
+    parts = _split(inner, _OF_COORDINATES)
     if len(parts) < 2 or not all(parts):
         return None
     if len(parts) > MAX_PARTS:
@@ -321,7 +325,7 @@ def _read_set(inner: Sequence[Token], *, is_escaped: bool) -> Answer | None:
         # \{x | x > 3\}, \{x \in R : x > 3\}: the condition is the set
         if depth == 0 and token.text in ("|", ":") and 0 < place <= 5 and inner[0].kind in ("word", "command"):
             return _read_list(inner[place + 1 :])
-    parts = [part for part in _split(inner, _separates) if part]
+    parts = [part for part in _split(inner, _OF_ITEMS) if part]
     if len(parts) > MAX_PARTS:
         raise Unreadable
     if len(parts) < 2 and not is_escaped:
@@ -346,12 +350,12 @@ def _read_matrix(tokens: Sequence[Token]) -> Answer:
     body = list(tokens[place + 1 : end])
     if name == "array" and body and body[0].text == "{":
         body = body[next(index for index, token in enumerate(body) if token.text == "}") + 1 :]
-    rows = [row for row in _split(body, lambda token: token.text == "\\\\") if row]
+    rows = [row for row in _split(body, _OF_ROWS) if row]
     if name in _ALIGNED and rows:
         return _read_all([token for token in rows[-1] if token.text != "&"])
     if name not in _MATRICES or not rows:
         raise Unreadable
-    cells = [_split(row, lambda token: token.text == "&") for row in rows]
+    cells = [_split(row, _OF_CELLS) for row in rows]
     if len({len(row) for row in cells}) != 1 or sum(map(len, cells)) > MAX_PARTS:
         raise Unreadable
     return Matrix(tuple(tuple(_read_value(join_numbers(cell, is_inside=True)) for cell in row) for row in cells))
@@ -363,10 +367,10 @@ def _with_round_brackets(tokens: Sequence[Token]) -> list[Token]:
     for place, token in enumerate(tokens):
         text = token.text
         if text == "]" and not opened:
-            token = replace(token, text="(")
+            token = token._replace(text="(")
             opened.append(True)
         elif text == "[" and opened and _ends_interval(tokens, place):
-            token = replace(token, text=")")
+            token = token._replace(text=")")
             opened.pop()
         elif text in ("[", "("):
             opened.append(False)
@@ -394,11 +398,13 @@ def _with_depth(tokens: Sequence[Token]) -> list[tuple[Token, int]]:
     return found
 
 
-def _split(tokens: Sequence[Token], is_separator: Callable[[Token], bool]) -> list[list[Token]]:
+def _split(tokens: Sequence[Token], separators: frozenset[str]) -> list[list[Token]]:
     """Split tokens at separators outside brackets."""
+    if separators.isdisjoint(token.text for token in tokens):
+        return [list(tokens)]
     parts = [list[Token]()]
     for token, depth in _with_depth(tokens):
-        if depth == 0 and is_separator(token):
+        if depth == 0 and token.text in separators:
             parts.append([])
         else:
             parts[-1].append(token)

@@ -46,7 +46,7 @@ def as_region(answer: Answer) -> Region | None:
     if isinstance(answer, Union):
         return _union(answer)
     if isinstance(answer, Listing):
-        return _interval(answer)
+        return _interval(answer) if answer.brackets else _conditions(answer)
     if isinstance(answer, Chain):
         return _condition(answer)
     return None
@@ -55,7 +55,7 @@ def as_region(answer: Answer) -> Region | None:
 def is_certain(answer: Answer) -> bool:
     """Whether an answer cannot be anything but a set of numbers: `(1,2)` may be a point."""
     if isinstance(answer, Listing):
-        return answer.brackets in ("(]", "[)") or any(is_infinite(item) for item in answer.items)
+        return answer.brackets in ("", "(]", "[)") or any(is_infinite(item) for item in answer.items)
     return isinstance(answer, Union | Chain)
 
 
@@ -84,6 +84,25 @@ def _interval(answer: Listing) -> Region | None:
     if not (isinstance(low, Quantity) and isinstance(high, Quantity)):
         return None
     return (Piece(low, high, answer.brackets[0] == "[", answer.brackets[1] == "]"),)
+
+
+def _conditions(answer: Listing) -> Region | None:
+    """Return what `x>2, x<7` says: both, or one of them where both cannot be."""
+    if len(answer.items) != 2 or not all(isinstance(item, Chain) for item in answer.items):
+        return None
+    regions = [as_region(item) for item in answer.items]
+    pieces = [region[0] for region in regions if region is not None and len(region) == 1]
+    upper = [piece for piece in pieces if is_infinite(piece.low)]
+    lower = [piece for piece in pieces if is_infinite(piece.high)]
+    if len(upper) != 1 or len(lower) != 1:
+        return None
+    ends = [value_of(end.formula) for end in (lower[0].low, upper[0].high) if isinstance(end, Quantity)]
+    first, last = ends if len(ends) == 2 else (None, None)
+    if not isinstance(first, Fraction) or not isinstance(last, Fraction):
+        return None
+    if first > last:
+        return upper[0], lower[0]
+    return (Piece(lower[0].low, upper[0].high, lower[0].has_low, upper[0].has_high),)
 
 
 def _condition(answer: Chain) -> Region | None:

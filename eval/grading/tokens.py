@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Kind = Literal["number", "word", "command", "sign", "row"]
 Style = Literal["math", "roman", "text"]
@@ -22,8 +21,7 @@ MAX_NESTING = 8
 """Text inside text inside text: deeper is not read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """One unit of an answer."""
 
     kind: Kind
@@ -54,7 +52,8 @@ _MEANINGS = {
     "⌊": "\\lfloor ", "⌋": "\\rfloor ", "⌈": "\\lceil ", "⌉": "\\rceil ", "½": " 1/2", "⅓": " 1/3", "⅔": " 2/3",
     "¼": " 1/4", "¾": " 3/4", "\u3000": " ", "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2002": " ",
     "\u2003": " ", "\u200b": "", "\ufeff": "", "\u2061": "", "\u2062": "", "：": ":", "∖": "\\setminus ",
-    "∨": "\\lor ", "∧": "\\land ", "⁄": "/", "∕": "/", "￥": "¥", "∗": "*", "✓": "", "✔": "", "✅": "",
+    "∨": "\\lor ", "∧": "\\land ", "⁄": "/", "∕": "/", "￥": "¥", "∗": "*",
+    "\u00c5": "\\AA ", "\u212b": "\\AA ", "✓": "", "✔": "", "✅": "",
 }  # fmt: skip
 _CHARACTERS = str.maketrans(
     {chr(0xFEE0 + code): chr(code) for code in range(0x21, 0x7F)}
@@ -156,6 +155,11 @@ def _tokens(text: str, style: Style, depth: int) -> Iterator[Token]:
                 content, place = _group(text, place)
                 yield Token("word", content.strip()[:1] or "?", is_spaced)
                 continue
+            elif name in ("mathring", "AA"):
+                place = _group(text, place)[1] if name == "mathring" else place
+                yield Token("word", "angstrom", is_spaced, "roman")
+                is_spaced = False
+                continue
             elif name in ("hspace", "vspace", "label", "tag", "color", "textcolor"):
                 _, place = _group(text, place)
                 is_spaced = True
@@ -180,7 +184,7 @@ def _command(name: str, is_spaced: bool, style: Style) -> Token:
 
 def _spaced(tokens: list[Token], *, is_first_spaced: bool) -> Iterator[Token]:
     for index, token in enumerate(tokens):
-        yield replace(token, is_spaced=True) if index == 0 and is_first_spaced else token
+        yield token._replace(is_spaced=True) if index == 0 and is_first_spaced else token
 
 
 def _group(text: str, place: int) -> tuple[str, int]:

@@ -16,6 +16,7 @@ _TABLE: dict[str, tuple[tuple[str, str], ...]] = {
         ("1/10", "dm decimeter 分米"),
         ("1000", "km kilometer kilometre 千米 公里"),
         ("1/1000000", "micron"),
+        ("1/10000000000", "angstrom"),
         ("1/1000000000", "nm nanometer nanometre"),
         ("0.0254", "in inch inche"),
         ("0.3048", "ft foot feet"),

@@ -20,6 +20,8 @@ SETS = (
     "gsm8k_train", "math_train_part",
 )  # fmt: skip
 BATCH = 20_000
+SHARE_OF_CHEATS = 0.2
+"""Of the golds that are cheated on: what is undecided costs a question to math_verify."""
 
 UNITS = (
     r"{}\,\mathrm{{{}}}", r"{}~\mathrm{{{}}}", r"{}\;\text{{{}}}", r"{}\ \text{{{}}}", r"{} \text{{ {}}}",
@@ -255,7 +257,7 @@ def run(data_folder, *, share, seed=0):
                 Pair(f"\\boxed{{{answer}}}", problem, f"{name}: {how}")
                 for how, answer in corrupted(problem, problems, generator)
             ]
-            if generator.random() < 0.3 or name not in ("gsm8k_train", "gsm8k", "mmlu_stem"):
+            if generator.random() < SHARE_OF_CHEATS:
                 cheating += [
                     Pair(f"\\boxed{{{answer}}}", problem, f"{name}: {how}") for how, answer in cheats(problem)
                     if answer != problem.answer
