@@ -20,9 +20,9 @@ from eval.api import Problem
 from eval.benchmarks.registry import load
 from eval.grading import grade_many
 from eval.grading.exact import decide
+from eval.grading.formula.tokens import tokenise
 from eval.grading.pool import WorkerPool, shared_pool
 from eval.grading.reading import read
-from eval.grading.tokens import tokenise
 
 ROOT = Path(__file__).parents[1]
 SETS = ("gsm8k", "math500", "olympiadbench", "minerva_math", "aime2024")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from eval.api import Problem
+from eval.grading.formula.tokens import Token, Unreadable, tokenise
 from eval.grading.prose import take_words_off, tidy_tokens
-from eval.grading.tokens import Token, Unreadable, tokenise
 
 LETTERS = "ABCDEFGHIJ"
 _SEPARATORS = frozenset((")", ".", ":", "-"))
@@ -59,6 +59,8 @@ def _letter(tokens: tuple[Token, ...]) -> tuple[str | None, tuple[Token, ...]]:
 
 def _rest(tokens: tuple[Token, ...]) -> tuple[Token, ...]:
     while tokens and tokens[0].text in _SEPARATORS | {"**", "*"}:
+        if tokens[0].text in ("-", ".") and tokens[1:] and not tokens[1].is_spaced:
+            break  # a number: (C) -1
         tokens = tokens[1:]
     return tokens
 

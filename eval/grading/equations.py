@@ -5,10 +5,10 @@ from __future__ import annotations
 import decimal
 from fractions import Fraction
 
-from eval.grading import balls
-from eval.grading.nodes import Answer, Chain, Formula, Listing, Node, Number, Quantity, Symbol
+from eval.grading.formula import balls
+from eval.grading.formula.nodes import Answer, Chain, Formula, Listing, Node, Number, Quantity, Symbol
+from eval.grading.formula.values import Point, has_other_reading, is_identity, proportional, root_of_affine, value_of
 from eval.grading.regions import difference
-from eval.grading.values import Point, has_other_reading, is_identity, proportional, root_of_affine, value_of
 from eval.grading.verdicts import UNDECIDED, Decision
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from eval.api import Problem
 from eval.grading.equations import is_empty_equation
 from eval.grading.exact import decide
-from eval.grading.nodes import Chain
+from eval.grading.formula.nodes import Chain
 from eval.grading.reading import read
 
 SAYING_NOTHING = ("", "1=1", "0=0", "x=x", "0")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from eval.grading.tokens import GROUPING, Token
+from eval.grading.formula.tokens import GROUPING, Token
 
 _LEAD_INS = frozenset(
     "the final answer answers ans result results solution solutions value values correct option choice so thus "

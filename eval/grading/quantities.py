@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from eval.grading.formula_parser import FUNCTIONS, PROSE_WORDS, parse_formula
-from eval.grading.nodes import Based, Formula, Quantity
-from eval.grading.tokens import Token, Unreadable
+from eval.grading.formula.nodes import Based, Formula, Quantity
+from eval.grading.formula.parser import FUNCTIONS, PROSE_WORDS, parse_formula
+from eval.grading.formula.tokens import Token, Unreadable
 from eval.grading.units import PLAIN_UNITS, is_known
 
 _NOT_UNITS = frozenset("pi base mod sqrt times sin cos tan log ln e i infinity choose".split()) | PROSE_WORDS - {

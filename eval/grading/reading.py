@@ -1,7 +1,7 @@
 """Reads a whole answer: takes the prose, label, name and unit off, and says which shape the rest has.
 
-`read` is the one place where the meaning of words is decided. It returns a tree of `eval.grading.nodes`, or no answer
-where the reading is not certain; nothing is compared here.
+`read` is the one place where the meaning of words is decided. It returns a tree of `eval.grading.formula.nodes`, or
+no answer where the reading is not certain; nothing is compared here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
 
-from eval.grading.nodes import (
+from eval.grading.formula.nodes import (
     Answer,
     Call,
     Chain,
@@ -27,6 +27,7 @@ from eval.grading.nodes import (
     Union,
     Words,
 )
+from eval.grading.formula.tokens import Token, Unreadable, tokenise
 from eval.grading.prose import (
     join_numbers,
     label_of,
@@ -35,7 +36,6 @@ from eval.grading.prose import (
     tidy_tokens,
 )
 from eval.grading.quantities import read_based, read_quantity
-from eval.grading.tokens import Token, Unreadable, tokenise
 
 MAX_PARTS = 64
 
@@ -87,6 +87,8 @@ class Reading:
     """Nothing but spaces and punctuation."""
     num_parts: int = 1
     """Items between commas, or beside one another: a list of hundreds is no answer."""
+    num_beside: int = 0
+    """Numbers that follow another without a sign between them: math_verify adds those up."""
     num_tokens: int = 1
     text: str = ""
     """What is compared, without what stands around it."""
@@ -124,6 +126,7 @@ def read(text: str) -> Reading:
         label=label,
         has_prose=taken.has_tail,
         num_parts=num_parts,
+        num_beside=num_beside,
         num_tokens=len(rest),
         text="".join(f"\\{token.text} " if token.kind == "command" else token.text for token in rest),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from eval.grading.nodes import (
+from eval.grading.formula.nodes import (
     Answer,
     Call,
     Chain,
@@ -19,8 +19,8 @@ from eval.grading.nodes import (
     Symbol,
     Union,
 )
+from eval.grading.formula.values import Point, root_of_affine, value_of
 from eval.grading.reading import REALS
-from eval.grading.values import Point, root_of_affine, value_of
 
 _FLIPPED: dict[Relation, Relation] = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 _MINUS_INFINITY, _INFINITY = REALS.items

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
-from eval.grading.nodes import Answer, Chain, Listing, Matrix, Quantity, Union
+from eval.grading.formula.nodes import Answer, Chain, Listing, Matrix, Quantity, Union
 from eval.grading.reading import read
 
 RELATIVE_TOLERANCE = 1e-6
@@ -43,14 +43,14 @@ def judge(answer: str, gold: str) -> Literal["right", "wrong", "undecided"]:
     if based_gold and (not based_answer or based_answer.groups() != based_gold.groups()):
         return "wrong"
     parsed_gold, parsed_answer = _parse_gold(prepare(gold)), _parse(prepare(answer))
-    if is_degenerate(gold, parsed_gold) or is_degenerate(answer, parsed_answer):
+    if is_degenerate(gold, parsed_gold, is_gold=True) or is_degenerate(answer, parsed_answer):
         return "undecided"
     if not verify(parsed_gold, parsed_answer, strict=True, float_rounding=6, timeout_seconds=None):
         return "wrong"
     return "right" if _numbers_agree(parsed_answer, parsed_gold) else "wrong"
 
 
-def is_degenerate(text: str, parsed: list[Any]) -> bool:
+def is_degenerate(text: str, parsed: list[Any], *, is_gold: bool = False) -> bool:
     """Whether a parse says something else than its text: nothing, a truth value, or without one of its variables."""
     if not parsed:
         return True
@@ -59,7 +59,7 @@ def is_degenerate(text: str, parsed: list[Any]) -> bool:
         return False  # compared as text
     if isinstance(first, bool) or (getattr(first, "is_Boolean", False) and not getattr(first, "free_symbols", None)):
         return True
-    symbols = _symbols_of(read(text).answer)
+    symbols = _symbols_of(read(text).answer, is_gold=is_gold)
     if any("/d" in symbol and symbol.startswith(("d", "partial")) for symbol in symbols):
         return True  # sympy takes the derivative of one symbol by another, which is 0
     found = {str(symbol).lstrip("\\")[:1] for symbol in getattr(first, "free_symbols", ())}
@@ -67,8 +67,11 @@ def is_degenerate(text: str, parsed: list[Any]) -> bool:
     return bool(symbols) and not {symbol.split()[-1][:1] for symbol in symbols} <= found
 
 
-def _symbols_of(answer: Answer | None) -> set[str]:
+def _symbols_of(answer: Answer | None, *, is_gold: bool) -> set[str]:
+    """Return the variables of an answer; letters that may be a unit are variables in a gold, as of `6m`."""
     if isinstance(answer, Quantity):
+        if is_gold and answer.with_unit_as_symbols is not None:
+            return set(answer.with_unit_as_symbols.symbols)
         return set((answer.formula if answer.unit else answer.with_unit_as_symbols or answer.formula).symbols)
     parts: tuple[Answer, ...] = ()
     if isinstance(answer, Listing | Union):
@@ -77,7 +80,7 @@ def _symbols_of(answer: Answer | None) -> set[str]:
         parts = answer.sides
     elif isinstance(answer, Matrix):
         parts = tuple(cell for row in answer.rows for cell in row)
-    return set[str]().union(*(_symbols_of(part) for part in parts))
+    return set[str]().union(*(_symbols_of(part, is_gold=is_gold) for part in parts))
 
 
 def prepare(answer: str) -> str:

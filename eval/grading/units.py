@@ -61,6 +61,7 @@ _TABLE: dict[str, tuple[tuple[str, str], ...]] = {
     "resistance": (("1", "ohm omega"),),
     "substance": (("1", "mol mole"),),
     "mph": (("1", "mph"),),
+    "unit": (("1", "unit"),),
     "angle": (("1", "rad radian"),),
 }
 _KNOWN = {

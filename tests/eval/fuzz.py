@@ -178,6 +178,8 @@ def corrupted(problem, others, generator):
         yield "two letters", f"{gold} or {wrong[0]}"
         yield "label", f"({wrong[-1]}) {problem.choices[0]}"
         return
+    if "where" in gold:
+        return  # what is compared ends there
     digits = [
         match.start() for match in re.finditer(r"\d", gold)
         if not re.search(r"[_\[]\{?\s*\d*$", gold[: match.start()]) and not re.match(r"\d*\]", gold[match.start():])
@@ -199,7 +201,8 @@ def corrupted(problem, others, generator):
         yield "exponent", re.sub(r"\^\{?2\}?(?!\d)", "^{3}", gold, count=1)
     for _ in range(2):
         other = generator.choice(others).answer
-        if bare(other) != bare(gold):
+        # 100 %, $0.20 and 1:1 are the numbers 1, 1/5 and 1 otherwise written.
+        if bare(other) != bare(gold) and not re.search(r"[%:]|\\\$", other + gold):
             yield "another question's answer", other
 
 

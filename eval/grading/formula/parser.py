@@ -1,7 +1,7 @@
 r"""The formula grammar: numbers, letters, six operators and a table of functions, by recursive descent over tokens.
 
-Nothing of an answer is ever run: what comes out is a tree of `eval.grading.nodes`. What has no certain reading raises
-`Unreadable`; what is read as its writer most likely meant it (`2^10`, `1/2x`, `f(x)`) is marked as loose.
+Nothing of an answer is ever run: what comes out is a tree of `eval.grading.formula.nodes`. What has no certain
+reading raises `Unreadable`; what is read as its writer most likely meant it (`2^10`, `1/2x`, `f(x)`) is marked as loose.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from eval.grading.nodes import Call, Formula, Node, Number, Symbol
-from eval.grading.tokens import Token, Unreadable
+from eval.grading.formula.cursor import Cursor, closing_brace
+from eval.grading.formula.nodes import Call, Formula, Node, Number, Symbol
+from eval.grading.formula.tokens import Token, Unreadable
 
 MAX_DEPTH = 40
 MAX_DIGITS = 400
@@ -63,27 +64,15 @@ def parse_formula(tokens: Sequence[Token]) -> Formula:
     )
 
 
-class Parser:
+class Parser(Cursor):
     """Recursive descent; each method reads one level of the grammar and returns its tree."""
 
     def __init__(self, tokens: Sequence[Token]) -> None:
-        self.tokens, self.place = list(tokens), 0
+        super().__init__(tokens)
         self.symbols: set[str] = set()
         self.names: set[str] = set()
         self.has_decimals = self.is_loose = False
         self._num_bars = 0
-
-    def peek(self, ahead: int = 0) -> str:
-        """Return the text of the next token, or nothing at the end."""
-        place = self.place + ahead
-        return self.tokens[place].text if place < len(self.tokens) else ""
-
-    def take(self, expected: str | None = None) -> Token:
-        """Return the next token and step over it."""
-        if self.place >= len(self.tokens) or (expected is not None and self.peek() != expected):
-            raise Unreadable
-        self.place += 1
-        return self.tokens[self.place - 1]
 
     def call(self, name: str, *arguments: Node) -> Call:
         """Build an operation and note its name."""
@@ -217,7 +206,7 @@ class Parser:
         if token is not None and token.kind == "number" and len(token.text) > 1:
             self.is_loose = True  # 2^10 is 2^1·0 in LaTeX and 2^{10} to whoever wrote it
         if token is not None and token.kind == "word" and len(token.text) > 1 and token.text not in FUNCTIONS:
-            self._split_word()
+            self.split_word()
         return self.base(depth)
 
     def base(self, depth: int) -> Node:
@@ -277,12 +266,8 @@ class Parser:
             return self._number(token.text[0])
         self.place -= 1
         if token.kind == "word":
-            self._split_word()
+            self.split_word()
         return self.base(depth)
-
-    def _split_word(self) -> None:
-        token = self.tokens[self.place]
-        self.tokens[self.place : self.place + 1] = [token._replace(text=letter) for letter in token.text]
 
     def word(self, token: Token, depth: int) -> Node:
         """Read a run of letters: a function, a constant, or variables side by side."""
@@ -300,7 +285,7 @@ class Parser:
                 raise Unreadable
         if len(name) > 1:
             self.place -= 1
-            self._split_word()
+            self.split_word()
             self.place += 1
             return self.word(self.tokens[self.place - 1], depth)
         return self.letter(name)
@@ -324,40 +309,6 @@ class Parser:
     def _symbol(self, name: str) -> Symbol:
         self.symbols.add(name)
         return Symbol(name)
-
-    def decorated(self, name: str) -> str:
-        """Read the index and the primes behind a name."""
-        while True:
-            if self.peek() == "_":
-                self.take()
-                name += "_" + self._script()
-            elif self.peek() == "'":
-                self.take()
-                name += "'"
-            elif self.peek() == "^" and self.peek(1) == "prime":
-                self.place += 2
-                name += "'"
-            elif self.peek() == "^" and self.peek(1) == "{" and self.peek(2) == "prime":
-                self.take("^"), self.take("{")
-                while self.peek() == "prime":
-                    self.take()
-                    name += "'"
-                self.take("}")
-            else:
-                return name
-
-    def _script(self) -> str:
-        """Return an index as text."""
-        if self.peek() != "{":
-            token = self.take()
-            if token.kind == "word" and len(token.text) > 1 and token.style == "math":
-                self.place -= 1
-                self._split_word()
-                return self.take().text
-            return token.text
-        start, end = self.place, _closing(self.tokens, self.place)
-        self.place = end + 1
-        return "".join(token.text for token in self.tokens[start + 1 : end])
 
     def command(self, name: str, depth: int) -> Node:
         """Read a command and its arguments."""
@@ -395,7 +346,7 @@ class Parser:
     def _accented(self, accent: str) -> Node:
         start = self.place
         if self.peek() == "{":
-            end = _closing(self.tokens, start)
+            end = closing_brace(self.tokens, start)
             inner = "".join(token.text for token in self.tokens[start + 1 : end])
             self.place = end + 1
         else:
@@ -422,10 +373,10 @@ class Parser:
         if self.peek() != "{":
             return None
         try:
-            middle = _closing(self.tokens, self.place)
+            middle = closing_brace(self.tokens, self.place)
             if self.tokens[middle + 1 : middle + 2] == [] or self.tokens[middle + 1].text != "{":
                 return None
-            end = _closing(self.tokens, middle + 1)
+            end = closing_brace(self.tokens, middle + 1)
         except Unreadable:
             return None
         top = "".join(token.text for token in self.tokens[self.place + 1 : middle])
@@ -451,7 +402,7 @@ class Parser:
         else:
             operand = self.tokens[self.place] if self.place < len(self.tokens) else None
             if operand is not None and operand.kind == "word" and operand.text not in FUNCTIONS:
-                self._split_word()
+                self.split_word()
             elif operand is not None and operand.kind == "number" and len(operand.text) > 1 and not is_character:
                 self.is_loose = True
             inside = self.base(depth)
@@ -497,16 +448,3 @@ class Parser:
 
 def _is_whole(text: str) -> bool:
     return text.isdigit()
-
-
-def _closing(tokens: Sequence[Token], start: int) -> int:
-    """Return the place of the brace that closes the one at `start`."""
-    depth = 0
-    for place in range(start, len(tokens)):
-        if tokens[place].text == "{":
-            depth += 1
-        elif tokens[place].text == "}":
-            depth -= 1
-            if depth == 0:
-                return place
-    raise Unreadable

@@ -16,9 +16,9 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
 
-from eval.grading import balls
-from eval.grading.balls import Undefined, Value
-from eval.grading.nodes import Call, Formula, Node, Number, Symbol
+from eval.grading.formula import balls
+from eval.grading.formula.balls import Undefined, Value
+from eval.grading.formula.nodes import Call, Formula, Node, Number, Symbol
 
 MAX_FACTORIAL = 2_500
 """Larger factorials continue as balls, by Stirling's series."""

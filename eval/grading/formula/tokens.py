@@ -85,7 +85,7 @@ _RENAMED = {
 _BLACKBOARD = {"R": "reals", "Z": "integers", "N": "naturals", "Q": "rationals", "C": "complexes"}
 _CJK = "\u3400-\u9fff"
 _PIECE = re.compile(
-    r"(?P<group>\s?,\s?\\!\s*(?=\d{3}(?!\d))|\{,\}(?=\d{3}(?!\d)))"
+    r"(?P<group>\s{0,3},\s{0,3}(?:\\,\s{0,3})?\\!\s*(?=\d{3}(?!\d))|\{,\}(?=\d{3}(?!\d)))"
     r"|(?P<space>\s+|~|\\ )"
     r"|(?P<row>\\\\(?!(?:[dtc]?frac|sqrt|pi|text|left|right|infty|cdot|times|mathbb|mathrm|angle)(?![a-z]))(?:\[[^\]\[]{0,9}\])?)"
     r"|\\?(?P<command>\\(?:operatorname\*|[A-Za-z]+|[^A-Za-z\s]))"
