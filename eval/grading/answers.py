@@ -23,7 +23,7 @@ from eval.grading.formula.nodes import (
     Union,
     Words,
 )
-from eval.grading.formula.values import same_formula, value_of
+from eval.grading.formula.values import same_formula, same_number, value_of
 from eval.grading.regions import Piece, Region, as_region, is_certain, is_infinite
 from eval.grading.units import measure
 from eval.grading.verdicts import EXACT, RIGHT, UNDECIDED, WRONG, Decision, all_of, from_bool
@@ -179,7 +179,21 @@ def _listings(left: Answer, right: Answer) -> Decision:
         return _ordered(first, second, first_items, second_items)
     if first.is_ordered or second.is_ordered:
         return _mixed_order(first, second, first_items, second_items)
+    if len(first_items) == len(second_items):
+        # What stands on both sides in the same form needs no comparison: a table of n² of them would be slow.
+        first_items, second_items = _without_common(first_items, second_items)
     return _matched(first_items, second_items, compare_answers, one_to_one=False)
+
+
+def _without_common(left: Sequence[Answer], right: Sequence[Answer]) -> tuple[list[Answer], list[Answer]]:
+    """Take off the items that both sides have, as often as both have them."""
+    lone, rest = list[Answer](), list(right)
+    for item in left:
+        if item in rest:
+            rest.remove(item)
+        else:
+            lone.append(item)
+    return lone, rest
 
 
 def _as_listing(answer: Answer, other: Answer) -> Listing:
@@ -273,6 +287,10 @@ def _is_one_to_one(verdicts: list[list[Decision]]) -> bool:
 
 
 def _quantities(left: Quantity, right: Quantity) -> Decision:
+    first, second = left.formula.node, right.formula.node
+    is_plain = not (left.unit or right.unit or left.is_percent or right.is_percent)
+    if is_plain and isinstance(first, Number) and isinstance(second, Number):
+        return from_bool(same_number(first, second), "fraction")
     if left.alternative is not None and right.alternative is not None and left.alternative == right.alternative:
         return RIGHT
     if is_infinite(left) or is_infinite(right):

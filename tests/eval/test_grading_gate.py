@@ -31,7 +31,7 @@ def assert_floors(figures):
 
 
 def test_a_sample_of_the_golds_passes_the_gate(data_folder):
-    figures = FUZZ["run"](data_folder, share=0.02)
+    figures = FUZZ["run"](data_folder, share=0.01)
     assert figures.num_right > 5_000
     assert figures.num_wrong > 500
     assert_floors(figures)

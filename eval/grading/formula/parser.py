@@ -1,7 +1,8 @@
 r"""The formula grammar: numbers, letters, six operators and a table of functions, by recursive descent over tokens.
 
 Nothing of an answer is ever run: what comes out is a tree of `eval.grading.formula.nodes`. What has no certain
-reading raises `Unreadable`; what is read as its writer most likely meant it (`2^10`, `1/2x`, `f(x)`) is marked as loose.
+reading raises `Unreadable`; what is read as its writer most likely meant it (`2^10`, `1/2x`, `\sqrt51`) is marked as
+loose, and proves no difference.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def same_formula(left: Formula, right: Formula) -> bool | None:
     if left.node == right.node:
         return True
     if isinstance(left.node, Number) and isinstance(right.node, Number):
-        return _same_number(left.node, right.node)
+        return same_number(left.node, right.node)
     if ("log" in left.names) != ("log" in right.names):
         return None  # without a base, it may be either
     verdict = _same(left, right, degree_is_radian=True)
@@ -150,7 +150,7 @@ def _same_at(left: Formula, right: Formula, points: Iterable[Point]) -> tuple[bo
     return (True if is_certain and num_shared >= FEWEST_POINTS else None), num_shared
 
 
-def _same_number(left: Number, right: Number) -> bool:
+def same_number(left: Number, right: Number) -> bool:
     """Compare exactly; to 1e-6 relative where either is a decimal."""
     gap, size = abs(left.value - right.value), max(abs(left.value), abs(right.value))
     return gap == 0 or ((left.is_decimal or right.is_decimal) and gap * 1_000_000 <= size)
