@@ -30,7 +30,7 @@ def is_choice(answer: str, problem: Problem) -> bool:
     named = [LETTERS[index] for index, option in enumerate(options) if option and option == _folded(rest)]
     if rest and named:
         return problem.answer in named
-    return not _names_another(rest)
+    return not _names_another(rest, LETTERS[: len(options)] or LETTERS)
 
 
 def fold_all(text: str) -> str:
@@ -69,10 +69,10 @@ def _is_letter(text: str) -> bool:
     return len(text) == 1 and text.upper() in LETTERS
 
 
-def _names_another(rest: tuple[Token, ...]) -> bool:
+def _names_another(rest: tuple[Token, ...], letters: str) -> bool:
     """Whether what follows names more options: `A, B, C`, `B or C`, `B) … C) …`."""
     for place, token in enumerate(rest):
-        if token.kind != "word" or not (len(token.text) == 1 and token.text in LETTERS):
+        if token.kind != "word" or not (len(token.text) == 1 and token.text in letters):
             continue
         before = rest[place - 1].text.lower() if place else ""
         behind = rest[place + 1].text if place + 1 < len(rest) else ""

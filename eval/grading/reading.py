@@ -118,7 +118,8 @@ def read(text: str) -> Reading:
     except (Unreadable, ArithmeticError, ValueError, RecursionError):
         answer = _words(rest)
     is_number = [token.kind == "number" for token in rest]
-    num_beside = sum(a and b for a, b in pairwise(is_number))
+    is_plain = all(token.kind in ("number", "word") or token.text in ("-", ".", ",") for token in rest)
+    num_beside = sum(a and b for a, b in pairwise(is_number)) if is_plain else 0
     num_parts = 1 + num_beside + sum(token.text in _OF_ITEMS for token in rest)
     return Reading(
         answer=answer,

@@ -44,6 +44,13 @@ def test_words_around_an_integer_are_taken_off(answer):
     assert not accepts(answer.replace("42", "43").replace("４２", "４３"), "42", "integer")
 
 
+@pytest.mark.parametrize("name", ["x", "y", "a", "b", "n", "t", "k", "z", "\\lambda", "\\theta", "x_1", "P", "s"])
+def test_no_variable_is_positive_at_all_points(name):
+    for answer, gold in ((name, f"|{name}|"), (f"-{name}", f"|{name}|"), (f"3-{name}", f"|{name}-3|")):
+        assert not accepts(answer, gold), (answer, gold)
+        assert not accepts(gold, answer), (gold, answer)
+
+
 def test_a_choice_in_any_common_dress_is_its_letter():
     options = {"choices": ("A red one", "blue", "green", "all of the above")}
     for dress in (

@@ -29,9 +29,9 @@ FEWEST_POINTS = 3
 DOMAIN_OF_WHOLE = frozenset(("!", "binom", "floor", "ceil"))
 """Operations that say a formula is about whole numbers."""
 
-_SCALES = (Fraction(1, 8), Fraction(1, 2), Fraction(1), Fraction(4), Fraction(16), Fraction(1, 4))
-_NUM_POINTS = 8
-_FIRST_MIXED_POINT = 4
+_SCALES = (Fraction(1, 8), Fraction(1), Fraction(64), Fraction(1, 2), Fraction(8), Fraction(1, 4))
+_NUM_POINTS = 6
+_FIRST_MIXED_POINT = 3
 """Points before this one are positive in all variables; from it on, signs are mixed."""
 
 
@@ -232,14 +232,17 @@ def _value_of(name: str, point: Point) -> Value:
 def _chosen(name: str, number: int, is_whole: bool) -> Fraction:
     """The value of a variable at a point, without pattern and the same for ever.
 
-    Whole: 2 to 41. Otherwise dyadic (exact arithmetic on it is quick), of the point's scale, and from the fourth point
-    on of either sign.
+    Whole: 2 to 41. Otherwise dyadic (exact arithmetic on it is quick), of the point's scale, and from the first mixed
+    point on of either sign.
     """
     word = int.from_bytes(hashlib.blake2b(f"{name} {number}".encode(), digest_size=6).digest(), "big")
     if is_whole:
         return Fraction(2 + word % 40)
     size = Fraction(5 + word % 11, 8) * _SCALES[number % len(_SCALES)]
-    is_negative = number >= _FIRST_MIXED_POINT and (word >> 20) % 3 > 0
+    # Of either sign once, which of the two first by the name, and then negative: |x| is told from x whatever its name.
+    signs = (False, True) if hashlib.blake2b(name.encode(), digest_size=1).digest()[0] % 2 else (True, False)
+    mixed = number - _FIRST_MIXED_POINT
+    is_negative = mixed >= 0 and (signs[mixed] if mixed < len(signs) else True)
     return -size if is_negative else size
 
 
