@@ -96,10 +96,9 @@ def _are_constant(region: Region) -> bool:
 
 
 def _is_finite(answer: Answer) -> bool:
-    """Whether an answer is some numbers side by side, which no interval is; two may be its ends."""
-    return (
-        isinstance(answer, Listing) and answer.brackets in ("", "{}") and len(answer.items) > 2 and is_constant(answer)
-    )
+    """Whether an answer is a number, or three or more of them, which no interval is; two may be its ends."""
+    is_list = isinstance(answer, Listing) and not answer.is_ordered and len(answer.items) > 2
+    return (is_list or isinstance(answer, Quantity)) and is_constant(answer)
 
 
 def _pieces(left: Piece, right: Piece) -> Decision:
