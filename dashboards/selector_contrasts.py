@@ -14,10 +14,11 @@ import pandas as pd
 from dashboards.cells import Found, make_cell
 from dashboards.more_seeds import MoreSeeds, more_seeds
 from eval.comparison import Difference, holm
+from trainers.methods import CONTROL, DENSE, FIRST_SELECTOR
 
-REFERENCES = ("ets", "random")
+REFERENCES = (FIRST_SELECTOR, CONTROL)
 """What selectors are compared with, the first before the second."""
-NO_SELECTOR = ("full", "random")
+NO_SELECTOR = (DENSE, CONTROL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,6 @@ def _pairs(parts: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, str]]:
             for other, theirs in firsts.items():
                 is_selector = ours["method"] not in (*NO_SELECTOR, reference)
                 is_reference = theirs["method"] == reference and ours["family"] == theirs["family"]
-                is_same_end = reference == "random" or ours["end"] == theirs["end"]
+                is_same_end = reference == CONTROL or ours["end"] == theirs["end"]
                 if is_selector and is_reference and is_same_end and ours["ratio"] == theirs["ratio"]:
                     yield arm, other

@@ -13,7 +13,7 @@ AnswerKind = Literal["integer", "choice", "numeric", "expression"]
 """How an answer may be compared; declared by the benchmark, never guessed from the answer."""
 
 FinishReason = Literal["stop", "length"]
-GradeStatus = Literal["ok", "none", "unclosed", "empty", "timeout", "crash"]
+GradeStatus = Literal["ok", "none", "unclosed", "empty", "undecided", "timeout", "crash"]
 """What extraction or the grader met; everything but `ok` counts as wrong and is reported."""
 
 
@@ -104,6 +104,7 @@ class Grade:
     """Which path decided: exact, fraction, choice, math_verify, …"""
     status: GradeStatus
     elapsed_ms: float
+    """Time of the grading itself, without waiting for a free worker."""
     grader_version: str
 
 

@@ -36,6 +36,8 @@ class Summary:
     """Completions that end in at least four repeats of the same text."""
     timeout_rate: float
     """Completions whose grading was given up: counted as wrong."""
+    undecided_rate: float
+    """Completions that no path of the grader could tell: counted as wrong."""
 
     @property
     def settings(self) -> SamplingSettings:
@@ -67,6 +69,7 @@ def summarise(score: Score, samples: Sequence[Sample], problems: Iterable[Proble
         mean_tokens_right=fmean(right) if right else None,
         mean_tokens_wrong=fmean(wrong) if wrong else None,
         loop_rate=fmean(ends_in_loop(sample.completion.text) for sample in used),
+        undecided_rate=fmean(sample.grade.status == "undecided" for sample in used),
         timeout_rate=fmean(sample.grade.status in ("timeout", "crash") for sample in used),
     )
 

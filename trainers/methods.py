@@ -33,6 +33,10 @@ Distance = Literal["js", "kl", "wasserstein"]
 """How far two distributions are apart; the functions stand in `trainers.head.deviation.DISTANCES`."""
 DENSE: Final = "full"
 """The method that trains on every token: the baseline of every other."""
+CONTROL: Final = "random"
+"""The method that draws tokens by chance: what every selector has to beat at the same ratio."""
+FIRST_SELECTOR: Final = "ets"
+"""The selector that the others set out to improve."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

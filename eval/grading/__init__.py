@@ -1,5 +1,8 @@
 """One grader for reward and evaluation: extract the boxed answer, compare exactly, and only then ask math_verify.
 
+Inside there are three verdicts, right, wrong and undecided (`eval.grading.verdicts`). What the exact path leaves
+undecided goes to math_verify; what stays undecided there is wrong, and counted by its status.
+
     grade(response, problem) -> Grade        is_correct is the reward
     grade_answer(answer, problem) -> Grade   the same for a bare answer
     grade_many(pairs) -> list[Grade]         undecided pairs go to the pool together
@@ -55,17 +58,18 @@ def _grade_answer(answer: str, problem: Problem, started: float) -> Future[Grade
     if not answer:
         return _done(False, None, "extract", "empty", started)
     decision = decide(answer, problem)
-    if decision.is_correct is not None:
-        return _done(decision.is_correct, answer, decision.method, "ok", started)
-    return _ask_pool(answer, problem, started)
+    if decision.verdict == "undecided":
+        return _ask_pool(answer, problem, started)
+    return _done(decision.verdict == "right", answer, decision.method, "ok", started)
 
 
 def _ask_pool(answer: str, problem: Problem, started: float) -> Future[Grade]:
     graded: Future[Grade] = Future()
+    fast_ms = (perf_counter() - started) * 1e3
 
     def finish(verdict: Future[Verdict]) -> None:
         found = verdict.result()
-        graded.set_result(_grade(found.is_correct, answer, "math_verify", found.status, started))
+        graded.set_result(_grade(found.is_correct, answer, "math_verify", found.status, fast_ms + found.elapsed_ms))
 
     shared_pool().submit(answer, problem.answer).add_done_callback(finish)
     return graded
@@ -73,16 +77,16 @@ def _ask_pool(answer: str, problem: Problem, started: float) -> Future[Grade]:
 
 def _done(is_correct: bool, answer: str | None, method: str, status: GradeStatus, started: float) -> Future[Grade]:
     graded: Future[Grade] = Future()
-    graded.set_result(_grade(is_correct, answer, method, status, started))
+    graded.set_result(_grade(is_correct, answer, method, status, (perf_counter() - started) * 1e3))
     return graded
 
 
-def _grade(is_correct: bool, answer: str | None, method: str, status: GradeStatus, started: float) -> Grade:
+def _grade(is_correct: bool, answer: str | None, method: str, status: GradeStatus, elapsed_ms: float) -> Grade:
     return Grade(
         is_correct=is_correct,
         answer=answer,
         method=method,
         status=status,
-        elapsed_ms=(perf_counter() - started) * 1e3,
+        elapsed_ms=elapsed_ms,
         grader_version=grader_version(),
     )

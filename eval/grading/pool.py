@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Literal
 
 from eval.grading.worker import HARD_LIMIT_S
@@ -41,7 +42,10 @@ class Verdict:
     """What the slow path says about a pair."""
 
     is_correct: bool
-    status: Literal["ok", "timeout", "crash"]
+    status: Literal["ok", "undecided", "timeout", "crash"]
+    """`undecided` where math_verify could not tell either."""
+    elapsed_ms: float
+    """Time of the judging alone, without the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,7 @@ class _Worker:
         return self._process.pid if self._process is not None else None
 
     def ask(self, answer: str, gold: str) -> Verdict:
+        started = perf_counter()
         question = json.dumps({"answer": answer, "gold": gold}).encode() + b"\n"
         if self._num_tasks >= TASKS_PER_WORKER:
             self.kill()
@@ -159,11 +164,11 @@ class _Worker:
             reply = self._read(process, HARD_LIMIT_S)
         except TimeoutError:
             self.kill()
-            return Verdict(False, "timeout")
+            return Verdict(False, "timeout", (perf_counter() - started) * 1e3)
         except (OSError, ValueError):
             self.kill()
-            return Verdict(False, "crash")
-        return Verdict(reply["is_correct"], reply["status"])
+            return Verdict(False, "crash", (perf_counter() - started) * 1e3)
+        return Verdict(reply["is_correct"], reply["status"], reply["elapsed_ms"])
 
     def kill(self) -> None:
         process, self._process = self._process, None

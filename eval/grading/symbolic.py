@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
-from eval.grading.units import split_unit
+from eval.grading.formula.nodes import Answer, Chain, Listing, Matrix, Quantity, Union
+from eval.grading.reading import read
 
 RELATIVE_TOLERANCE = 1e-6
 MAX_EXPONENT_DIGITS = 4
@@ -22,11 +23,17 @@ _NUMPY = re.compile(r"\b(?:np|math)\.(arcsin|arccos|arctan|sin|cos|tan|exp|log|s
 _DOUBLE_BACKSLASH = re.compile(r"\\\\(?=(?:d|t|c)?frac|sqrt|pi|text|left|right)")
 _UPRIGHT_LETTER = re.compile(r"\\(?:mathrm|text|mathit|mathbf|rm)\s*\{\s*([A-Za-z])\s*\}")
 _BASED = re.compile(r"\s*([0-9A-Z]+)\s*_\s*\{?\s*(\d+)\s*\}?\s*")
+_UNIT = re.compile(
+    r"(.{0,190}[\d}.)])\s*\\(?:text|textrm|mbox|mathrm|textbf|textit)\s*\{([^{}]*)\}(?:\^\{?\d\}?)?", re.DOTALL
+)
+_NOT_UNITS = frozenset("pi and or base mod sqrt times percent thousand million billion trillion".split())
 _HUGE_EXPONENT = re.compile(rf"(?:\^|\*\*)\s*\{{?\s*[+-]?\d{{{MAX_EXPONENT_DIGITS + 1},}}")
 
 
-def is_equivalent(answer: str, gold: str) -> bool:
-    """Return whether two answers mean the same, as far as math_verify can tell and the guards allow.
+def judge(answer: str, gold: str) -> Literal["right", "wrong", "undecided"]:
+    """Return what math_verify can tell of two answers, as far as the guards allow.
+
+    Undecided is what it reads as nothing or as something else: a derivative that became 0, an equation that is true.
 
     Raises:
         ValueError: an answer that is too dangerous to evaluate.
@@ -34,11 +41,46 @@ def is_equivalent(answer: str, gold: str) -> bool:
     """
     based_answer, based_gold = _BASED.fullmatch(answer), _BASED.fullmatch(gold)
     if based_gold and (not based_answer or based_answer.groups() != based_gold.groups()):
-        return False
+        return "wrong"
     parsed_gold, parsed_answer = _parse_gold(prepare(gold)), _parse(prepare(answer))
+    if is_degenerate(gold, parsed_gold, is_gold=True) or is_degenerate(answer, parsed_answer):
+        return "undecided"
     if not verify(parsed_gold, parsed_answer, strict=True, float_rounding=6, timeout_seconds=None):
-        return False
-    return _numbers_agree(parsed_answer, parsed_gold)
+        return "wrong"
+    return "right" if _numbers_agree(parsed_answer, parsed_gold) else "wrong"
+
+
+def is_degenerate(text: str, parsed: list[Any], *, is_gold: bool = False) -> bool:
+    """Whether a parse says something else than its text: nothing, a truth value, or without one of its variables."""
+    if not parsed:
+        return True
+    first = parsed[0]
+    if isinstance(first, str):
+        return False  # compared as text
+    if isinstance(first, bool) or (getattr(first, "is_Boolean", False) and not getattr(first, "free_symbols", None)):
+        return True
+    symbols = _symbols_of(read(text).answer, is_gold=is_gold)
+    if any("/d" in symbol and symbol.startswith(("d", "partial")) for symbol in symbols):
+        return True  # sympy takes the derivative of one symbol by another, which is 0
+    found = {str(symbol).lstrip("\\")[:1] for symbol in getattr(first, "free_symbols", ())}
+    # Greek letters keep their names; accents, calls and indices are compared by what they start with.
+    return bool(symbols) and not {symbol.split()[-1][:1] for symbol in symbols} <= found
+
+
+def _symbols_of(answer: Answer | None, *, is_gold: bool) -> set[str]:
+    """Return the variables of an answer; letters that may be a unit are variables in a gold, as of `6m`."""
+    if isinstance(answer, Quantity):
+        if is_gold and answer.with_unit_as_symbols is not None:
+            return set(answer.with_unit_as_symbols.symbols)
+        return set((answer.formula if answer.unit else answer.with_unit_as_symbols or answer.formula).symbols)
+    parts: tuple[Answer, ...] = ()
+    if isinstance(answer, Listing | Union):
+        parts = answer.items
+    elif isinstance(answer, Chain):
+        parts = answer.sides
+    elif isinstance(answer, Matrix):
+        parts = tuple(cell for row in answer.rows for cell in row)
+    return set[str]().union(*(_symbols_of(part, is_gold=is_gold) for part in parts))
 
 
 def prepare(answer: str) -> str:
@@ -48,7 +90,9 @@ def prepare(answer: str) -> str:
     text = _DOUBLE_BACKSLASH.sub(r"\\", answer)
     text = _UPRIGHT_LETTER.sub(r"\1", text)
     text = _NUMPY.sub(r"\\\1", text).replace("\\!", "").replace("$,$", ",").replace("$, $", ",")
-    text, _ = split_unit(text)
+    unit = _UNIT.fullmatch(text.strip().strip("$").strip())
+    if unit is not None and not _NOT_UNITS.intersection(unit[2].lower().split()):
+        text = unit[1].strip().rstrip("\\")
     return text.replace("$", "").strip()
 
 

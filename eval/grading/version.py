@@ -14,7 +14,7 @@ LIBRARIES = ("math-verify", "latex2sympy2_extended", "sympy", "antlr4-python3-ru
 def grader_version() -> str:
     """Return 12 hex digits that change whenever a verdict could."""
     digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    for file in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     for library, version in library_versions().items():
         digest.update(f"{library}=={version}\n".encode())

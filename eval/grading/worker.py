@@ -1,6 +1,6 @@
 """The child process of the slow path: reads questions from stdin, answers on stdout, and never outlives its use.
 
-    {"answer": …, "gold": …}  →  {"is_correct": true, "status": "ok"}
+    {"answer": …, "gold": …}  →  {"is_correct": true, "status": "ok", "elapsed_ms": 4.2}
 
 Three limits, none of which a computation in C can escape for ever: a Python alarm, then the kernel's own kill on CPU
 time, and a bound on memory. It ends when stdin closes, that is when its parent dies.
@@ -14,6 +14,7 @@ import os
 import resource
 import signal
 import sys
+from time import perf_counter
 from types import FrameType
 
 SOFT_LIMIT_S = 3.0
@@ -57,13 +58,16 @@ def _next_line() -> str:
         return ""
 
 
-def _answer(answer: str, gold: str) -> dict[str, bool | str]:
-    from eval.grading.symbolic import is_equivalent
+def _answer(answer: str, gold: str) -> dict[str, bool | str | float]:
+    from eval.grading.symbolic import judge
 
+    started = perf_counter()
     signal.setitimer(signal.ITIMER_PROF, HARD_LIMIT_S)
     signal.setitimer(signal.ITIMER_REAL, SOFT_LIMIT_S)
+    reply: dict[str, bool | str | float]
     try:
-        reply: dict[str, bool | str] = {"is_correct": bool(is_equivalent(answer, gold)), "status": "ok"}
+        verdict = judge(answer, gold)
+        reply = {"is_correct": verdict == "right", "status": "undecided" if verdict == "undecided" else "ok"}
     except SoftTimeout:
         reply = {"is_correct": False, "status": "timeout"}
     except Exception as error:
@@ -71,7 +75,7 @@ def _answer(answer: str, gold: str) -> dict[str, bool | str]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.setitimer(signal.ITIMER_PROF, 0)
-    return reply
+    return reply | {"elapsed_ms": (perf_counter() - started) * 1e3}
 
 
 def _on_alarm(number: int, frame: FrameType | None) -> None:

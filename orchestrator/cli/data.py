@@ -55,19 +55,28 @@ def check(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check each row of the local files against the declarations; exit 2 when one differs."""
+    """Check each row of the local files against the declarations; exit 2 when one differs.
+
+    Also lists golds that are not compared as they stand, with what is compared instead.
+    """
     from eval.benchmarks.registry import NAMES, declared, find_file, load
     from eval.errors import DataError
+    from eval.grading.golds import judge_golds
 
     chosen = names or [
         name for name in NAMES if not declared(name).file or find_file(declared(name), data_dir) is not None
     ]
     problems: list[str] = []
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in chosen:
         try:
             benchmark = load(name, data_folder=data_dir)
-            rows.append({"name": name, "ok": True, "count": len(benchmark.problems), "digest": benchmark.digest})
+            golds = [
+                {"id": one.id, "gold": one.gold, "message": one.message} for one in judge_golds(benchmark.problems)
+            ]
+            rows.append(
+                {"name": name, "ok": True, "count": len(benchmark.problems), "digest": benchmark.digest, "golds": golds}
+            )
         except DataError as error:
             problems.append(name)
             rows.append({"name": name, "ok": False, "message": str(error)})
@@ -80,6 +89,8 @@ def check(
                 if row["ok"]
                 else f"{row['name']:<17}BAD {row['message']}"
             )
+            for gold in row.get("golds", ()):
+                typer.echo(f"{'':<17}{gold['id']}  {gold['gold']!r}: {gold['message']}")
     if problems:
         raise DataError(f"{len(problems)} of {len(chosen)} sets are not as declared: {', '.join(problems)}")
 

@@ -115,6 +115,7 @@ def _reason(verdict: Grade) -> str:
         "unclosed": "the box is never closed",
         "empty": "the answer is empty",
         "timeout": "grading was given up: such answers count as wrong",
+        "undecided": "neither the exact path nor math_verify could tell: such answers count as wrong",
         "crash": "the answer could not be evaluated: such answers count as wrong",
     }.get(verdict.status) or _REASONS.get(verdict.method.removesuffix("_unit"), verdict.method)
 
@@ -129,6 +130,16 @@ _REASONS = {
     "parts": "compared part by part",
     "time": "compared as times of day",
     "too_long": "longer than any answer: compared as text only",
+    "too_many_parts": "a list of dozens is no answer to a question with one",
+    "side_by_side": "several numbers side by side are no answer",
+    "formula": "compared by value at points of both signs and several scales",
+    "equation": "compared as equations",
+    "ratio": "compared as ratios",
+    "tautology": "an equation that says nothing",
+    "unit": "compared with their units",
+    "empty": "nothing is said",
+    "empty_set": "the empty set against something",
+    "infinite": "infinity against a number",
     "not_a_number": "an integer must be written as one",
     "math_verify": "compared symbolically",
 }

@@ -60,7 +60,8 @@ def spaced(answer):
 
 
 def unspaced(answer):
-    return re.sub(r"(?<![A-Za-z]) ", "", answer) if " " in answer and "\\text" not in answer else None
+    is_plain = " " in answer and "\\text" not in answer and "\\ " not in answer
+    return re.sub(r"(?<![A-Za-z]) ", "", answer) if is_plain else None
 
 
 def thin_spaced(answer):

@@ -278,6 +278,8 @@ def test_formulas_are_compared_by_value():
         (r"\binom{2n}{n}", r"\frac{(2n)!}{n!n!}"),
         (r"x\in[1,2]", "[1,2]"),
         (r"\log_2 8", "3"),
+        ("1/2x", r"\frac{x}{2}"),
+        ("5cm", "5"),
     ]
     different = [
         (r"2\sqrt{3}", r"3\sqrt{2}"),
@@ -301,20 +303,18 @@ def test_formulas_are_compared_by_value():
         ("5r^5", "12"),
         ("204_5", "8"),
         ("3", r"1,\sqrt{3}"),
+        (r"10^{9}+\sqrt{2}", r"10^{9}+\sqrt{2}+10^{-6}"),
     ]
     undecided = [
         ("f(x)", "xf"),
         ("I(0)", "0"),
         ("2^10", "20"),
-        ("1/2x", r"\frac{x}{2}"),
         (r"\ln 2", r"\log 2"),
-        ("5cm", "5"),
         ("204_5", "54"),
         (r"\lfloor x/2\rfloor=1", r"\lfloor x/3\rfloor=1"),
         ("x=1", "y=1"),
         (r"\sum_{i=1}^{n} i", r"\frac{n(n+1)}{2}"),
         (r"(-8)^{\frac{1}{3}}", "-2"),
-        (r"10^{9}+\sqrt{2}", r"10^{9}+\sqrt{2}+10^{-6}"),
     ]
     assert [pair for pair in equal if decide(pair[0], problem(pair[1])).is_correct is not True] == []
     assert [pair for pair in different if decide(pair[0], problem(pair[1])).is_correct is not False] == []

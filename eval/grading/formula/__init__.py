@@ -1,0 +1,1 @@
+"""Formulas: from text to tokens to a tree, and from a tree to values with proved bounds."""
