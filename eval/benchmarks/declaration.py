@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -82,8 +83,8 @@ def problem_of_row(row: RawRow, *, name: str, index: int, kind: AnswerKind, wher
         raise DataError("a row has no question text", where=where, mend='each row needs "question": "…"')
     if isinstance(answer, bool) or not isinstance(answer, str | int | float) or not str(answer).strip():
         raise DataError("a row has no answer", where=where, mend='each row needs "answer": "…"')
-    error = row.get("error")
-    choices = tuple(str(choice).strip() for choice in row.get("choices") or ())
+    error = _tolerance(row.get("error"), where)
+    choices = _choices(row.get("choices"), where)
     stated = row.get("kind", "numeric" if error else kind)
     if stated not in get_args(AnswerKind):
         raise DataError(
@@ -94,9 +95,31 @@ def problem_of_row(row: RawRow, *, name: str, index: int, kind: AnswerKind, wher
         question=question.replace("\r\n", "\n").strip(),
         answer=_canonical_answer(str(answer).strip(), stated, choices, where),
         kind=stated,
-        tolerance=float(error) if error else None,
+        tolerance=error,
         choices=choices,
     )
+
+
+def _tolerance(value: Any, where: str) -> float | None:
+    """The absolute error that a numeric answer may have; 0 and nothing are None."""
+    if value is None or value == "":
+        return None
+    try:
+        error = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        error = math.nan
+    if not math.isfinite(error) or error < 0:
+        mend = '"error" is the absolute error that an answer may have: a number of 0 or more'
+        raise DataError(f"a row's error is {value!r}", where=where, mend=mend)
+    return error or None
+
+
+def _choices(value: Any, where: str) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple) or not all(isinstance(one, str | int | float) for one in value):
+        raise DataError(f"a row's choices are {value!r}", where=where, mend='"choices" is a list of texts')
+    return tuple(str(choice).strip() for choice in value)
 
 
 def digest_of_problems(problems: Iterable[Problem]) -> str:

@@ -275,6 +275,14 @@ def _print_table(target: Target, summaries: list[Summary]) -> None:
             f"{score.engine}, {score.elapsed_s:.0f} s",
             dim=True,
         )
+        if doubts := _doubts(summary):
+            typer.secho(f"{score.benchmark}: {doubts}, counted as wrong", fg="yellow")
+
+
+def _doubts(summary: Summary) -> str:
+    """Shares of completions whose grading came to no verdict; empty where all did."""
+    found = (("given up for time or memory", summary.timeout_rate), ("left undecided", summary.undecided_rate))
+    return ", ".join(f"{100 * share:.1f} % of the gradings {what}" for what, share in found if share)
 
 
 def _cells(summary: Summary) -> tuple[str, ...]:

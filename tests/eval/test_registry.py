@@ -89,6 +89,13 @@ def test_an_unknown_name_proposes_the_nearest():
     [
         ('{"question": "1+1?"}', "no answer"),
         ('{"question": "", "answer": "2"}', "no question"),
+        ('{"question": "q", "answer": "2", "error": "abc"}', "error is 'abc'"),
+        ('{"question": "q", "answer": "2", "error": -1}', "error is -1"),
+        ('{"question": "q", "answer": "2", "error": true}', "error is True"),
+        ('{"question": "q", "answer": "2", "error": [1]}', "error is \\[1\\]"),
+        ('{"question": "q", "answer": "A", "choices": 5}', "choices are 5"),
+        ('{"question": "q", "answer": "A", "choices": "AB"}', "choices are 'AB'"),
+        ('{"question": "q", "answer": "A", "choices": [{}]}', "choices are"),
         ('{"question": "1+1?", "answer": "2"', "not a JSON row"),
         ("[1]", "not a JSON object"),
         ('{"question": "1+1?", "answer": "x", "kind": "integer"}', "not an integer"),
