@@ -10,7 +10,6 @@ from typing import Any
 from orchestrator.config.shape import ModelShape, shape_of
 from orchestrator.config.spec import SweepSpec
 from orchestrator.errors import PlanError
-from orchestrator.forecast.assumptions import Assumptions
 from orchestrator.forecast.bill import Bill, make_bill
 from orchestrator.forecast.cluster import Cluster
 from orchestrator.forecast.history import finished_pieces, measurements
@@ -18,6 +17,7 @@ from orchestrator.forecast.measured import Estimate, total
 from orchestrator.forecast.simulator import Schedule, best_schedule
 from orchestrator.forecast.trial_cost import Coster, question_counter, too_large
 from orchestrator.plan.trial import Plan, PlannedTrial
+from orchestrator.sizing.assumptions import Assumptions
 from orchestrator.store.store import Store
 from orchestrator.sweep.nodes import check_fits, request_of
 from trainers.recipe import Model

@@ -9,10 +9,12 @@ from pathlib import Path
 from eval.api import SamplingSettings
 from orchestrator.config.blocks import EvalSettings
 from orchestrator.config.shape import BYTES_OF_DTYPE, ModelShape
-from orchestrator.forecast.assumptions import Assumptions
-from orchestrator.forecast.cluster import Cluster, Device
+from orchestrator.forecast.cluster import Cluster
 from orchestrator.forecast.measured import Estimate, Measurement, Work, estimate
-from orchestrator.forecast.phases import (
+from orchestrator.plan.trial import PlannedTrial
+from orchestrator.sizing.assumptions import Assumptions
+from orchestrator.sizing.devices import Device
+from orchestrator.sizing.phases import (
     GB,
     Place,
     checkpoint_gb,
@@ -23,7 +25,6 @@ from orchestrator.forecast.phases import (
     step_seconds,
     training_gb,
 )
-from orchestrator.plan.trial import PlannedTrial
 from orchestrator.sweep.nodes import ResourceRequest, request_of
 from trainers.recipe import Recipe, Resources
 

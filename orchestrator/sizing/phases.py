@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator.config.shape import BYTES_OF_DTYPE, ModelShape
-from orchestrator.forecast.assumptions import Assumptions
-from orchestrator.forecast.cluster import Device
+from orchestrator.sizing.assumptions import Assumptions
+from orchestrator.sizing.devices import Device
 from trainers.recipe import Recipe, Resources
 
 GB = 1e9
