@@ -32,7 +32,9 @@ ASSUMED = Assumptions()
 
 
 def recipe_of(*changes: str) -> tuple[Recipe, Resources]:
-    point = load_sweep(EXPERIMENTS / "gmts_figure2.yaml", changes).points[0]
+    cut = ("cluster.micro_batch_sequences=8", "cluster.sample_batch_sequences=256")
+    lite = ("trainer=lite", "recipe.update=sparse", *cut)
+    point = load_sweep(EXPERIMENTS / "gmts_figure2.yaml", (*lite, *changes)).points[0]
     return point.recipe, point.resources
 
 

@@ -1,5 +1,7 @@
 """The columns of the papers' hyper-parameter table, as the groups of `experiments/` state them and verl is told them.
 
+On H100 GPUs: how a column is cut to fit them is part of what verl is told.
+
 Source: docs/papers.md#hyper-parameters; what a paper does not state is an assumption of the group files.
 """
 
@@ -9,6 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from orchestrator.config.shape import ModelShape
+from orchestrator.sizing.devices import GPUS
+from orchestrator.sizing.fit import fit
 from trainers.recipe import Algorithm, Data, Model, Recipe, Resources, Selection
 from trainers.verl.launch.job import VerlJob
 from trainers.verl.launch.overrides import overrides
@@ -48,20 +53,22 @@ def group(kind, name):
 
 
 def job_of(column):
-    algorithm, model, data, recipe, cluster = COLUMNS[column]
+    algorithm, model, data, named, cluster = COLUMNS[column]
     shape_and_model = group("model", model)
     stated = {field.name: shape_and_model[field.name] for field in fields(Model) if field.name in shape_and_model}
     half = {"dtype": "float16"} if column.startswith("ICT") else {}  # as its experiments say
+    shape = ModelShape(**{name: value for name, value in shape_and_model.items() if name not in stated})
+    recipe = Recipe(
+        trainer="verl",
+        algorithm=Algorithm(**group("algorithm", algorithm)),
+        selection=Selection(method="full"),
+        model=Model(**(stated | half)),
+        data=Data(**group("data", data)),
+        **group("recipe", named),
+    )
     return VerlJob(
-        recipe=Recipe(
-            trainer="verl",
-            algorithm=Algorithm(**group("algorithm", algorithm)),
-            selection=Selection(method="full"),
-            model=Model(**(stated | half)),
-            data=Data(**group("data", data)),
-            **(group("recipe", recipe) | {"update": "dense"}),
-        ),
-        resources=Resources(**(group("cluster", cluster) | ({"micro_batch_sequences": 4} if half else {}))),
+        recipe=recipe,
+        resources=fit(recipe, Resources(**group("cluster", cluster)), shape, GPUS["h100"]).resources,
         seed=0,
         token="0123abcd",
         model_folder=Path("/models/tiny"),
