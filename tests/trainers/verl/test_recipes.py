@@ -6,6 +6,7 @@ Source: docs/papers.md#hyper-parameters; what a paper does not state is an assum
 """
 
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,22 @@ def test_what_each_column_tells_verl_is_golden():
         own = [line for line in overrides(job_of(column)) if line not in shared and "agent_loop_config" not in line]
         text += "\n".join([f"[{column}]", *own]) + "\n\n"
     assert text == (GOLDEN / "columns.txt").read_text()
+
+
+@pytest.mark.skipif(find_spec("verl") is None, reason="needs the environment of `make verl`")
+@pytest.mark.parametrize("column", COLUMNS)
+def test_verls_own_configuration_takes_what_it_is_told(column):
+    import hydra
+    from verl.utils.config import omega_conf_to_dataclass
+
+    with hydra.initialize_config_module("verl.trainer.config", version_base=None):
+        config = hydra.compose("ppo_trainer", overrides=list(overrides(job_of(column))))
+    resources = job_of(column).resources
+    rollout = omega_conf_to_dataclass(config.actor_rollout_ref.rollout)
+    actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
+    assert rollout.tensor_model_parallel_size == resources.tensor_parallel
+    assert rollout.gpu_memory_utilization == resources.gpu_memory_share
+    assert rollout.max_num_seqs == resources.sample_batch_sequences
+    assert actor.ppo_max_token_len_per_gpu == resources.tokens_per_pass
+    assert actor.fsdp_config.offload_policy == (resources.offload == "always")
+    assert actor.fsdp_config.param_offload == (resources.offload == "sampling")
