@@ -8,6 +8,7 @@ from importlib import import_module
 from eval.errors import OrchError
 from trainers.api import Trainer
 from trainers.recipe import Recipe, Resources
+from trainers.verl.launch.settings import check_settings
 
 TRAINERS = {"lite": "trainers.lite.trainer:LiteTrainer", "verl": "trainers.verl.launch.launch:VerlTrainer"}
 """Name → where its class lives."""
@@ -52,3 +53,11 @@ def check_fit(recipe: Recipe, resources: Resources, *, evaluate_every: int | Non
     """Raise OrchError for what the recipe's trainer is known not to do; imports nothing heavy."""
     if recipe.trainer in _SUPPORT:
         import_module(_SUPPORT[recipe.trainer]).check_support(recipe, resources)
+    if recipe.trainer == "verl":
+        check_settings(resources)
+    elif resources.verl:
+        raise OrchError(
+            f"cluster.verl holds settings of verl, and the trainer is {recipe.trainer}",
+            where="cluster.verl",
+            mend="leave it out, or choose trainer: verl",
+        )

@@ -130,8 +130,8 @@ def _asked(cluster: str | None, *, price: float | None, assume: Sequence[str]) -
             )
         return None
     from orchestrator.cli.plan_cost import CostAsked
-    from orchestrator.forecast.assumptions import read_assumptions
     from orchestrator.forecast.cluster import parse_cluster
+    from orchestrator.sizing.assumptions import read_assumptions
 
     return CostAsked(cluster=parse_cluster(cluster), price=price, assumed=read_assumptions(assume))
 

@@ -7,17 +7,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from orchestrator.cli.plan_fit import FitLine, fit_lines
+from orchestrator.codec import encode
 from orchestrator.config.shape import ModelShape, shape_of
 from orchestrator.config.spec import SweepSpec
 from orchestrator.errors import PlanError
-from orchestrator.forecast.assumptions import Assumptions
 from orchestrator.forecast.bill import Bill, make_bill
 from orchestrator.forecast.cluster import Cluster
 from orchestrator.forecast.history import finished_pieces, measurements
 from orchestrator.forecast.measured import Estimate, total
 from orchestrator.forecast.simulator import Schedule, best_schedule
-from orchestrator.forecast.trial_cost import Coster, question_counter, too_large
+from orchestrator.forecast.trial_cost import Coster, question_counter
 from orchestrator.plan.trial import Plan, PlannedTrial
+from orchestrator.sizing.assumptions import Assumptions
+from orchestrator.sizing.phases import GB
 from orchestrator.store.store import Store
 from orchestrator.sweep.nodes import check_fits, request_of
 from trainers.recipe import Model
@@ -39,7 +42,7 @@ class CostAsked:
         """Cost plans and simulate what is left of them.
 
         Raises:
-            PlanError: a trial that fits no node of the cluster, or whose model has no known shape.
+            PlanError: a trial that fits no node of the cluster or not its GPUs, or whose model has no known shape.
         """
         for plan in plans:
             self._check(plan)
@@ -65,16 +68,13 @@ class CostAsked:
         bill = make_bill(plans, coster, finished_of)
         limits = [spec.scheduling.max_concurrent for spec in specs if spec.scheduling.max_concurrent is not None]
         schedule = best_schedule(self.cluster.nodes, bill.tasks, max_running=min(limits, default=None))
-        offloading = [
-            planned.label for plan in plans for planned in plan.entries if too_large(coster.cost(planned), self.cluster)
-        ]
         return PlanCost(
             asked=self,
             bill=bill,
             schedule=schedule,
             coster=coster,
             num_measured=len(measured),
-            num_offloading=len(offloading),
+            fits=fit_lines(plans, coster),
         )
 
     def _check(self, plan: Plan) -> None:
@@ -98,8 +98,8 @@ class PlanCost:
     coster: Coster
     num_measured: int
     """Finished trainings and evaluations of the runs folder that could be compared with."""
-    num_offloading: int
-    """Trials whose training state alone exceeds their GPUs' memory."""
+    fits: tuple[FitLine, ...]
+    """How the trials are cut to fit their GPUs."""
 
     def cells(self, planned: PlannedTrial) -> tuple[str, str]:
         """Hours and GPU-hours of a trial."""
@@ -117,7 +117,8 @@ class PlanCost:
             "gpu_hours": spent.seconds * cost.num_gpus / _HOUR_S,
             "modelled_phase_seconds": dict(cost.phase_seconds),
             "disk_gb": cost.disk_gb,
-            "training_state_gb_per_device": cost.memory_gb,
+            "resources": encode(cost.fit.resources),
+            "peak_gb_per_device": {phase: cost.fit.peak(phase) / GB for phase in cost.fit.phases},
         }
 
     def json(self) -> dict[str, Any]:
@@ -138,10 +139,10 @@ class PlanCost:
             else 0,
             "disk_gb": self.bill.disk_gb,
             "num_measured": self.num_measured,
-            "num_offloading": self.num_offloading,
+            "fits": [line.json() for line in self.fits],
         }
 
-    def text(self) -> str:
+    def text(self, *, with_fits: bool = True) -> str:
         """The lines below a plan's table."""
         left, makespan = self.bill.left, self._makespan()
         lines = [
@@ -158,8 +159,8 @@ class PlanCost:
         if self.num_measured:
             basis += f"; {self.num_measured} finished trainings and evaluations where they are near"
         lines.append(f"  from       {basis}")
-        if self.num_offloading:
-            lines.append(f"  memory     training state of {self.num_offloading} trials exceeds their GPUs': offload it")
+        fits = [line for line in self.fits if line.fit.phases] if with_fits else []
+        lines += [f"  {'' if index else 'fit':9}  {line.text()}" for index, line in enumerate(fits)]
         return "\n".join(lines)
 
     def _of_all(self) -> str:

@@ -30,10 +30,12 @@ def show_union(plans: Sequence[Plan], cost: PlanCost | None, *, as_json: bool) -
         typer.echo("  --cluster 8xH100 adds hours, GPU-hours and a schedule")
         return
     from orchestrator.cli.plan_cost import hours
+    from orchestrator.cli.plan_fit import print_fits
 
     before, after = cost.bill.before_sharing.seconds, cost.bill.after_sharing.seconds
     typer.echo(f"GPU-hours: {hours(before)} before sharing, {hours(after)} after")
-    typer.echo(cost.text())
+    typer.echo(cost.text(with_fits=False))
+    print_fits(cost.fits)
 
 
 def _rows(plans: Sequence[Plan], cost: PlanCost | None, places: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ The sections are the dataclasses themselves, read by reflection, so a new field 
 from __future__ import annotations
 
 import types
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 from orchestrator.config.blocks import EvalSettings, Guards, Misfit, Notify, Scheduling
 from orchestrator.config.shape import ModelShape
 from trainers.recipe import Algorithm, Data, Model, Recipe, Resources, Selection
+from trainers.recipe.resources import Setting
 
 Built = TypeVar("Built")
 
@@ -34,6 +35,8 @@ GROUPS: Mapping[str, tuple[type, ...]] = {
 OPTIONAL_GROUPS = ("cluster", "guards", "notify")
 """Groups that an experiment need not choose: every key has a default."""
 SECTIONS_OF_RECIPE = ("algorithm", "selection", "model", "data")
+SETTINGS_OF_VERL = "verl."
+"""Before a setting of verl itself, below `cluster`."""
 PLAIN_KEYS = ("name", "trainer", "published", "schedule", "sweep")
 """Top-level keys that are no group."""
 
@@ -62,6 +65,8 @@ def type_of(key: str) -> Any:
     if group not in GROUPS:
         known = [*GROUPS, *PLAIN_KEYS] if not rest else list(GROUPS)
         raise unknown_name("key" if not rest else "group", group, known, where=key)
+    if rest.startswith(SETTINGS_OF_VERL):
+        return Setting
     if rest not in keys_of(group):
         raise unknown_name("key", rest, list(keys_of(group)), where=key, hints=_hidden_hints(group), prefix=f"{group}.")
     return keys_of(group)[rest]
@@ -130,6 +135,8 @@ def describe(hint: Any) -> str:
     if origin in (Union, types.UnionType):
         named = [describe(part) for part in arguments if part is not type(None)]
         return ", or ".join([*named, "null"] if type(None) in arguments else named)
+    if _is_block(hint):
+        return "a block of keys with plain values"
     if origin is tuple and arguments[-1] is Ellipsis:
         return f"a list, each {describe(arguments[0])}"
     if origin is tuple:
@@ -176,6 +183,8 @@ def _fit(value: Any, hint: Any) -> Any:
         return next((candidate for candidate in fitted if candidate is not _NO_FIT), _NO_FIT)
     if origin is Literal:
         return next((c for c in arguments if c == value and type(c) is type(value)), _NO_FIT)
+    if _is_block(hint) and isinstance(value, Mapping):
+        return _fit_list(list(flattened(value)), arguments)
     if origin is tuple:
         return _fit_list(value, arguments)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
@@ -183,6 +192,20 @@ def _fit(value: Any, hint: Any) -> Any:
     if hint in (int, float, str, bool) and type(value) is hint:
         return value
     return value if hint is type(None) and value is None else _NO_FIT
+
+
+def flattened(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys with their values, whether a block is written with dots or with blocks inside."""
+    for name, value in block.items():
+        if isinstance(value, Mapping):
+            yield from flattened(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _is_block(hint: Any) -> bool:
+    """Whether a type is that of pairs of key and value."""
+    return get_origin(hint) is tuple and get_args(get_args(hint)[0])[:1] == (str,)
 
 
 def _fit_list(value: Any, arguments: tuple[Any, ...]) -> Any:

@@ -22,10 +22,12 @@ from orchestrator.config.fields import (
     OPTIONAL_GROUPS,
     PLAIN_KEYS,
     SECTIONS_OF_RECIPE,
+    SETTINGS_OF_VERL,
     build,
     check_keys,
     check_name,
     convert,
+    flattened,
     is_list,
     type_of,
 )
@@ -244,7 +246,11 @@ class _Reader:
         """`config` with dotted keys set; sections that change are copied first."""
         for key, value in dotted.items():
             group, _, name = key.partition(".")
-            config[group] = {**config.get(group, {}), name: value} if name else value
+            section = config.get(group, {})
+            if name.startswith(SETTINGS_OF_VERL):
+                setting = {name.removeprefix(SETTINGS_OF_VERL): value}
+                name, value = "verl", {**dict(flattened(section.get("verl") or {})), **setting}
+            config[group] = {**section, name: value} if name else value
         return config
 
     def _section(self, name: str, config: Config) -> Any:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from orchestrator.errors import OrchError
-from orchestrator.forecast.assumptions import Assumptions
-from orchestrator.forecast.cluster import CPU_CORE, GPUS, Device
 from orchestrator.forecast.measured import Measurement
 from orchestrator.forecast.trial_cost import Coster, CountOf, ShapeOf, evaluation_key
 from orchestrator.plan.trial import PlannedTrial
+from orchestrator.sizing.assumptions import Assumptions
+from orchestrator.sizing.devices import CPU_CORE, GPUS, Device
 from orchestrator.store.record import RunRecord
 from orchestrator.store.store import Store
 from trainers.recipe import Resources

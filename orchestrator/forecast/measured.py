@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import exp, log
 from typing import Literal
 
-from orchestrator.forecast.assumptions import Assumptions
+from orchestrator.sizing.assumptions import Assumptions
 
 _OTHER_VARIANT = 0.5
 """Distance between arms of one size: another algorithm, selection or benchmark."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eval.api import SamplingSettings
 from orchestrator.config.blocks import EvalSettings
 from orchestrator.config.shape import BYTES_OF_DTYPE, ModelShape
-from orchestrator.forecast.assumptions import Assumptions
-from orchestrator.forecast.cluster import Cluster, Device
 from orchestrator.forecast.measured import Estimate, Measurement, Work, estimate
-from orchestrator.forecast.phases import (
+from orchestrator.plan.trial import PlannedTrial
+from orchestrator.sizing.assumptions import Assumptions
+from orchestrator.sizing.devices import Device
+from orchestrator.sizing.fit import Fit, fit
+from orchestrator.sizing.phases import (
     GB,
     Place,
     checkpoint_gb,
@@ -21,9 +23,7 @@ from orchestrator.forecast.phases import (
     run_seconds,
     startup_seconds,
     step_seconds,
-    training_gb,
 )
-from orchestrator.plan.trial import PlannedTrial
 from orchestrator.sweep.nodes import ResourceRequest, request_of
 from trainers.recipe import Recipe, Resources
 
@@ -53,8 +53,8 @@ class TrialCost:
     phase_seconds: Mapping[str, float]
     """As modelled: `prepare`, `sample`, `score`, `update`, `checkpoint`, `evaluate`."""
     disk_gb: float
-    memory_gb: float
-    """Training state on each device."""
+    fit: Fit
+    """How it is cut to fit its GPUs."""
 
     @property
     def num_gpus(self) -> float:
@@ -75,6 +75,7 @@ class Coster:
         measured: Sequence[Measurement] = (),
     ) -> None:
         """Take what the costs follow from; `shape_of` raises PlanError for a model of unknown shape."""
+        self._fits: dict[tuple[Recipe | None, Resources, ModelShape, Device], Fit] = {}
         self._device_of, self._shape_of, self._count_of = device_of, shape_of, count_of
         self._assumed, self._measured = assumed, measured
         self._known: dict[tuple[int, int, int], tuple[PlannedTrial, TrialCost]] = {}
@@ -91,8 +92,22 @@ class Coster:
             self._known[key] = (planned, self._cost(planned))
         return self._known[key][1]
 
+    def fit(self, planned: PlannedTrial) -> Fit:
+        """The trial's resources with what is null chosen.
+
+        Raises:
+            PlanError: it cannot fit.
+        """
+        device = self._device_of(planned.resources)
+        key = (planned.trial.recipe, planned.resources, self._shape_of(planned), device)
+        if key not in self._fits:
+            host_gb = device.host_memory_gb * planned.resources.num_gpus
+            self._fits[key] = fit(*key, assumed=self._assumed, host_gb=host_gb)
+        return self._fits[key]
+
     def work(self, planned: PlannedTrial) -> dict[str, Work]:
         """Piece → the work that it is: what measurements are compared by."""
+        planned = replace(planned, resources=self.fit(planned).resources)
         shape, place = self._shape_of(planned), place_of(planned.resources, self._device_of(planned.resources))
         works = {}
         if planned.trial.recipe is not None:
@@ -104,6 +119,8 @@ class Coster:
         return works
 
     def _cost(self, planned: PlannedTrial) -> TrialCost:
+        fitted = self.fit(planned)
+        planned = replace(planned, resources=fitted.resources)
         shape, place = self._shape_of(planned), place_of(planned.resources, self._device_of(planned.resources))
         works = self.work(planned)
         estimates: dict[Work, Estimate] = {}
@@ -120,7 +137,7 @@ class Coster:
             pieces=pieces,
             phase_seconds=phases,
             disk_gb=self._disk_gb(planned, shape),
-            memory_gb=training_gb(recipe.model.dtype, shape) / place.num_devices if recipe else 0.0,
+            fit=fitted,
         )
 
     def _training(self, recipe: Recipe, resources: Resources, shape: ModelShape, place: Place) -> Work:
@@ -145,7 +162,7 @@ class Coster:
             prompt_tokens=self._assumed.prompt_tokens,
             response_tokens=self._assumed.mean_response_share * evaluation.max_new_tokens,
             longest=evaluation.max_new_tokens,
-            batch_sequences=planned.resources.sample_batch_sequences,
+            batch_sequences=planned.resources.sequences_at_once,
             is_graph=evaluation.engine == "vllm",
         )
         if planned.trial.recipe is None:
@@ -198,11 +215,6 @@ def question_counter(data_folder: Path | None) -> CountOf:
         return counts[name]
 
     return count_of
-
-
-def too_large(cost: TrialCost, cluster: Cluster) -> bool:
-    """Whether training state alone exceeds a GPU's memory, so that it must be offloaded or spread further."""
-    return bool(cost.num_gpus and cluster.gpu and cost.memory_gb > cluster.gpu.memory_gb)
 
 
 def _training_phases(

@@ -99,7 +99,7 @@ def account_of(planned: PlannedTrial, store: Store) -> TrialAccount | None:
         device="gpu" if resources.num_gpus else "core",
         num_devices=(resources.num_gpus or resources.num_cpus) * resources.num_nodes,
         num_attempts=len(record.attempts),
-        seconds=trial_seconds(record, ends=ends, rows=rows, checkpoint_every=resources.checkpoint_every),
+        seconds=trial_seconds(record, ends=ends, rows=rows, checkpoint_every=resources.steps_per_checkpoint),
         accuracy=_accuracy(planned, record),
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import resource
 import shutil
 import sys
@@ -22,8 +23,11 @@ from typing import Any
 from eval.api import Sampler, Score
 from eval.engines import open_sampler
 from eval.runner import EvalJob, EvalProgress, evaluate_all
+from orchestrator.config.shape import shape_of
 from orchestrator.errors import DataError, TrialFailed
 from orchestrator.plan.trial import PlannedTrial
+from orchestrator.sizing.devices import CPU_CORE
+from orchestrator.sizing.fit import Fit, filled, fit
 from orchestrator.store.alarm import Alarm
 from orchestrator.store.inputs import SeenInputs
 from orchestrator.store.progress import ProgressWriter
@@ -42,10 +46,11 @@ from orchestrator.store.redact import SecretlessFormatter, now, without_secrets
 from orchestrator.store.requests import Requests
 from orchestrator.store.scores import RequiredScore, final_step, is_complete, missing_scores, required_scores
 from orchestrator.store.store import Store
+from orchestrator.trial.device import smallest_gpu
 from orchestrator.trial.guards import GuardWatch
 from orchestrator.trial.inputs import Progress, input_of_model, inputs_of, make_ready
 from orchestrator.trial.provenance import collect
-from orchestrator.trial.retry import resources_that_fit
+from orchestrator.trial.retry import num_memory_failures, resources_that_fit
 from trainers.api import POLICIES, Phase, TrainJob, TrainResult
 from trainers.recipe import Recipe
 from trainers.registry import trainer
@@ -178,11 +183,31 @@ class _AttemptAtTrial:
     def _train_and_evaluate(self) -> None:
         self._enter("prepare", 0)
         initial = self._inputs()
+        self._fit(initial)
         recipe = self.trial.recipe
         if recipe is not None and self.record.train is None:
             self._train(recipe, initial)
         self._evaluate_left()
         self._evaluate_missing(initial)
+
+    def _fit(self, initial: Path) -> None:
+        """Choose what the plan leaves open, from the model and this node's GPUs, and put it on record."""
+        planned, shape = self.planned.resources, shape_of(replace(self.trial.model, path=str(initial)), None)
+        hardware, device = self.attempt.provenance.hardware, smallest_gpu(os.environ)
+        fitted = Fit(resources=filled(planned))
+        if shape is not None and (device is not None or not planned.num_gpus):
+            share = planned.num_gpus / max(1, len(hardware.gpus))
+            fitted = fit(
+                self.trial.recipe,
+                planned,
+                shape,
+                (device or CPU_CORE).with_less(num_memory_failures(planned, self.record)),
+                host_gb=hardware.memory_gb * share,
+            )
+        self.resources = resources_that_fit(fitted.resources, self.record)
+        self.attempt = replace(self.attempt, resources=self.resources)
+        self._save(self.record.with_attempt(self.attempt, status=Status.RUNNING, at=now()))
+        log.info("%s attempt %d is cut so: %s", self.trial.id, self.attempt.number, self.resources)
 
     def _inputs(self) -> Path:
         """Make sure that sets and model are on this node and as the runs folder first saw them; the model's folder."""
@@ -297,7 +322,7 @@ class _AttemptAtTrial:
             folder,
             device="cuda" if resources.num_gpus else "cpu",
             dtype=self.trial.model.dtype,
-            batch_sequences=resources.sample_batch_sequences,
+            batch_sequences=resources.sequences_at_once,
             num_workers=max(1, resources.num_gpus),
             trust_remote_code=self.trial.model.trust_remote_code,
         )

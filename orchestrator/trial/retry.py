@@ -214,26 +214,35 @@ def halved(resources: Resources) -> Resources:
     """
     return replace(
         resources,
-        micro_batch_sequences=max(1, resources.micro_batch_sequences // 2),
-        sample_batch_sequences=max(1, resources.sample_batch_sequences // 2),
+        micro_batch_sequences=max(1, resources.sequences_per_pass // 2),
+        sample_batch_sequences=max(1, resources.sequences_at_once // 2),
     )
+
+
+def num_memory_failures(planned: Resources, record: RunRecord) -> int:
+    """How often a trial has run out of the memory of as many GPUs: its state is fitted into less each time."""
+    return sum(_ran_out(attempt, planned) for attempt in record.attempts)
 
 
 def resources_that_fit(planned: Resources, record: RunRecord) -> Resources:
     """What a trial's next attempt uses: the plan's resources, less what has run out of memory on as many GPUs."""
     fitting = planned
     for attempt in record.attempts:
-        name, used = class_of(attempt), attempt.resources
-        if name is None or not RETRY_RULES[name].halves_batches or used is None:
-            continue
-        if (used.num_gpus, used.num_nodes) == (planned.num_gpus, planned.num_nodes):
-            less = halved(used)
+        if attempt.resources is not None and _ran_out(attempt, planned):
+            less = halved(attempt.resources)
             fitting = replace(
                 fitting,
-                micro_batch_sequences=min(fitting.micro_batch_sequences, less.micro_batch_sequences),
-                sample_batch_sequences=min(fitting.sample_batch_sequences, less.sample_batch_sequences),
+                micro_batch_sequences=min(fitting.sequences_per_pass, less.sequences_per_pass),
+                sample_batch_sequences=min(fitting.sequences_at_once, less.sequences_at_once),
             )
     return fitting
+
+
+def _ran_out(attempt: Attempt, planned: Resources) -> bool:
+    name, used = class_of(attempt), attempt.resources
+    if name is None or not RETRY_RULES[name].halves_batches or used is None:
+        return False
+    return (used.num_gpus, used.num_nodes) == (planned.num_gpus, planned.num_nodes)
 
 
 class SiblingHolds:

@@ -16,6 +16,7 @@ LAYERS = ["eval", "trainers", "orchestrator", "dashboards"]
 FLOORS = [
     ("errors", "codec"),
     ("config",),
+    ("sizing",),
     ("plan",),
     ("store",),
     ("evaluations", "trial", "status"),

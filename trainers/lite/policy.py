@@ -36,7 +36,7 @@ class Policy:
         self.tokenizer = load_tokenizer(folder, trust_remote_code=remote)
         self.reference = self._frozen(folder, remote) if recipe.algorithm.kl_coef > 0 else None
         self.sampled = self.model if self.dtype is torch.float32 else self._frozen(folder, remote)
-        self._batch_sequences = resources.sample_batch_sequences
+        self._batch_sequences = resources.sequences_at_once
 
     @property
     def num_parameters(self) -> int:

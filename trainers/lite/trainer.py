@@ -59,7 +59,8 @@ class LiteTrainer:
                 raise OrchError(
                     f"the device is out of memory: {str(error).splitlines()[0]}",
                     where=f"model {job.model_folder}",
-                    mend="lower cluster.micro_batch_sequences (training) or cluster.sample_batch_sequences (sampling)",
+                    mend="lower cluster.micro_batch_sequences or set model.gradient_checkpointing: true (training), or "
+                    "lower cluster.sample_batch_sequences (sampling)",
                 ) from error
 
 
@@ -117,7 +118,7 @@ class _Run:
         }
 
     def _learn(self, rollouts: Rollouts, step: int) -> dict[str, float]:
-        policy, cut = self.policy, self.job.resources.micro_batch_sequences
+        policy, cut = self.policy, self.job.resources.sequences_per_pass
         with self._stoppable("score"), policy.autocast():
             batch = rollouts.batch.to(policy.device)
             batch = score_rollouts(policy.model, policy.reference, batch, self.recipe, micro_batch_sequences=cut)
@@ -153,7 +154,7 @@ class _Run:
                 top_p=self.recipe.top_p,
                 end_tokens=end_tokens(self.policy.model, tokenizer),
                 pad_token=tokenizer.pad_token_id,
-                batch_sequences=self.job.resources.sample_batch_sequences,
+                batch_sequences=self.job.resources.sequences_at_once,
                 # A bfloat16 copy says otherwise of its tokens than the policy that is trained: that is scored anew.
                 has_statistics=self.policy.sampled is self.policy.model,
             ),
@@ -195,7 +196,7 @@ class _Run:
         }
 
     def _checkpoint_if_due(self) -> None:
-        if self.step % self.job.resources.checkpoint_every == 0 or self.step == self.recipe.steps:
+        if self.step % self.job.resources.steps_per_checkpoint == 0 or self.step == self.recipe.steps:
             self._checkpoint()
 
     def _checkpoint(self) -> None:

@@ -20,6 +20,7 @@ from trainers.batch import RolloutBatch
 from trainers.head.log_probs import hidden_log_probs, kept_chunks
 from trainers.head.operators import Head
 from trainers.lite.forward import Pass, last_needed, needed_hidden, passes
+from trainers.lite.remade import remade_layers
 from trainers.lite.score import policy_scores
 from trainers.objective import LossWeights, needs_gradient, token_terms, weighted_loss
 from trainers.recipe import Recipe
@@ -94,8 +95,9 @@ def _train(
         needed_BT = needs_gradient(weights, batch.advantage_B, recipe.algorithm)
     optimizer.zero_grad(set_to_none=True)
     sums = torch.zeros(len(_SUMS), dtype=torch.float64, device=response_BT.device)
-    for part in passes(batch, needed_BT, micro_batch_sequences):
-        sums += _backward(model, batch, part, weights, recipe)
+    with remade_layers(model, recipe):
+        for part in passes(batch, needed_BT, micro_batch_sequences):
+            sums += _backward(model, batch, part, weights, recipe)
     grad_norm = _clip(model, recipe.max_grad_norm, plan.step)
     optimizer.step()
     total = dict(zip(_SUMS, sums.tolist(), strict=True))

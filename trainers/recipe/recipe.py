@@ -20,6 +20,8 @@ class Model:
     revision: str | None = field(default=None, metadata=NOT_IDENTITY)
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     trust_remote_code: bool = False
+    gradient_checkpointing: bool | None = field(default=None, metadata=NOT_IDENTITY)
+    """Keep each layer's input only, and make the layer again in the backward pass; null: on GPUs. Same gradients."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

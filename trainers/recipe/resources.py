@@ -1,10 +1,21 @@
-"""What a trial occupies and how it is cut to fit: keys of the group `cluster/`, and their ranges."""
+"""What a trial occupies and how it is cut to fit: keys of the group `cluster/`, and their ranges.
+
+A key that is null is chosen where the trial runs, by `orchestrator/sizing/fit.py`, from the model's shape and the GPU's
+memory; what a person sets is taken as it is. The properties say what holds where nothing was chosen: on a CPU.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from trainers.recipe.ranges import check_finite, require
+
+Offload = Literal["none", "sampling", "always"]
+"""What leaves the GPU for host memory: nothing; weights and optimizer while vLLM samples; or both for good, so that the
+optimizer steps on the CPU."""
+Setting = str | int | float | bool | None
+"""A value of verl's configuration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,13 +26,19 @@ class Resources:
     num_cpus: int = 1
     num_nodes: int = 1
     memory_gb: float | None = None
-    micro_batch_sequences: int = 64
+    micro_batch_sequences: int | None = None
     """Sequences of one forward-backward pass."""
     tokens_per_pass: int | None = None
     """verl: passes of as many whole sequences as hold so many tokens, laid end to end, instead of a fixed number."""
-    sample_batch_sequences: int = 1024
-    """Sequences decoded at once."""
-    checkpoint_every: int = 10
+    sample_batch_sequences: int | None = None
+    """Sequences decoded at once; under vLLM by one engine."""
+    tensor_parallel: int | None = None
+    """verl: GPUs over which vLLM spreads one copy of the weights."""
+    gpu_memory_share: float | None = None
+    """verl: what vLLM takes of each GPU's memory for weights, keys and values, and its own needs."""
+    offload: Offload | None = None
+    """verl: what leaves the GPU for host memory, and when."""
+    checkpoint_every: int | None = None
     """Training steps between checkpoints."""
     keep_checkpoints: int = 1
     """How many resumable checkpoints to keep: the newest."""
@@ -29,10 +46,37 @@ class Resources:
     """Keep those of the multiples of this step as well."""
     keep_best: int = 0
     """Keep this many more: those of the steps with the highest mean training reward."""
-    start_timeout_s: float = 1800.0
+    start_timeout_s: float | None = None
     """Trainer verl: how long the first step of an attempt may take, with imports, weights and the start of vLLM."""
-    step_timeout_s: float = 600.0
+    step_timeout_s: float | None = None
     """Trainer verl: the shortest silence after a step that is taken for a hang; twenty median steps where longer."""
+    verl: tuple[tuple[str, Setting], ...] = ()
+    """Trainer verl: settings of verl itself, by their dotted keys; `trainers/verl/launch/settings.py` says which."""
+
+    @property
+    def sequences_per_pass(self) -> int:
+        """Of one forward-backward pass."""
+        return self.micro_batch_sequences or 64
+
+    @property
+    def sequences_at_once(self) -> int:
+        """Decoded together."""
+        return self.sample_batch_sequences or 1024
+
+    @property
+    def steps_per_checkpoint(self) -> int:
+        """Steps after which one is written."""
+        return self.checkpoint_every or 10
+
+    @property
+    def start_limit_s(self) -> float:
+        """Seconds that the first step of an attempt may take."""
+        return self.start_timeout_s or 1800.0
+
+    @property
+    def step_limit_s(self) -> float:
+        """Seconds of silence that are never taken for a hang."""
+        return self.step_timeout_s or 600.0
 
     def __post_init__(self) -> None:
         """Raise OrchError for what does not fit."""
@@ -42,19 +86,21 @@ class Resources:
 def _check(resources: Resources) -> None:
     """Raise OrchError if a trial would occupy nothing or be cut into pieces of nothing."""
     check_finite("cluster", resources)
-    key = "cluster.{}".format
-    require(resources.num_gpus >= 0, key("num_gpus"), resources.num_gpus, "0 or more")
-    for name in ("num_cpus", "num_nodes", "micro_batch_sequences", "sample_batch_sequences"):
-        require(getattr(resources, name) >= 1, key(name), getattr(resources, name), "1 or more")
-    for name in ("checkpoint_every", "keep_checkpoints"):
-        require(getattr(resources, name) >= 1, key(name), getattr(resources, name), "1 or more")
-    for name in ("start_timeout_s", "step_timeout_s"):
-        require(getattr(resources, name) > 0, key(name), getattr(resources, name), "above 0")
-    require(
-        resources.keep_every is None or resources.keep_every >= 1, key("keep_every"), resources.keep_every, "1 or more"
-    )
-    require(resources.keep_best >= 0, key("keep_best"), resources.keep_best, "0 or more")
-    budget = resources.tokens_per_pass
-    require(budget is None or budget >= 1, key("tokens_per_pass"), budget, "1 or more, or null")
-    memory = resources.memory_gb
-    require(memory is None or memory > 0, key("memory_gb"), memory, "above 0, or null")
+    for name in ("num_gpus", "keep_best"):
+        _require_at_least(0, resources, name)
+    for name in ("num_cpus", "num_nodes", "keep_checkpoints"):
+        _require_at_least(1, resources, name)
+    for name in ("micro_batch_sequences", "sample_batch_sequences", "tokens_per_pass", "tensor_parallel"):
+        _require_at_least(1, resources, name)
+    for name in ("checkpoint_every", "keep_every"):
+        _require_at_least(1, resources, name)
+    for name in ("start_timeout_s", "step_timeout_s", "memory_gb"):
+        value = getattr(resources, name)
+        require(value is None or value > 0, f"cluster.{name}", value, "above 0, or null")
+    share = resources.gpu_memory_share
+    require(share is None or 0 < share < 1, "cluster.gpu_memory_share", share, "between 0 and 1, or null")
+
+
+def _require_at_least(low: int, resources: Resources, name: str) -> None:
+    value = getattr(resources, name)
+    require(value is None or value >= low, f"cluster.{name}", value, f"{low} or more")

@@ -9,15 +9,16 @@ from lab import Lab
 from orchestrator.config.shape import ModelShape
 from orchestrator.config.spec import load_sweep
 from orchestrator.errors import PlanError
-from orchestrator.forecast.assumptions import Assumptions, read_assumptions
 from orchestrator.forecast.bill import Bill, make_bill
-from orchestrator.forecast.cluster import CPU_CORE, parse_cluster
+from orchestrator.forecast.cluster import parse_cluster
 from orchestrator.forecast.history import finished_pieces, measurements
 from orchestrator.forecast.measured import Estimate, Measurement, Work, distance, estimate, total
-from orchestrator.forecast.phases import Place, checkpoint_gb, decoding_seconds, place_of, step_seconds
 from orchestrator.forecast.trial_cost import Coster, TrialCost, evaluated_steps, evaluation_key, question_counter
 from orchestrator.plan.make import make_plan
 from orchestrator.plan.trial import Plan
+from orchestrator.sizing.assumptions import Assumptions, read_assumptions
+from orchestrator.sizing.devices import CPU_CORE
+from orchestrator.sizing.phases import Place, checkpoint_gb, decoding_seconds, place_of, step_seconds
 from orchestrator.store.record import RunRecord
 from trainers.recipe import Recipe, Resources
 
@@ -31,7 +32,9 @@ ASSUMED = Assumptions()
 
 
 def recipe_of(*changes: str) -> tuple[Recipe, Resources]:
-    point = load_sweep(EXPERIMENTS / "gmts_figure2.yaml", changes).points[0]
+    cut = ("cluster.micro_batch_sequences=8", "cluster.sample_batch_sequences=256")
+    lite = ("trainer=lite", "recipe.update=sparse", *cut)
+    point = load_sweep(EXPERIMENTS / "gmts_figure2.yaml", (*lite, *changes)).points[0]
     return point.recipe, point.resources
 
 

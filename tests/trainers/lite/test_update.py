@@ -153,6 +153,24 @@ def test_a_ratio_of_one_is_the_baseline_bitwise():
         assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+@pytest.mark.parametrize("update", ["sparse", "dense"])
+def test_layers_made_again_give_the_same_gradients_bit_for_bit(update):
+    model = step.a_model(0, num_hidden_layers=4)
+    recipe = step.a_recipe({}, {"method": "gmts", "ratio": 0.4}, update=update)
+    batch = scored(model, None, step.a_batch(1), recipe)
+    calls = []
+    for index, layer in enumerate(model.model.layers):
+        layer.register_forward_pre_hook(lambda *_, index=index: calls.append(index))
+    _, (expected,), _ = run(model, None, batch, recipe, micro=5)
+    plain = [calls.count(index) for index in range(4)]
+    calls.clear()
+    remade = replace(recipe, model=replace(recipe.model, gradient_checkpointing=True))
+    _, (found,), after = run(model, None, batch, remade, micro=5)
+    assert [calls.count(index) for index in range(4)] == [2 * plain[0], 2 * plain[1], 2 * plain[2], plain[3]]
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert not any(module.training for module in after.modules())
+
+
 def test_a_batch_without_a_signal_gives_zero_gradients_not_nan():
     model = step.a_model(0)
     batch = step.a_batch(1)

@@ -38,6 +38,11 @@ CHANGES = {
     "cluster.tokens_per_pass": {"resources": {"tokens_per_pass": 640}},
     "cluster.sample_batch_sequences": {"resources": {"sample_batch_sequences": 16}},
     "cluster.checkpoint_every": {"resources": {"checkpoint_every": 3}},
+    "cluster.tensor_parallel": {"resources": {"num_gpus": 2, "tensor_parallel": 2}},
+    "cluster.gpu_memory_share": {"resources": {"num_gpus": 2, "gpu_memory_share": 0.7}},
+    "cluster.offload": {"resources": {"num_gpus": 2, "offload": "sampling"}},
+    "cluster.verl": {"resources": {"num_gpus": 2, "verl": (("actor_rollout_ref.nccl_timeout", 900),)}},
+    "model.gradient_checkpointing": {"model": {"gradient_checkpointing": False}, "resources": {"num_gpus": 2}},
 }
 """Field → a change of it that must change verl's overrides, with what it needs beside it."""
 REFUSED = {
@@ -79,7 +84,8 @@ def test_a_field_that_lands_changes_the_overrides(make_job, key):
     if key == "algorithm.max_sampling_rounds":
         plain["algorithm"] = {"dynamic_sampling": True}
     else:
-        plain = {"resources": {"num_gpus": 1}} if key == "model.dtype" else {}
+        num_gpus = CHANGES[key].get("resources", {}).get("num_gpus", 0) if key != "cluster.num_gpus" else 0
+        plain = {"resources": {"num_gpus": num_gpus}}
     assert overrides(make_job(**CHANGES[key])) != overrides(make_job(**plain))
 
 
@@ -116,6 +122,26 @@ def test_selection_is_ours_alone(make_job):
 def test_the_overrides_are_the_golden_ones(make_job, name, job):
     found = [line.replace(str(AGENT_LOOPS), "AGENT_LOOPS") for line in overrides(make_job(**job))]
     assert found == (GOLDEN / f"{name}.txt").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("offload", "flags"),
+    [("none", (False, False, False)), ("sampling", (True, True, False)), ("always", (False, False, True))],
+)
+def test_what_leaves_the_gpu_is_told_by_verls_three_switches(make_job, offload, flags):
+    lines = overrides(make_job(resources={"num_gpus": 1, "offload": offload}))
+    fsdp = "actor_rollout_ref.actor.fsdp_config"
+    for name, is_on in zip(("param_offload", "optimizer_offload", "offload_policy"), flags, strict=True):
+        assert f"{fsdp}.{name}={str(is_on).lower()}" in lines
+
+
+def test_settings_of_verl_come_last_so_that_they_win(make_job):
+    pairs = (("actor_rollout_ref.rollout.enforce_eager", True), ("actor_rollout_ref.rollout.trace.backend", None))
+    lines = overrides(make_job(resources={"verl": pairs}))
+    assert lines[-2:] == (
+        "++actor_rollout_ref.rollout.enforce_eager=true",
+        "++actor_rollout_ref.rollout.trace.backend=null",
+    )
 
 
 def test_passes_divide_a_mini_batch_and_hold_whole_groups_where_the_method_averages_over_them(make_job):

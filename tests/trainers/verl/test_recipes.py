@@ -1,14 +1,20 @@
 """The columns of the papers' hyper-parameter table, as the groups of `experiments/` state them and verl is told them.
 
+On H100 GPUs: how a column is cut to fit them is part of what verl is told.
+
 Source: docs/papers.md#hyper-parameters; what a paper does not state is an assumption of the group files.
 """
 
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import yaml
 
+from orchestrator.config.shape import ModelShape
+from orchestrator.sizing.devices import GPUS
+from orchestrator.sizing.fit import fit
 from trainers.recipe import Algorithm, Data, Model, Recipe, Resources, Selection
 from trainers.verl.launch.job import VerlJob
 from trainers.verl.launch.overrides import overrides
@@ -48,20 +54,22 @@ def group(kind, name):
 
 
 def job_of(column):
-    algorithm, model, data, recipe, cluster = COLUMNS[column]
+    algorithm, model, data, named, cluster = COLUMNS[column]
     shape_and_model = group("model", model)
     stated = {field.name: shape_and_model[field.name] for field in fields(Model) if field.name in shape_and_model}
     half = {"dtype": "float16"} if column.startswith("ICT") else {}  # as its experiments say
+    shape = ModelShape(**{name: value for name, value in shape_and_model.items() if name not in stated})
+    recipe = Recipe(
+        trainer="verl",
+        algorithm=Algorithm(**group("algorithm", algorithm)),
+        selection=Selection(method="full"),
+        model=Model(**(stated | half)),
+        data=Data(**group("data", data)),
+        **group("recipe", named),
+    )
     return VerlJob(
-        recipe=Recipe(
-            trainer="verl",
-            algorithm=Algorithm(**group("algorithm", algorithm)),
-            selection=Selection(method="full"),
-            model=Model(**(stated | half)),
-            data=Data(**group("data", data)),
-            **(group("recipe", recipe) | {"update": "dense"}),
-        ),
-        resources=Resources(**(group("cluster", cluster) | ({"micro_batch_sequences": 4} if half else {}))),
+        recipe=recipe,
+        resources=fit(recipe, Resources(**group("cluster", cluster)), shape, GPUS["h100"]).resources,
         seed=0,
         token="0123abcd",
         model_folder=Path("/models/tiny"),
@@ -95,3 +103,22 @@ def test_what_each_column_tells_verl_is_golden():
         own = [line for line in overrides(job_of(column)) if line not in shared and "agent_loop_config" not in line]
         text += "\n".join([f"[{column}]", *own]) + "\n\n"
     assert text == (GOLDEN / "columns.txt").read_text()
+
+
+@pytest.mark.skipif(find_spec("verl") is None, reason="needs the environment of `make verl`")
+@pytest.mark.parametrize("column", COLUMNS)
+def test_verls_own_configuration_takes_what_it_is_told(column):
+    import hydra
+    from verl.utils.config import omega_conf_to_dataclass
+
+    with hydra.initialize_config_module("verl.trainer.config", version_base=None):
+        config = hydra.compose("ppo_trainer", overrides=list(overrides(job_of(column))))
+    resources = job_of(column).resources
+    rollout = omega_conf_to_dataclass(config.actor_rollout_ref.rollout)
+    actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
+    assert rollout.tensor_model_parallel_size == resources.tensor_parallel
+    assert rollout.gpu_memory_utilization == resources.gpu_memory_share
+    assert rollout.max_num_seqs == resources.sample_batch_sequences
+    assert actor.ppo_max_token_len_per_gpu == resources.tokens_per_pass
+    assert actor.fsdp_config.offload_policy == (resources.offload == "always")
+    assert actor.fsdp_config.param_offload == (resources.offload == "sampling")

@@ -136,7 +136,7 @@ class _Attempt:
         self.seconds: dict[str, float] = {}
         self.peak_mb = 0.0
         self.tail = MetricsTail(prepared.attempt_folder / "metrics.jsonl")
-        self.watchdog = Watchdog(start_s=job.resources.start_timeout_s, step_s=job.resources.step_timeout_s)
+        self.watchdog = Watchdog(start_s=job.resources.start_limit_s, step_s=job.resources.step_limit_s)
         with self.log_file.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "trainers.verl.processes.keeper", str(prepared.file)],

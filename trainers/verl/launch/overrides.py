@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from trainers.recipe import Recipe
 from trainers.verl.launch.job import VerlJob, object_store_bytes, ray_cpus
+from trainers.verl.launch.settings import own_settings
 from trainers.verl.launch.support import check_support, is_corrected, num_workers, sequences_together
 from trainers.verl.processes.processes import environment
 
@@ -57,21 +58,23 @@ def overrides(job: VerlJob) -> tuple[str, ...]:
         _actor(job),
         _rollout(job),
         _packed(job),
+        _offload(job),
         _trainer(job),
         _ray(job),
     )
-    return tuple(f"{key}={_spelled(value)}" for part in parts for key, value in part.items())
+    ours = {key: value for part in parts for key, value in part.items()}
+    return tuple(f"{key}={_spelled(value)}" for key, value in {**ours, **own_settings(job.resources.verl)}.items())
 
 
 def micro_batch(job: VerlJob) -> int:
     """Sequences of one pass: the largest count within the resources that divides a GPU's share of a mini-batch."""
-    return _divisor(_share(job), job.resources.micro_batch_sequences, multiple_of=1)
+    return _divisor(_share(job), job.resources.sequences_per_pass, multiple_of=1)
 
 
 def scoring_batch(job: VerlJob) -> int:
     """As `micro_batch`, but whole groups where the method averages over them."""
     group = sequences_together(job.recipe)
-    return _divisor(_share(job), max(job.resources.micro_batch_sequences, group), multiple_of=group)
+    return _divisor(_share(job), max(job.resources.sequences_per_pass, group), multiple_of=group)
 
 
 def num_devices(job: VerlJob) -> int:
@@ -86,6 +89,12 @@ def helpers(job: VerlJob) -> int:
     one vLLM server two tasks of one name, which ends it.
     """
     return max(1, min(8, job.resources.num_cpus // 4)) if job.resources.num_gpus else 1
+
+
+def has_checkpointing(job: VerlJob) -> bool:
+    """Whether layers are made again in the backward pass."""
+    is_asked = job.recipe.model.gradient_checkpointing
+    return job.resources.num_gpus > 0 if is_asked is None else is_asked
 
 
 def _algorithm(job: VerlJob) -> dict[str, Any]:
@@ -127,7 +136,7 @@ def _model(job: VerlJob) -> dict[str, Any]:
         "actor_rollout_ref.model.trust_remote_code": job.recipe.model.trust_remote_code,
         "actor_rollout_ref.model.external_lib": "trainers.verl.inside.engine",
         "actor_rollout_ref.model.use_remove_padding": job.resources.tokens_per_pass is not None,
-        "actor_rollout_ref.model.enable_gradient_checkpointing": job.resources.num_gpus > 0,
+        "actor_rollout_ref.model.enable_gradient_checkpointing": has_checkpointing(job),
         "+actor_rollout_ref.model.override_config.attn_implementation": "sdpa",
     }
 
@@ -171,9 +180,9 @@ def _rollout(job: VerlJob) -> dict[str, Any]:
         f"{rollout}.top_p": recipe.top_p,
         f"{rollout}.dtype": recipe.model.dtype,
         f"{rollout}.calculate_log_probs": is_corrected(recipe),
-        f"{rollout}.tensor_model_parallel_size": 1,
+        f"{rollout}.tensor_model_parallel_size": job.resources.tensor_parallel or 1,
         f"{rollout}.max_model_len": context,
-        f"{rollout}.max_num_seqs": job.resources.sample_batch_sequences,
+        f"{rollout}.max_num_seqs": job.resources.sequences_at_once,
         f"{rollout}.max_num_batched_tokens": max(2048, context),
         f"{rollout}.log_prob_micro_batch_size_per_gpu": scoring_batch(job),
         f"{rollout}.log_prob_use_dynamic_bsz": job.resources.tokens_per_pass is not None,
@@ -187,7 +196,7 @@ def _rollout(job: VerlJob) -> dict[str, Any]:
     extension = "OwnSocketExtension" if job.resources.num_gpus else "CpuWorkerExtension"
     shared[f"+{rollout}.engine_kwargs.vllm.worker_extension_cls"] = f"trainers.verl.inside.vllm_extension.{extension}"
     if job.resources.num_gpus:
-        return shared
+        return shared | {f"{rollout}.gpu_memory_utilization": job.resources.gpu_memory_share or 0.5}
     return shared | {
         f"{rollout}.enforce_eager": True,
         f"{rollout}.enable_chunked_prefill": False,  # a seeded request whose prompt is read in pieces ends the engine
@@ -210,6 +219,18 @@ def _packed(job: VerlJob) -> dict[str, Any]:
     }
 
 
+def _offload(job: VerlJob) -> dict[str, Any]:
+    """What leaves the GPU, and when. The reference is in host memory anyway: verl fetches its layers one by one."""
+    offload, fsdp = job.resources.offload, "actor_rollout_ref.actor.fsdp_config"
+    if not job.resources.num_gpus or offload is None:
+        return {}
+    return {
+        f"{fsdp}.param_offload": offload == "sampling",
+        f"{fsdp}.optimizer_offload": offload == "sampling",
+        f"{fsdp}.offload_policy": offload == "always",
+    }
+
+
 def _trainer(job: VerlJob) -> dict[str, Any]:
     resume = {"trainer.resume_mode": "disable"}
     if job.resume_from is not None:
@@ -225,7 +246,7 @@ def _trainer(job: VerlJob) -> dict[str, Any]:
         "trainer.total_epochs": job.recipe.steps,
         "trainer.val_before_train": False,
         "trainer.test_freq": -1,
-        "trainer.save_freq": job.resources.checkpoint_every,
+        "trainer.save_freq": job.resources.steps_per_checkpoint,
         "trainer.default_local_dir": job.checkpoint_folder,
         **resume,
         "+orch_job": job.file,

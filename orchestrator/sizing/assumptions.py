@@ -42,6 +42,15 @@ class Assumptions:
     """A step, on GPUs: new weights into the sampling engine."""
     startup_s: float = 180.0
     """A trial on GPUs, before its first step: processes, weights, graph capture. A tenth of it without GPUs."""
+    all_reduce_s: float = 0.000015
+    """One sum over the GPUs of a vLLM engine, of which a layer needs two a token step."""
+    host_copy_gb_s: float = 20.0
+    """Between a GPU and pinned host memory, and of a worker's share of host memory where the optimizer steps there."""
+    hours_between_failures: float = 24.0
+    """Of a trial's machines: how often to write a checkpoint follows from it."""
+    time_limit_margin: float = 6.0
+    """A silence of so many times what a step is expected to take is a hang: estimates are good to a factor of two, and
+    a busy file system or a long round adds to it."""
     disk_gb_s: float = 1.0
     """Writing of checkpoints."""
     unmeasured_spread: float = 2.0
@@ -55,7 +64,7 @@ class Assumptions:
         """Raise PlanError for a number with which no estimate is possible."""
         for field in fields(self):
             name, value = field.name, getattr(self, field.name)
-            if name.endswith("_share") or name == "disk_gb_s":
+            if name.endswith("_share") or name.endswith("_gb_s"):
                 is_met, wanted = 0 < value <= (1 if name.endswith("_share") else 1000), "above 0, and a share at most 1"
             else:
                 low = 1 if name.endswith("_spread") else 0
