@@ -149,7 +149,7 @@ def _read(entry: ScoreEntry | None, planned: PlannedTrial, store: Store) -> tupl
     try:
         score = store.read_score(planned.trial.id, entry.key)
     except StoreError as error:
-        return None, f"{error.what}; {error.mend}"
+        return None, f"{error.what}; {error.fix}"
     return score, "" if score is not None else "its score file is gone"
 
 

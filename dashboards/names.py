@@ -23,10 +23,8 @@ def index_of(names: Sequence[Sequence[str]], wanted: str, *, noun: str, where: s
             return found[0]
         if found:
             several = ", ".join(names[index][0] for index in found)
-            raise OrchError(f"{len(found)} {noun}s are called {wanted!r}", where=where, mend=f"one of: {several}")
+            raise OrchError(f"{len(found)} {noun}s are called {wanted!r}", where=where, fix=f"one of: {several}")
     ids = {spelling.casefold(): name[0] for name in names for spelling in name}
     close = get_close_matches(spelled, list(ids), n=1, cutoff=0.4)
     guess = f"did you mean {ids[close[0]]}? " if close else ""
-    raise OrchError(
-        f"no {noun} {wanted!r}", where=where, mend=f"{guess}{noun}s: {', '.join(name[0] for name in names)}"
-    )
+    raise OrchError(f"no {noun} {wanted!r}", where=where, fix=f"{guess}{noun}s: {', '.join(name[0] for name in names)}")

@@ -266,7 +266,7 @@ def _common_ids(arms: Sequence[Arm], *, fewest: int = 2) -> list[str]:
             missing = len(set(ids) ^ set(run))
             raise DataError(
                 f"the runs do not answer the same questions: {missing} are in one and not in the other",
-                mend="evaluate both with the same benchmark version and --limit",
+                fix="evaluate both with the same benchmark version and --limit",
             )
     if len(ids) < fewest:
         raise DataError("a comparison needs at least two questions")

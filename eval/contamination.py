@@ -51,7 +51,7 @@ def overlapping(train: Benchmark, benchmark: Benchmark, *, words: int = 13) -> O
     Source: Brown et al., arXiv 2005.14165, appendix C (13-grams).
     """
     if words < 1:
-        raise DataError(f"n-grams of {words} words", mend="--words is at least 1")
+        raise DataError(f"n-grams of {words} words", fix="--words is at least 1")
     wanted = {problem.id: _grams(problem, words) for problem in benchmark.problems}
     owners: dict[Gram, list[str]] = {}
     for problem_id, grams in wanted.items():

@@ -1,4 +1,4 @@
-"""The errors a user can mend, for every package; `orchestrator/errors.py` draws the whole tree.
+"""The errors a user can fix, for every package; `orchestrator/errors.py` draws the whole tree.
 
 They live here because `eval` is the lowest layer of the import rule.
 """
@@ -7,30 +7,30 @@ from __future__ import annotations
 
 
 class OrchError(Exception):
-    """Something a user can mend: what happened, where (file and key, trial and log), and what to do next."""
+    """Something a user can fix: what happened, where (file and key, trial and log), and what to do next."""
 
     exit_code = 2
 
-    def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
         """Keep the three parts apart so that the command line can lay them out.
 
         Args:
             what: what is wrong, in one sentence.
             where: the file and key, or the trial and its log.
-            mend: the next thing to do: valid choices, a command, a setting.
+            fix: the next thing to do: valid choices, a command, a setting.
         """
-        self.what, self.where, self.mend = what, where, mend
+        self.what, self.where, self.fix = what, where, fix
         super().__init__(
-            "\n".join(part for part in (what, where and f"  at: {where}", mend and f"  fix: {mend}") if part)
+            "\n".join(part for part in (what, where and f"  at: {where}", fix and f"  fix: {fix}") if part)
         )
 
     def __reduce__(self) -> tuple[object, ...]:
         """Survive pickling across Ray and worker processes (keyword-only arguments do not by default)."""
-        return _rebuild, (type(self), self.what, self.where, self.mend)
+        return _rebuild, (type(self), self.what, self.where, self.fix)
 
 
-def _rebuild(kind: type[OrchError], what: str, where: str, mend: str) -> OrchError:
-    return kind(what, where=where, mend=mend)
+def _rebuild(kind: type[OrchError], what: str, where: str, fix: str) -> OrchError:
+    return kind(what, where=where, fix=fix)
 
 
 class DataError(OrchError):

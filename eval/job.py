@@ -159,7 +159,7 @@ def check_jobs(jobs: Sequence[EvalJob]) -> None:
             raise DataError(
                 f"{count} benchmarks are called {name}",
                 where=", ".join(job.benchmark for job in jobs if job.name == name),
-                mend="a .jsonl benchmark is called by its file name: rename the file",
+                fix="a .jsonl benchmark is called by its file name: rename the file",
             )
 
 

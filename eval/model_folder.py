@@ -40,13 +40,13 @@ def check_folder(folder: Path) -> None:
 
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise ModelError("the model folder does not exist", where=str(folder), mend="correct model.path")
+        raise ModelError("the model folder does not exist", where=str(folder), fix="correct model.path")
     files = sorted(file for file in folder.iterdir() if file.suffix in _CONTENT and not file.name.startswith("."))
     names = {file.name for file in files}
     if "config.json" not in names:
-        raise ModelError("the model folder has no config.json", where=str(folder), mend="give a Hugging Face folder")
+        raise ModelError("the model folder has no config.json", where=str(folder), fix="give a Hugging Face folder")
     if not any(file.suffix in (".safetensors", ".bin") for file in files):
-        raise ModelError("the model folder has no weights", where=str(folder), mend="copy *.safetensors beside it")
+        raise ModelError("the model folder has no weights", where=str(folder), fix="copy *.safetensors beside it")
     return files
 
 

@@ -145,7 +145,7 @@ class _Evaluation:
             raise EngineError(
                 f"{self.sampler.name} left {len(unanswered)} of {num_asked} completions unanswered",
                 where=str(part_of[problem_id].store.file),
-                mend="run the same command again; what was answered is kept",
+                fix="run the same command again; what was answered is kept",
             )
 
     def _take(self, part: JobSamples, completion: Completion) -> None:

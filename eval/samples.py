@@ -221,7 +221,7 @@ def _take(lock: IO[bytes], file: Path) -> None:
         raise OrchError(
             "another evaluation is writing to this sample store",
             where=str(file),
-            mend="wait for it to end, or stop it; samples already drawn are kept",
+            fix="wait for it to end, or stop it; samples already drawn are kept",
         ) from error
 
 
@@ -247,7 +247,7 @@ def _disk_error(error: OSError, file: Path) -> OrchError:
     return OrchError(
         f"cannot write samples: {'the disk is full' if full else error.strerror}",
         where=str(file),
-        mend="free some space and run the same command again; samples already drawn are kept"
+        fix="free some space and run the same command again; samples already drawn are kept"
         if full
         else "check that the folder exists and is writable",
     )

@@ -60,7 +60,7 @@ def load_again(score: Score, *, data_folder: Path | None, limit: int | None = No
         raise DataError(
             f"{score.benchmark} has changed since it was evaluated",
             where=score.benchmark_source or score.benchmark,
-            mend="restore the file, or evaluate the model again",
+            fix="restore the file, or evaluate the model again",
         )
     return benchmark
 
@@ -76,7 +76,7 @@ def samples_of(score: Score, folder: Path) -> list[Sample]:
     missing = sum(place not in stored for place in wanted)
     if missing:
         raise DataError(
-            f"{missing} of {len(wanted)} samples are missing", where=str(folder / FILE), mend="evaluate the model again"
+            f"{missing} of {len(wanted)} samples are missing", where=str(folder / FILE), fix="evaluate the model again"
         )
     return [stored[place] for place in wanted]
 

@@ -68,7 +68,7 @@ def template(name: str) -> Template:
     if found is None:
         near = difflib.get_close_matches(name, [*TEMPLATES, *_ALIASES], n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise DataError(f"unknown prompt template {name!r}", mend=f"{hint}known: {', '.join([*TEMPLATES, *_ALIASES])}")
+        raise DataError(f"unknown prompt template {name!r}", fix=f"{hint}known: {', '.join([*TEMPLATES, *_ALIASES])}")
     return found
 
 

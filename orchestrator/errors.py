@@ -1,4 +1,4 @@
-"""The exception tree. Everything here is something a user can mend; anything else is a bug and shows a traceback.
+"""The exception tree. Everything here is something a user can fix; anything else is a bug and shows a traceback.
 
 OrchError                   exit 2   eval/errors.py
 ├── SpecError                        an experiment file or override: unknown key, group, type, value

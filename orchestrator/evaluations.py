@@ -91,7 +91,7 @@ def endpoint_target(name: str, store: Store, *, base_url: str | None) -> Target:
         OrchError: no endpoint is given.
     """
     if base_url is None:
-        raise OrchError("the engine `openai` needs an endpoint", mend="--base-url http://host:port/v1")
+        raise OrchError("the engine `openai` needs an endpoint", fix="--base-url http://host:port/v1")
     owner_id = hashlib.sha256(f"{base_url.rstrip('/')} {name}".encode()).hexdigest()[:12]
     return Target(
         label=name,
@@ -150,7 +150,7 @@ def _trial_target(trial_id: str, store: Store, cache_folder: Path) -> Target:
         raise OrchError(
             f"trial {trial_id} has not finished training: it has no final policy to evaluate",
             where=str(store.trial_folder(trial_id)),
-            mend="run its sweep again, then evaluate",
+            fix="run its sweep again, then evaluate",
         )
     trained = record.train
     return Target(
@@ -200,8 +200,8 @@ def read_side(text: str, store: Store, *, cache_folder: Path) -> Side:
     seeds, runs = [seed for seed, _ in found], [scores for _, scores in found]
     if not any(runs):
         is_arm = text.partition(":")[0] in store.plans.names()
-        mend = "finish its sweep" if is_arm else f"orch eval {text} --bench … evaluates it"
-        raise OrchError(f"{text} has no scores yet", where=str(store.root), mend=mend)
+        fix = "finish its sweep" if is_arm else f"orch eval {text} --bench … evaluates it"
+        raise OrchError(f"{text} has no scores yet", where=str(store.root), fix=fix)
     _check_seeds(text, seeds)
     merged: dict[str, tuple[Score, ...]] = {}
     for benchmark in dict.fromkeys(score.benchmark for run in runs for score in run):
@@ -211,7 +211,7 @@ def read_side(text: str, store: Store, *, cache_folder: Path) -> Side:
             raise OrchError(
                 f"{missing} of {len(runs)} runs of {text} have no score on {benchmark}",
                 where=str(store.root),
-                mend="finish the sweep, or compare the runs that are done by their ids",
+                fix="finish the sweep, or compare the runs that are done by their ids",
             )
         merged[benchmark] = tuple(score for score in scores if score is not None)
     is_trained = any(seed is not None for seed in seeds)
@@ -229,18 +229,18 @@ def shared_benchmarks(first: Side, second: Side, wanted: tuple[str, ...] = ()) -
     if not names:
         raise OrchError(
             f"{first.label} and {second.label} share no benchmark",
-            mend=f"evaluated: {', '.join(first.scores) or '–'} and {', '.join(second.scores) or '–'}",
+            fix=f"evaluated: {', '.join(first.scores) or '–'} and {', '.join(second.scores) or '–'}",
         )
     for name in names:
         for side in (first, second):
             if name not in side.scores:
-                raise OrchError(f"{side.label} has no score on {name}", mend=f"orch eval {side.label} --bench {name}")
+                raise OrchError(f"{side.label} has no score on {name}", fix=f"orch eval {side.label} --bench {name}")
         conditions = {_conditions(score) for side in (first, second) for score in side.scores[name]}
         if len(conditions) > 1:
             raise OrchError(
                 f"{name} was evaluated under different conditions, which cannot be compared",
                 where="; ".join(_differences(conditions)),
-                mend="evaluate both sides alike",
+                fix="evaluate both sides alike",
             )
     return names
 
@@ -252,7 +252,7 @@ def _check_seeds(text: str, seeds: Sequence[int | None]) -> None:
     if is_mixed or twice is not None:
         raise OrchError(
             f"{text} is no arm: " + ("trials beside models" if is_mixed else f"two runs of seed {twice}"),
-            mend="name runs of one recipe that differ in their seed, or compare them one by one",
+            fix="name runs of one recipe that differ in their seed, or compare them one by one",
         )
 
 
@@ -280,10 +280,10 @@ def _arm(experiment: str, wanted: str, store: Store) -> list[PlannedTrial]:
     trials = [one for one in entries if _matches(one, wanted)]
     arms = {(arm_of(one), one.arm_label): one.arm_label for one in trials or entries}
     if not trials:
-        raise OrchError(f"no arm of {experiment} is called {wanted!r}", mend=f"arms: {'; '.join(arms.values())}")
+        raise OrchError(f"no arm of {experiment} is called {wanted!r}", fix=f"arms: {'; '.join(arms.values())}")
     if len(arms) > 1:
         raise OrchError(
-            f"{experiment}:{wanted} is {len(arms)} arms, not one", mend=f"be more exact: {'; '.join(arms.values())}"
+            f"{experiment}:{wanted} is {len(arms)} arms, not one", fix=f"be more exact: {'; '.join(arms.values())}"
         )
     return trials
 

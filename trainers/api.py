@@ -71,5 +71,5 @@ class Trainer(Protocol):
         """Train until `recipe.steps` steps are done, or until asked to stop.
 
         Raises:
-            OrchError: what a user can mend, such as a model that does not load.
+            OrchError: what a user can fix, such as a model that does not load.
         """

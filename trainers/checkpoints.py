@@ -66,7 +66,7 @@ def _written_atomically(target: Path) -> Iterator[Path]:
         raise OrchError(
             f"the checkpoint cannot be written: {said}",
             where=str(target),
-            mend="free some disk space or mend the permissions, then run the same command again",
+            fix="free some disk space or fix the permissions, then run the same command again",
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -182,7 +182,7 @@ def check_ratio(tokens: Tokens, selected_BT: Tensor, selection: Selection, *, ra
         raise OrchError(
             f"step {step} selected {num_selected} of {num_tokens} tokens, a share of {num_selected / num_tokens:.3f}",
             where=f"selection.ratio asks for {ratio:g} with method {selection.method}",
-            mend="the backend does not apply the selection: report it, do not use these numbers",
+            fix="the backend does not apply the selection: report it, do not use these numbers",
         )
 
 

@@ -62,7 +62,7 @@ class PromptOrder:
                 raise DataError(
                     f"none of the {len(self._problems)} training prompts fits into {self._max_tokens} tokens",
                     where="data.max_prompt_tokens",
-                    mend="raise data.max_prompt_tokens, or choose a shorter template",
+                    fix="raise data.max_prompt_tokens, or choose a shorter template",
                 )
             position += 1
         return taken, position

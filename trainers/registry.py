@@ -30,7 +30,7 @@ def trainer(name: str) -> Trainer:
         raise OrchError(
             f"trainer {name!r} cannot be loaded: {error}",
             where="trainer",
-            mend="check the module path and the class name, and that the package is installed",
+            fix="check the module path and the class name, and that the package is installed",
         ) from error
     instance: Trainer = found()
     return instance
@@ -45,7 +45,7 @@ def check_trainer(name: str) -> None:
     raise OrchError(
         f"unknown trainer {name!r}",
         where="trainer",
-        mend=f"{hint}known: {', '.join(TRAINERS)}; or package.module:Class",
+        fix=f"{hint}known: {', '.join(TRAINERS)}; or package.module:Class",
     )
 
 
@@ -59,5 +59,5 @@ def check_fit(recipe: Recipe, resources: Resources, *, evaluate_every: int | Non
         raise OrchError(
             f"cluster.verl holds settings of verl, and the trainer is {recipe.trainer}",
             where="cluster.verl",
-            mend="leave it out, or choose trainer: verl",
+            fix="leave it out, or choose trainer: verl",
         )

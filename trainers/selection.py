@@ -106,7 +106,7 @@ def top_share(score_BT: Tensor, tokens: Tokens, selection: Selection, *, ratio: 
         raise OrchError(
             f"the scores of {selection.method} are not numbers",
             where="selection.method",
-            mend="the policy has diverged: lower recipe.learning_rate, or use model.dtype float32",
+            fix="the policy has diverged: lower recipe.learning_rate, or use model.dtype float32",
         )
     score_N = (score_N if selection.end == "top" else -score_N) + 0.0  # −0.0 + 0.0 is 0.0: they tie
     # 2. By score, best first. 3. By scope, which leaves each scope's tokens side by side and best first.

@@ -48,7 +48,7 @@ def compare_with_paper(store: Store, experiment: str) -> ComparedTable:
         raise PaperError(
             f"{experiment} names no published table to stand beside",
             where=plan.file,
-            mend="add `published: {tables: [ID]}` to it (ids: `orch paper list`) and sweep it again",
+            fix="add `published: {tables: [ID]}` to it (ids: `orch paper list`) and sweep it again",
         )
     tables = [find_table(table_id) for table_id in block.tables]
     compared = compare(tables, read_runs(store, experiment, block.stands_for))

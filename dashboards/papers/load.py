@@ -39,7 +39,7 @@ def find_table(table_id: str) -> PublishedTable:
     """
     papers = load_papers()
     if table_id not in papers:
-        raise PaperError(f"no published table {table_id!r}", mend="one of: " + ", ".join(papers))
+        raise PaperError(f"no published table {table_id!r}", fix="one of: " + ", ".join(papers))
     return papers[table_id]
 
 
@@ -54,7 +54,7 @@ def load_table(file: Path) -> PublishedTable:
     except yaml.YAMLError as error:
         raise PaperError(f"not YAML: {error}", where=str(file)) from error
     if not isinstance(payload, dict):
-        raise PaperError("not a mapping", where=str(file), mend="copy the keys of another table of that folder")
+        raise PaperError("not a mapping", where=str(file), fix="copy the keys of another table of that folder")
     shared = payload.get("arm") or {}
     for row in payload.get("rows", ()):
         row["arm"] = {**shared, **(row.get("arm") or {})}
@@ -94,7 +94,7 @@ def _read_ref(text: str, own_table: str) -> dict[str, str]:
 
 def _check_shape(table: PublishedTable, file: Path) -> None:
     if table.id != file.stem:
-        raise PaperError(f"id {table.id!r} differs from the file's name", where=str(file), mend=f"id: {file.stem}")
+        raise PaperError(f"id {table.id!r} differs from the file's name", where=str(file), fix=f"id: {file.stem}")
     columns = [column.id for column in table.columns]
     for kind, names in (
         ("row", [row.id for row in table.rows]),
@@ -146,4 +146,4 @@ def _check_reference(ref: CellRef, papers: dict[str, PublishedTable], *, where: 
     try:
         papers[ref.table].cell(ref.row, ref.column)
     except PaperError as error:
-        raise PaperError(error.what, where=where, mend=error.mend) from error
+        raise PaperError(error.what, where=where, fix=error.fix) from error

@@ -195,7 +195,7 @@ class PublishedTable:
         for row in self.rows:
             if row.id == row_id:
                 return row
-        raise PaperError(f"no row {row_id!r}", where=self.id, mend="rows: " + ", ".join(row.id for row in self.rows))
+        raise PaperError(f"no row {row_id!r}", where=self.id, fix="rows: " + ", ".join(row.id for row in self.rows))
 
     def cell(self, row_id: str, column_id: str) -> Cell | None:
         """Return the number at a row and column, None where nothing is printed.
@@ -205,7 +205,7 @@ class PublishedTable:
         """
         columns = [column.id for column in self.columns]
         if column_id not in columns:
-            raise PaperError(f"no column {column_id!r}", where=self.id, mend="columns: " + ", ".join(columns))
+            raise PaperError(f"no column {column_id!r}", where=self.id, fix="columns: " + ", ".join(columns))
         return self.row(row_id).cells[columns.index(column_id)]
 
     def place(self, row: Row | None = None, column: Column | None = None) -> str:

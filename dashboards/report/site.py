@@ -223,5 +223,5 @@ def _check_replaceable(folder: Path) -> None:
     raise OrchError(
         "the folder for the report holds something else",
         where=str(folder),
-        mend="name a new or empty folder, or one of an earlier report, with --out",
+        fix="name a new or empty folder, or one of an earlier report, with --out",
     )

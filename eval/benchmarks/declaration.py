@@ -80,16 +80,14 @@ def problem_of_row(row: RawRow, *, name: str, index: int, kind: AnswerKind, wher
     """
     question, answer = row.get("question"), row.get("answer")
     if not isinstance(question, str) or not question.strip():
-        raise DataError("a row has no question text", where=where, mend='each row needs "question": "…"')
+        raise DataError("a row has no question text", where=where, fix='each row needs "question": "…"')
     if isinstance(answer, bool) or not isinstance(answer, str | int | float) or not str(answer).strip():
-        raise DataError("a row has no answer", where=where, mend='each row needs "answer": "…"')
+        raise DataError("a row has no answer", where=where, fix='each row needs "answer": "…"')
     error = _tolerance(row.get("error"), where)
     choices = _choices(row.get("choices"), where)
     stated = row.get("kind", "numeric" if error else kind)
     if stated not in get_args(AnswerKind):
-        raise DataError(
-            f"unknown answer kind {stated!r}", where=where, mend=f"one of {', '.join(get_args(AnswerKind))}"
-        )
+        raise DataError(f"unknown answer kind {stated!r}", where=where, fix=f"one of {', '.join(get_args(AnswerKind))}")
     return Problem(
         id=f"{name}-{index:04d}",
         question=question.replace("\r\n", "\n").strip(),
@@ -109,8 +107,8 @@ def _tolerance(value: Any, where: str) -> float | None:
     except (TypeError, ValueError):
         error = math.nan
     if not math.isfinite(error) or error < 0:
-        mend = '"error" is the absolute error that an answer may have: a number of 0 or more'
-        raise DataError(f"a row's error is {value!r}", where=where, mend=mend)
+        fix = '"error" is the absolute error that an answer may have: a number of 0 or more'
+        raise DataError(f"a row's error is {value!r}", where=where, fix=fix)
     return error or None
 
 
@@ -118,7 +116,7 @@ def _choices(value: Any, where: str) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list | tuple) or not all(isinstance(one, str | int | float) for one in value):
-        raise DataError(f"a row's choices are {value!r}", where=where, mend='"choices" is a list of texts')
+        raise DataError(f"a row's choices are {value!r}", where=where, fix='"choices" is a list of texts')
     return tuple(str(choice).strip() for choice in value)
 
 
@@ -165,7 +163,7 @@ def verify(declaration: Declaration, problems: tuple[Problem, ...], *, where: st
         raise DataError(
             f"{declaration.name} has {len(problems)} rows, but {declaration.count} are declared",
             where=where,
-            mend="another version of this set circulates: use the declared one, or load it as a .jsonl path",
+            fix="another version of this set circulates: use the declared one, or load it as a .jsonl path",
         )
     found = digest_of_problems(problems)
     if declaration.digest not in (None, found):
@@ -173,6 +171,6 @@ def verify(declaration: Declaration, problems: tuple[Problem, ...], *, where: st
             f"{declaration.name} is not the declared set: its rows hash to {found[:12]}…, "
             f"declared is {(declaration.digest or '')[:12]}…",
             where=where,
-            mend="restore the file, or load the changed rows under their own .jsonl path",
+            fix="restore the file, or load the changed rows under their own .jsonl path",
         )
     return found

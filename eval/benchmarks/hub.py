@@ -44,7 +44,7 @@ def fetch(declaration: Declaration, folder: Path, *, commits: Mapping[str, str] 
     if not declaration.hub:
         raise DataError(
             f"{declaration.name} has no hub source",
-            mend=f"put {declaration.file} into a folder and pass --data-dir (or set ORCH_DATA_DIR)",
+            fix=f"put {declaration.file} into a folder and pass --data-dir (or set ORCH_DATA_DIR)",
         )
     rows = [row for source in declaration.hub for row in _rows(declaration, source, commits or {})]
     problems = tuple(
@@ -75,7 +75,7 @@ def _explained(declaration: Declaration, source: HubSource) -> Iterator[None]:
         raise DataError(
             f"{declaration.name} could not be fetched from the hub: {type(error).__name__}: {reason}",
             where=f"{source.repository} @ {source.revision or 'main'}",
-            mend=f"{declaration.note + '; or ' if 'gated' in declaration.note else ''}"
+            fix=f"{declaration.note + '; or ' if 'gated' in declaration.note else ''}"
             f"put {declaration.file} into a folder and pass --data-dir (or set ORCH_DATA_DIR)",
         ) from error
 

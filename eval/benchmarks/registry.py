@@ -68,7 +68,7 @@ def declared(name: str) -> Declaration:
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise DataError(
             f"unknown benchmark or training set {name!r}",
-            mend=f"{hint}known: {', '.join(NAMES)}; or the path of a .jsonl file",
+            fix=f"{hint}known: {', '.join(NAMES)}; or the path of a .jsonl file",
         )
     return _DECLARATIONS[name]
 
@@ -88,7 +88,7 @@ def load(name: str, *, data_folder: Path | None, limit: int | None = None) -> Be
         DataError: unknown name, malformed row, wrong count or wrong digest, or nothing to load from.
     """
     if limit is not None and limit < 1:
-        raise DataError(f"limit is {limit}", mend="a limit is at least 1; leave it out for the whole set")
+        raise DataError(f"limit is {limit}", fix="a limit is at least 1; leave it out for the whole set")
     if _is_path(name):
         benchmark = _load_user_file(Path(name))
     elif name in _GENERATED:
@@ -127,7 +127,7 @@ def digest(name: str, data_folder: Path | None) -> str:
     if file is None:
         raise DataError(
             f"{name} is not on this machine and has no digest declared",
-            mend=f"run `orch data fetch {name}`",
+            fix=f"run `orch data fetch {name}`",
         )
     return digest_of_problems(read_problems(declaration, file))
 

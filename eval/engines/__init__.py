@@ -59,9 +59,9 @@ def open_sampler(
         return open_vllm_sampler(model_folder, **options)
     if engine == "openai":
         raise EngineError(
-            "the engine `openai` has no model folder", mend="orch eval NAME --engine openai --base-url http://…/v1"
+            "the engine `openai` has no model folder", fix="orch eval NAME --engine openai --base-url http://…/v1"
         )
-    raise EngineError(f"unknown engine {engine!r}", mend=f"one of {', '.join(ENGINES)}")
+    raise EngineError(f"unknown engine {engine!r}", fix=f"one of {', '.join(ENGINES)}")
 
 
 def open_endpoint(model: str, *, base_url: str) -> Sampler:

@@ -226,7 +226,7 @@ class _Batch:
 
 def _check_lengths(model: Any, prompts: Sequence[Sequence[int]], decoding: Decoding) -> None:
     if not all(prompts):
-        raise ModelError("a prompt without a token cannot be continued", mend="use a template that adds some text")
+        raise ModelError("a prompt without a token cannot be continued", fix="use a template that adds some text")
     longest = max(map(len, prompts), default=0)
     context = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
     if context is not None and longest + decoding.max_new_tokens > context:
@@ -234,5 +234,5 @@ def _check_lengths(model: Any, prompts: Sequence[Sequence[int]], decoding: Decod
             f"a prompt of {longest} and a response of {decoding.max_new_tokens} tokens exceed the model's context "
             f"of {context}",
             where="max_new_tokens",
-            mend=f"allow at most {max(context - longest, 0)} response tokens, or choose another model",
+            fix=f"allow at most {max(context - longest, 0)} response tokens, or choose another model",
         )

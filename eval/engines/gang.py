@@ -67,7 +67,7 @@ def open_gang(opener: Callable[[], Sampler], *, num_workers: int, gpus: Sequence
         OrchError: what opening an engine raised.
     """
     if gpus and num_workers > len(gpus):
-        raise EngineError(f"{num_workers} workers, but {len(gpus)} GPUs: {', '.join(gpus)}", mend="ask for fewer")
+        raise EngineError(f"{num_workers} workers, but {len(gpus)} GPUs: {', '.join(gpus)}", fix="ask for fewer")
     threads = str(max(1, len(os.sched_getaffinity(0)) // num_workers))
     workers = [
         _Worker(opener, {"CUDA_VISIBLE_DEVICES": gpus[rank]} if gpus else {"OMP_NUM_THREADS": threads}, rank)
@@ -183,7 +183,7 @@ class _Worker:
             self._process.join(STOP_LIMIT_S)
             raise EngineError(
                 f"the engine process {self._process.name} died with status {self._process.exitcode}",
-                mend="its messages stand above; run the same command again: samples already drawn are kept",
+                fix="its messages stand above; run the same command again: samples already drawn are kept",
             ) from error
         if isinstance(message, _Failed):
             raise message.error

@@ -39,7 +39,7 @@ def load_model(folder: Path, *, device: str = "cpu", dtype: str = "float32", tru
         raise ModelError(
             f"transformers cannot load the model: {error}",
             where=str(folder),
-            mend="check that the folder is whole and holds a causal language model",
+            fix="check that the folder is whole and holds a causal language model",
         ) from error
     if model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(IMPLEMENTATION)
@@ -60,10 +60,10 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
         raise ModelError(
             f"transformers cannot load the tokenizer: {error}",
             where=str(folder),
-            mend="save the tokenizer into the model folder",
+            fix="save the tokenizer into the model folder",
         ) from error
     if tokenizer.eos_token_id is None:
-        raise ModelError("the tokenizer has no end-of-sequence token", where=str(folder), mend="set its eos_token")
+        raise ModelError("the tokenizer has no end-of-sequence token", where=str(folder), fix="set its eos_token")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token_id = tokenizer.eos_token_id
     return tokenizer
@@ -82,7 +82,7 @@ def check_device(device: str) -> None:
         raise EngineError(
             "a GPU is asked for, but torch sees none",
             where="cluster.num_gpus",
-            mend="set cluster.num_gpus=0, or install a torch build for this GPU",
+            fix="set cluster.num_gpus=0, or install a torch build for this GPU",
         )
 
 

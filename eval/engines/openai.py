@@ -56,13 +56,13 @@ def open_openai_sampler(
         raise EndpointError(
             f"the endpoint does not answer: {error or type(error).__name__}",
             where=base_url,
-            mend="check --base-url (up to /v1), OPENAI_API_KEY, and that the server is up",
+            fix="check --base-url (up to /v1), OPENAI_API_KEY, and that the server is up",
         ) from error
     if model not in served:
         raise EndpointError(
             f"the endpoint does not serve {model!r}",
             where=base_url,
-            mend=f"it serves: {', '.join(served) or 'nothing'}",
+            fix=f"it serves: {', '.join(served) or 'nothing'}",
         )
     return OpenAiSampler(model, base_url=base_url.rstrip("/"), headers=headers, max_concurrent=max_concurrent)
 
@@ -205,7 +205,7 @@ class OpenAiSampler:
         raise EngineError(
             f"the endpoint failed {MAX_TRIES} times in a row: {reason}",
             where=url,
-            mend="run the same command again when it is well; samples already drawn are kept",
+            fix="run the same command again when it is well; samples already drawn are kept",
         )
 
 

@@ -18,7 +18,7 @@ def encode_chat(tokenizer: Any, messages: Sequence[dict[str, str]]) -> tuple[int
         raise ModelError(
             "the tokenizer has no chat template",
             where="template",
-            mend="choose the template `plain` or `80/20`, or a model that was trained to chat",
+            fix="choose the template `plain` or `80/20`, or a model that was trained to chat",
         )
     return tuple(tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=False))
 

@@ -59,7 +59,7 @@ def open_vllm_sampler(
     try:
         import vllm
     except ImportError as error:
-        raise EngineError(f"vllm cannot be imported: {error}", mend=_INSTALL) from error
+        raise EngineError(f"vllm cannot be imported: {error}", fix=_INSTALL) from error
     try:
         engine = vllm.LLM(
             model=str(model_folder),
@@ -78,7 +78,7 @@ def open_vllm_sampler(
         raise EngineError(
             f"vllm does not start: {error}",
             where=str(model_folder),
-            mend="VLLM_LOGGING_LEVEL=INFO shows its log; on CPU, VLLM_CPU_KVCACHE_SPACE is the cache in GiB",
+            fix="VLLM_LOGGING_LEVEL=INFO shows its log; on CPU, VLLM_CPU_KVCACHE_SPACE is the cache in GiB",
         ) from error
     if device == "cpu":
         engine.collective_rpc(draw_by_inverse_cdf)
@@ -239,7 +239,7 @@ class VllmSampler:
                 f"a prompt of {length} and a response of {draw.settings.max_new_tokens} tokens exceed the context of "
                 f"{context} that model and memory allow",
                 where="max_new_tokens",
-                mend=f"allow at most {max(context - length, 0)} response tokens, or choose another model",
+                fix=f"allow at most {max(context - length, 0)} response tokens, or choose another model",
             )
 
 

@@ -33,7 +33,7 @@ def export(store: Store, experiment: str, file: Path, *, policies: Policies = "n
     """
     if not file.name.endswith(SUFFIXES):
         raise StoreError(
-            f"{file.name} does not end in {', '.join(SUFFIXES)}", where=str(file), mend=f"{file.stem}.tar.gz"
+            f"{file.name} does not end in {', '.join(SUFFIXES)}", where=str(file), fix=f"{file.stem}.tar.gz"
         )
     trial_ids = store.plans.trial_ids(experiment)
     busy = [trial_id for trial_id in trial_ids if store.is_locked(trial_id)]
@@ -41,7 +41,7 @@ def export(store: Store, experiment: str, file: Path, *, policies: Policies = "n
         raise StoreError(
             f"trial {busy[0]} is being worked on",
             where=str(store.trial_folder(busy[0])),
-            mend=f"wait for the sweep to end, or stop it with Ctrl-C; `orch status {experiment}` shows it",
+            fix=f"wait for the sweep to end, or stop it with Ctrl-C; `orch status {experiment}` shows it",
         )
     paths = [store.plans.file(experiment)]
     paths += [path for trial_id in trial_ids for path in _files_of(store, trial_id, policies)]
@@ -121,7 +121,7 @@ def _refuse_code(manifest: Manifest, file: Path) -> None:
         raise StoreError(
             f"{len(found)} of its files run what they hold when they are read, {found[0]} the first",
             where=str(file),
-            mend="import it with --trust if you trust its maker, or ask for an archive without checkpoints",
+            fix="import it with --trust if you trust its maker, or ask for an archive without checkpoints",
         )
 
 
@@ -133,7 +133,7 @@ def _refuse_other_content(present: Sequence[Member], store: Store) -> None:
         raise StoreError(
             f"the runs folder holds other content for {len(other)} of the files:\n    " + "\n    ".join(shown),
             where=str(store.root),
-            mend="import into an empty folder with --store; nothing was changed here",
+            fix="import into an empty folder with --store; nothing was changed here",
         )
 
 

@@ -106,7 +106,7 @@ def unpack(file: Path, folder: Path) -> Manifest:
         raise _damaged(file, f"{reading} cannot be read: {error}") from error
     except OSError as error:
         raise StoreError(
-            f"an archive cannot be unpacked: {error.strerror or error}", where=str(file), mend="give another file"
+            f"an archive cannot be unpacked: {error.strerror or error}", where=str(file), fix="give another file"
         ) from error
     return manifest
 
@@ -170,7 +170,7 @@ def _read_manifest(archive: tarfile.TarFile, file: Path) -> Manifest:
     try:
         payload = json.loads(text)
         if isinstance(payload, dict) and payload.get("format", 0) > FORMAT:
-            raise StoreError("a newer orch wrote this archive", where=str(file), mend="upgrade orch")
+            raise StoreError("a newer orch wrote this archive", where=str(file), fix="upgrade orch")
         manifest = decode(Manifest, payload)
     except (ValueError, TypeError) as error:  # CodecError is a ValueError
         raise _damaged(file, f"its manifest does not read: {error}") from error
@@ -195,7 +195,7 @@ def _check_room(manifest: Manifest, folder: Path) -> None:
         raise StoreError(
             f"the archive unpacks to {manifest.num_bytes} bytes, {free} are free",
             where=str(folder),
-            mend="free some space, or import into another --store",
+            fix="free some space, or import into another --store",
         )
 
 
@@ -231,4 +231,4 @@ def _check_end(archive: tarfile.TarFile, file: Path) -> None:
 
 
 def _damaged(file: Path, what: str) -> ArchiveDamaged:
-    return ArchiveDamaged(f"the archive is damaged: {what}", where=str(file), mend="export it again, or copy it again")
+    return ArchiveDamaged(f"the archive is damaged: {what}", where=str(file), fix="export it again, or copy it again")

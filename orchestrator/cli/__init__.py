@@ -71,7 +71,7 @@ app.add_typer(paper, name="paper")
 
 
 def main() -> None:
-    """Run the command line; what a user can mend becomes one message on stderr and the error's exit code."""
+    """Run the command line; what a user can fix becomes one message on stderr and the error's exit code."""
     try:
         app()
     except OrchError as error:

@@ -95,7 +95,7 @@ def _running(runs: Store) -> tuple[str, ...]:
 
     names = tuple(report.experiment for report in live_drivers(runs.root))
     if not names:
-        raise StoreError("no sweep is running", where=str(runs.root), mend="name an experiment with --sweep")
+        raise StoreError("no sweep is running", where=str(runs.root), fix="name an experiment with --sweep")
     return names
 
 

@@ -82,7 +82,7 @@ def _subject(
         raise OrchError(
             f"trial {trial_id} is a base model: it has no recipe to diagnose",
             where=str(store.trial_folder(trial_id)),
-            mend="name a trained trial, with --at base for the model it began from; `orch status` lists them",
+            fix="name a trained trial, with --at base for the model it began from; `orch status` lists them",
         )
     base_folder = resolve(trial.model, cache_folder=cache_folder, on_progress=lambda line: typer.echo(line, err=True))
     policy_folder = base_folder

@@ -1,4 +1,4 @@
-"""`orch doctor`: what on this machine would stop a trial, and the mend of each."""
+"""`orch doctor`: what on this machine would stop a trial, and the fix of each."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def doctor(
         for finding in findings:
             state = typer.style(f"{finding.state:<8}", fg=colours[finding.state])
             typer.echo(f"{state} {finding.name:<24} {finding.what}")
-            if finding.mend:
-                typer.echo(f"{'':<33} fix: {finding.mend}")
+            if finding.fix:
+                typer.echo(f"{'':<33} fix: {finding.fix}")
     if any(finding.state == "failure" for finding in findings):
         raise typer.Exit(2)

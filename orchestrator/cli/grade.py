@@ -33,7 +33,7 @@ def grade(
         _grade_file(jsonl, kind)
         return
     if answer is None or gold is None:
-        raise DataError("nothing to grade", mend="orch grade ANSWER GOLD, or orch grade --jsonl FILE")
+        raise DataError("nothing to grade", fix="orch grade ANSWER GOLD, or orch grade --jsonl FILE")
     problem = _problem({"gold": gold, "tolerance": tolerance}, kind)
     verdict = _verdict(answer, problem)
     if as_json:
@@ -78,12 +78,10 @@ def _problem(row: dict[str, Any], kind: Kind, where: str = "command line") -> Pr
     from eval.errors import DataError
 
     if row.get("gold") is None or not str(row["gold"]).strip():
-        raise DataError("a row has no gold answer", where=where, mend='each row needs "gold": "…"')
+        raise DataError("a row has no gold answer", where=where, fix='each row needs "gold": "…"')
     stated = row.get("kind", kind)
     if stated not in get_args(AnswerKind):
-        raise DataError(
-            f"unknown answer kind {stated!r}", where=where, mend=f"one of {', '.join(get_args(AnswerKind))}"
-        )
+        raise DataError(f"unknown answer kind {stated!r}", where=where, fix=f"one of {', '.join(get_args(AnswerKind))}")
     tolerance = row.get("tolerance", row.get("error"))
     return Problem(
         id="graded",

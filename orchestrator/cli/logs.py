@@ -39,7 +39,7 @@ def logs(
         raise StoreError(
             f"trial {trial_id} has no attempt {number}" if attempt else f"trial {trial_id} has not been started",
             where=str(runs.trial_folder(trial_id)),
-            mend=f"attempts there: {have}",
+            fix=f"attempts there: {have}",
         )
     if follow:
         with suppress(KeyboardInterrupt):

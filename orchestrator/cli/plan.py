@@ -94,7 +94,7 @@ def _files(words: Sequence[str], *, every: bool) -> tuple[list[Path], tuple[str,
         raise PlanError(
             "no experiment file is given",
             where="orch plan",
-            mend="name one, as in experiments/smoke.yaml, or use --all",
+            fix="name one, as in experiments/smoke.yaml, or use --all",
         )
     if not every:
         return [Path(file) for file in files], overrides
@@ -102,7 +102,7 @@ def _files(words: Sequence[str], *, every: bool) -> tuple[list[Path], tuple[str,
     found = [file for folder in folders for file in sorted(folder.glob("*.yaml"))]
     if not found:
         raise PlanError(
-            "there are no experiment files", where=", ".join(map(str, folders)), mend="give the folder that has them"
+            "there are no experiment files", where=", ".join(map(str, folders)), fix="give the folder that has them"
         )
     return found, overrides
 
@@ -126,7 +126,7 @@ def _asked(cluster: str | None, *, price: float | None, assume: Sequence[str]) -
             raise PlanError(
                 "a price and assumptions say nothing without a cluster",
                 where="--price, --assume",
-                mend="add --cluster, for example --cluster 8xH100x2",
+                fix="add --cluster, for example --cluster 8xH100x2",
             )
         return None
     from orchestrator.cli.plan_cost import CostAsked

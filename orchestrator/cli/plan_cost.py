@@ -83,8 +83,8 @@ class CostAsked:
             request = request_of(planned.resources)
             if request not in checked:
                 name = f"trial {planned.trial.id} ({planned.label}) of {plan.experiment}"
-                mend = "change the experiment's cluster, or plan for other nodes with --cluster"
-                check_fits(self.cluster.nodes, request, name=name, mend=mend)
+                fix = "change the experiment's cluster, or plan for other nodes with --cluster"
+                check_fits(self.cluster.nodes, request, name=name, fix=fix)
                 checked.add(request)
 
 
@@ -200,7 +200,7 @@ def _shape(model: Model, declared: dict[str, ModelShape]) -> ModelShape:
         raise PlanError(
             f"nothing says what shape {model.path} has, so its trials have no cost",
             where="model",
-            mend="add num_layers, hidden_size and the like to its file in model/ (docs/operations.md), "
+            fix="add num_layers, hidden_size and the like to its file in model/ (docs/operations.md), "
             "or give a local folder as model.path",
         )
     return shape

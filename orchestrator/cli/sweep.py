@@ -218,7 +218,7 @@ def _print_failure(row: TrialRow, runs: Store) -> None:
         from orchestrator.trial.retry import RETRY_RULES, classify
 
         name = classify(failure)
-        typer.echo(f"  class: {name}; {RETRY_RULES[name].mend}", err=True)
+        typer.echo(f"  class: {name}; {RETRY_RULES[name].fix}", err=True)
     typer.echo(f"  log: orch logs {row.id}", err=True)
 
 

@@ -35,7 +35,7 @@ def ui(
         raise TrackingError(
             "there is no MLflow database yet",
             where=str(database),
-            mend="`orch sweep` and `orch sync EXPERIMENT` make it; or change to the folder that holds it",
+            fix="`orch sweep` and `orch sync EXPERIMENT` make it; or change to the folder that holds it",
         )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), serve(absolute_uri(tracking_uri), host=host, port=port) as url:

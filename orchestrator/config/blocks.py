@@ -136,7 +136,7 @@ class Scheduling:
             raise Misfit(
                 f"cluster.max_concurrent is {self.max_concurrent}",
                 where="cluster.max_concurrent",
-                mend="it must be 1 or more, or null",
+                fix="it must be 1 or more, or null",
             )
 
 

@@ -148,13 +148,13 @@ class Composer:
             return SpecError(
                 "the experiment file is a list or a text, not a block of keys",
                 where=str(self.file),
-                mend="begin with `defaults:` and a list of `- group: choice`",
+                fix="begin with `defaults:` and a list of `- group: choice`",
             )
         first_lines = [str(cause).strip().splitlines()[0] for cause in _chain(error) if str(cause).strip()]
         return SpecError(
             f"the experiment cannot be composed: {first_lines[-1] if first_lines else type(error).__name__}",
             where=str(self.file),
-            mend="check `defaults:` and the interpolations of the file and of the groups it names",
+            fix="check `defaults:` and the interpolations of the file and of the groups it names",
         )
 
     def _missing(self, error: MissingConfigException) -> SpecError:
@@ -166,7 +166,7 @@ class Composer:
             misfit = unknown_name("group", group, list(GROUPS), where="defaults")
         else:
             misfit = unknown_name(group, choice, self.choices(group), where=f"defaults: {group}")
-        return SpecError(misfit.what, where=place_in(self.file, ["defaults"], misfit.where), mend=misfit.mend)
+        return SpecError(misfit.what, where=place_in(self.file, ["defaults"], misfit.where), fix=misfit.fix)
 
 
 def check_file(file: Path) -> None:
@@ -179,7 +179,7 @@ def check_file(file: Path) -> None:
     guess = f"did you mean {stems[close[0]]}? " if close else ""
     what = "an experiment file ends in .yaml" if file.is_file() else f"there is no experiment file {file}"
     listed = f"in {folder}: {', '.join(stems)}" if stems else f"there are no experiment files in {folder}"
-    raise SpecError(what, where=str(file), mend=f"{guess}{listed}")
+    raise SpecError(what, where=str(file), fix=f"{guess}{listed}")
 
 
 def resolve(config: Config) -> Config:
@@ -200,7 +200,7 @@ def _not_yaml(error: yaml.MarkedYAMLError) -> SpecError:
     return SpecError(
         f"not valid YAML: {problem}",
         where=f"{mark.name}:{mark.line + 1}",
-        mend="correct that line: indent with spaces, close brackets and quotes, name each key once",
+        fix="correct that line: indent with spaces, close brackets and quotes, name each key once",
     )
 
 

@@ -93,7 +93,7 @@ def build(kind: type[Built], values: Mapping[str, Any], *, group: str, given: Ma
             raise Misfit(
                 f"{group}.{field.name} is not given",
                 where=f"{group}.{field.name}",
-                mend=f"add it to the {group} file, or to `{group}:` in the experiment ({describe(hints[field.name])})",
+                fix=f"add it to the {group} file, or to `{group}:` in the experiment ({describe(hints[field.name])})",
             )
     return kind(**arguments)
 
@@ -104,7 +104,7 @@ def check_keys(group: str, values: object) -> None:
         raise Misfit(
             f"{group} is {values!r}, not a block of keys",
             where=group,
-            mend=f"choose a file under `defaults: [{{{group}: NAME}}]`, or write `{group}:` with keys under it",
+            fix=f"choose a file under `defaults: [{{{group}: NAME}}]`, or write `{group}:` with keys under it",
         )
     for name in values:
         type_of(f"{group}.{name}")
@@ -122,7 +122,7 @@ def convert(value: Any, hint: Any, *, key: str) -> Any:
         raise Misfit(
             f"{key} is {value!r}",
             where=key,
-            mend=f"{close}it must be {describe(hint)}",
+            fix=f"{close}it must be {describe(hint)}",
         )
     return fitted
 
@@ -170,7 +170,7 @@ def unknown_name(
     guess = f"did you mean {prefix}{close[0]}? " if close else ""
     guess = (hints or {}).get(name, guess)
     valid = ", ".join(known) if known else "none"
-    return Misfit(f"unknown {noun} '{prefix}{name}'", where=where, mend=f"{guess}valid: {valid}")
+    return Misfit(f"unknown {noun} '{prefix}{name}'", where=where, fix=f"{guess}valid: {valid}")
 
 
 _NO_FIT = object()

@@ -53,7 +53,7 @@ def read_sweep(block: Any) -> Sweep:
     for name in values:
         check_name("key", name, KEYS, where="sweep")
     if "grid" in values and not values["grid"]:
-        raise Misfit("sweep.grid is empty", where="sweep.grid", mend="give it an axis, as in `selection: [full, ets]`")
+        raise Misfit("sweep.grid is empty", where="sweep.grid", fix="give it an axis, as in `selection: [full, ets]`")
     sweep = Sweep(
         blocks=_blocks(values),
         include=_conditions(values.get("include"), "sweep.include"),
@@ -80,7 +80,7 @@ def read_seeds(value: Any) -> tuple[int, ...]:
         raise Misfit(
             f"seeds are {list(seeds)}",
             where="sweep.seeds",
-            mend="write a list of different whole numbers from 0, as in seeds=[0,1,2]",
+            fix="write a list of different whole numbers from 0, as in seeds=[0,1,2]",
         )
     return seeds
 
@@ -115,13 +115,13 @@ def expand(sweep: Sweep) -> list[tuple[int, AxisValues]]:
             raise Misfit(
                 f"sweep.exclude[{index}] matches no point: {_spell(condition)}",
                 where=f"sweep.exclude[{index}]",
-                mend="correct its values, or remove it: " + _spell_axes(sweep),
+                fix="correct its values, or remove it: " + _spell_axes(sweep),
             )
         seeded = kept
     seeded += [one for one in _included(sweep) if one not in seeded]
     if not seeded:
         raise Misfit(
-            "the sweep has no point left", where="sweep", mend="exclude less, or give the grid an axis with values"
+            "the sweep has no point left", where="sweep", fix="exclude less, or give the grid an axis with values"
         )
     return seeded
 
@@ -176,7 +176,7 @@ def _blocks(values: Mapping[str, Any]) -> tuple[Mapping[str, tuple[Any, ...]], .
     seen: set[str] = set()
     for axis in (axis for part in blocks for axis in part):
         if axis in seen:
-            raise Misfit(f"axis {axis} is given twice", where=f"sweep: {axis}", mend="keep one of them")
+            raise Misfit(f"axis {axis} is given twice", where=f"sweep: {axis}", fix="keep one of them")
         seen.add(axis)
     return tuple(blocks)
 
@@ -184,14 +184,14 @@ def _blocks(values: Mapping[str, Any]) -> tuple[Mapping[str, tuple[Any, ...]], .
 def _axis_values(listed: Any, axis: str) -> tuple[Any, ...]:
     where = f"sweep: {axis}"
     if axis in (SEED, "seeds"):
-        raise Misfit("seeds are no axis of the grid", where=where, mend="write them as `seeds: [0, 1]` under `sweep`")
+        raise Misfit("seeds are no axis of the grid", where=where, fix="write them as `seeds: [0, 1]` under `sweep`")
     if not isinstance(listed, list):
-        raise Misfit(f"axis {axis} is {listed!r}, not a list", where=where, mend=f"write {axis}: [{listed}]")
+        raise Misfit(f"axis {axis} is {listed!r}, not a list", where=where, fix=f"write {axis}: [{listed}]")
     if not listed:
-        raise Misfit(f"axis {axis} has no values", where=where, mend="list at least one value, or remove the axis")
+        raise Misfit(f"axis {axis} has no values", where=where, fix="list at least one value, or remove the axis")
     values = tuple(_frozen(value) for value in listed)
     if repeated := [value for index, value in enumerate(values) if value in values[:index]]:
-        raise Misfit(f"axis {axis} lists {repeated[0]} twice", where=where, mend="keep one of them")
+        raise Misfit(f"axis {axis} lists {repeated[0]} twice", where=where, fix="keep one of them")
     return values
 
 
@@ -202,7 +202,7 @@ def _check_zip(block: Mapping[str, tuple[Any, ...]]) -> None:
         raise Misfit(
             f"axes that advance together differ in length: {spelled}",
             where="sweep.zip",
-            mend="give each as many values as the others; on the command line, change them all",
+            fix="give each as many values as the others; on the command line, change them all",
         )
 
 
@@ -210,14 +210,14 @@ def _conditions(block: Any, where: str) -> tuple[Condition, ...]:
     if block is None:
         return ()
     if not isinstance(block, list):
-        raise Misfit(f"{where} is no list", where=where, mend="write it as a list of points: `- {selection: full}`")
+        raise Misfit(f"{where} is no list", where=where, fix="write it as a list of points: `- {selection: full}`")
     return tuple(_condition(one, f"{where}[{index}]") for index, one in enumerate(block))
 
 
 def _condition(block: Any, where: str) -> Condition:
     values = _mapping(block, where)
     if not values:
-        raise Misfit(f"{where} is empty", where=where, mend="name an axis and its values, or remove it")
+        raise Misfit(f"{where} is empty", where=where, fix="name an axis and its values, or remove it")
     return {
         name: tuple(_frozen(value) for value in listed) if isinstance(listed, list) else (_frozen(listed),)
         for name, listed in values.items()
@@ -238,9 +238,7 @@ def _check_references(sweep: Sweep) -> None:
 
 def _mapping(block: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(block, Mapping) or any(not isinstance(name, str) for name in block):
-        raise Misfit(
-            f"{where} is {block!r}, not a block of keys", where=where, mend="write `key: value` lines under it"
-        )
+        raise Misfit(f"{where} is {block!r}, not a block of keys", where=where, fix="write `key: value` lines under it")
     return block
 
 

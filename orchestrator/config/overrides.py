@@ -40,14 +40,14 @@ def _read(text: str) -> Change:
     where = f"{PLACE}: {text}"
     bare = text.lstrip("+~")
     if text.startswith("+"):
-        raise SpecError("a change takes no `+`", where=where, mend=f"every key has its place already: write {bare}")
+        raise SpecError("a change takes no `+`", where=where, fix=f"every key has its place already: write {bare}")
     if text.startswith("~"):
         key = bare.partition("=")[0]
-        raise SpecError("a change takes no `~`", where=where, mend=f"to switch an option off, write {key}=null")
+        raise SpecError("a change takes no `~`", where=where, fix=f"to switch an option off, write {key}=null")
     try:
         parsed = OverridesParser.create().parse_override(text)
         if parsed.package is not None:
-            raise SpecError("a change takes no `@package`", where=where, mend="write group=choice")
+            raise SpecError("a change takes no `@package`", where=where, fix="write group=choice")
         return Change(
             key=parsed.key_or_group.replace("/", "."),
             value=_sweep_values(parsed) if parsed.is_sweep_override() else parsed.value(),
@@ -58,7 +58,7 @@ def _read(text: str) -> Change:
         raise SpecError(
             "a change does not read as key=value",
             where=where,
-            mend="write selection.ratio=0.2, selection.ratio=[0.1,0.2] or algorithm=dapo; quote a text with "
+            fix="write selection.ratio=0.2, selection.ratio=[0.1,0.2] or algorithm=dapo; quote a text with "
             "blanks or signs: 'model.path=\"my model\"'",
         ) from error
 
@@ -68,6 +68,6 @@ def _sweep_values(parsed: Override) -> list[Any]:
         raise SpecError(
             "a change sweeps over a list, not over an interval or a pattern",
             where=f"{PLACE}: {parsed.input_line}",
-            mend=f"list the values: {parsed.key_or_group}=[…]",
+            fix=f"list the values: {parsed.key_or_group}=[…]",
         )
     return list(parsed.sweep_iterator(transformer=Transformer.identity))

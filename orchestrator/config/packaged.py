@@ -103,7 +103,7 @@ def copy_experiments(folder: Path, names: Sequence[str]) -> list[Path]:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SpecError(
-            f"{folder} is there and not empty", where=str(folder), mend="name a new folder: nothing is overwritten"
+            f"{folder} is there and not empty", where=str(folder), fix="name a new folder: nothing is overwritten"
         )
     chosen = list(_with_bases(names or [one.name for one in described(PACKAGED)]))
     folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ def _with_bases(names: Sequence[str]) -> Iterator[str]:
             near = get_close_matches(name, known, n=1)
             guess = f"did you mean {near[0]}? " if near else ""
             raise SpecError(
-                f"no experiment {name} comes with orch", where="orch init", mend=f"{guess}`orch experiments` lists them"
+                f"no experiment {name} comes with orch", where="orch init", fix=f"{guess}`orch experiments` lists them"
             )
         if name not in seen:
             seen.add(name)

@@ -45,7 +45,7 @@ class Places:
         except SpecError:
             raise
         except OrchError as error:
-            raise SpecError(error.what, where=self.place_of(error.where, chosen), mend=error.mend) from error
+            raise SpecError(error.what, where=self.place_of(error.where, chosen), fix=error.fix) from error
 
     def _file_of(self, key: str, plain: str, chosen: Mapping[str, str]) -> tuple[Path, list[str]]:
         """The file that states a key, and the way to it inside: the sweep block, the experiment, or a group's file."""

@@ -54,7 +54,7 @@ def read_published(block: Any) -> PublishedBlock | None:
         raise Misfit(
             f"{KEY}.tables is {list(tables)}",
             where=f"{KEY}.tables",
-            mend="list different tables of `orch paper list`, the one whose rows are wanted first",
+            fix="list different tables of `orch paper list`, the one whose rows are wanted first",
         )
     return PublishedBlock(tables=tables, stands_for=_stands_for(values.get("stands_for")))
 
@@ -70,5 +70,5 @@ def _stands_for(block: Any) -> StandsFor:
 
 def _mapping(block: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(block, Mapping):
-        raise Misfit(f"{where} is {block!r}, no block of keys", where=where, mend="write `key: value` lines under it")
+        raise Misfit(f"{where} is {block!r}, no block of keys", where=where, fix="write `key: value` lines under it")
     return block

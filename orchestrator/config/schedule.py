@@ -30,7 +30,7 @@ def read_schedule(block: Any) -> Schedule:
     values = _mapping(block, KEY, known=("priority", "at_most", "deadline_s"))
     deadline_s: float | None = convert(values.get("deadline_s", DEADLINE_S), float | None, key=f"{KEY}.deadline_s")
     if deadline_s is not None and deadline_s <= 0:
-        raise Misfit(f"{KEY}.deadline_s is {deadline_s:g}", where=f"{KEY}.deadline_s", mend="above 0, or null")
+        raise Misfit(f"{KEY}.deadline_s is {deadline_s:g}", where=f"{KEY}.deadline_s", fix="above 0, or null")
     priorities = [
         Priority(where=where, value=number) for where, number in _rules(values, "priority", of="value", least=None)
     ]
@@ -43,14 +43,14 @@ def _rules(
 ) -> list[tuple[dict[str, tuple[str, ...]], int]]:
     listed = values.get(name) or []
     if not isinstance(listed, list):
-        raise Misfit(f"{KEY}.{name} is no list", where=f"{KEY}.{name}", mend=f"write `- {{where: …, {of}: 2}}` lines")
+        raise Misfit(f"{KEY}.{name} is no list", where=f"{KEY}.{name}", fix=f"write `- {{where: …, {of}: 2}}` lines")
     rules = []
     for index, rule in enumerate(listed):
         key = f"{KEY}.{name}[{index}]"
         block = _mapping(rule, key, known=("where", of))
         number: int = convert(block.get(of), int, key=f"{key}.{of}")
         if least is not None and number < least:
-            raise Misfit(f"{key}.{of} is {number}", where=f"{key}.{of}", mend=f"it must be {least} or more")
+            raise Misfit(f"{key}.{of} is {number}", where=f"{key}.{of}", fix=f"it must be {least} or more")
         rules.append((_where(block.get("where"), f"{key}.where"), number))
     return rules
 
@@ -58,7 +58,7 @@ def _rules(
 def _where(block: Any, key: str) -> dict[str, tuple[str, ...]]:
     values = _mapping(block, key, known=None)
     if not values:
-        raise Misfit(f"{key} is empty", where=key, mend="name what the trials have, as in {selection: ets}")
+        raise Misfit(f"{key} is empty", where=key, fix="name what the trials have, as in {selection: ets}")
     return {
         name: tuple(_text(value) for value in (listed if isinstance(listed, list) else [listed]))
         for name, listed in values.items()
@@ -71,7 +71,7 @@ def _text(value: Any) -> str:
 
 def _mapping(block: Any, where: str, *, known: Sequence[str] | None) -> Mapping[str, Any]:
     if not isinstance(block, Mapping) or any(not isinstance(name, str) for name in block):
-        raise Misfit(f"{where} is {block!r}, no block of keys", where=where, mend="write `key: value` lines under it")
+        raise Misfit(f"{where} is {block!r}, no block of keys", where=where, fix="write `key: value` lines under it")
     for name in block if known is not None else ():
         check_name("key", name, known or (), where=f"{where}.{name}")
     return block

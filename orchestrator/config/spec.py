@@ -144,7 +144,7 @@ class _Reader:
             raise Misfit(
                 f"the experiment's name is {name!r}",
                 where="name",
-                mend="use letters, digits, - _ and . only: records and MLflow go by it",
+                fix="use letters, digits, - _ and . only: records and MLflow go by it",
             )
         return name
 
@@ -156,7 +156,7 @@ class _Reader:
                 sweep = replace(sweep, seeds=read_seeds(value))
             elif key.startswith("sweep."):
                 raise Misfit(
-                    f"{key} cannot be changed here", where=key, mend="name the axis itself, as in selection.ratio=[0.1]"
+                    f"{key} cannot be changed here", where=key, fix="name the axis itself, as in selection.ratio=[0.1]"
                 )
             elif key in sweep.axes or change.is_sweep or self._is_new_axis(key, value):
                 sweep = replace_axis(sweep, key, value if isinstance(value, list) else [value])
@@ -239,7 +239,7 @@ class _Reader:
             raise Misfit(
                 f"an interpolation leads nowhere: {str(error).splitlines()[0]}",
                 where=str(getattr(error, "full_key", "") or "${…}"),
-                mend="check the key inside ${…}",
+                fix="check the key inside ${…}",
             ) from error
 
     def _set(self, config: Config, dotted: Mapping[str, Any]) -> Config:
@@ -261,7 +261,7 @@ class _Reader:
             raise Misfit(
                 f"no {group} is chosen",
                 where=group,
-                mend=f"add `- {group}: NAME` to `defaults:`; valid: {', '.join(self.composer.choices(group))}",
+                fix=f"add `- {group}: NAME` to `defaults:`; valid: {', '.join(self.composer.choices(group))}",
             )
         values = config.get(group, {})
         key = (kind, repr(values), *(part if isinstance(part, str) else id(part) for part in given.values()))
@@ -279,7 +279,7 @@ class _Reader:
                 raise Misfit(
                     f"trials of one sweep differ in {group}, which speaks of the sweep as a whole",
                     where=group,
-                    mend=f"let the files of the {group} axis agree on {', '.join(keys)}",
+                    fix=f"let the files of the {group} axis agree on {', '.join(keys)}",
                 )
         return next(iter(found))
 

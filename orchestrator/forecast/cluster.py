@@ -76,7 +76,7 @@ def parse_cluster(text: str) -> Cluster:
         nodes += [Node(num_gpus=0 if kind == "cpu" else count, num_cpus=sizes[0], memory_gb=sizes[1])] * number
         kinds |= {kind} - {"cpu"}
     if len(kinds) > 1:
-        raise _refused(f"{text!r} has two kinds of GPU", mend="plan each kind by itself; nodes of one kind join with +")
+        raise _refused(f"{text!r} has two kinds of GPU", fix="plan each kind by itself; nodes of one kind join with +")
     return Cluster(text=text, nodes=tuple(nodes), gpu=GPUS[kinds.pop()] if kinds else None)
 
 
@@ -88,7 +88,7 @@ def _device(kind: str) -> Device:
     known = [*(device.name for device in GPUS.values()), "cpu"]
     close = get_close_matches(kind.upper(), known, n=1)
     guess = f"did you mean {close[0]}? " if close else ""
-    raise _refused(f"unknown device {kind!r}", mend=f"{guess}known: {', '.join(known)}")
+    raise _refused(f"unknown device {kind!r}", fix=f"{guess}known: {', '.join(known)}")
 
 
 def _sizes(rest: str, *, num_cpus: float, memory_gb: float) -> tuple[float, float]:
@@ -96,10 +96,10 @@ def _sizes(rest: str, *, num_cpus: float, memory_gb: float) -> tuple[float, floa
     for part in rest.split(":")[1:]:
         name, _, value = part.partition("=")
         if name.lower() not in given or value.count(".") > 1:
-            raise _refused(f"{part!r} says nothing about a node", mend="write :cpus=NUMBER or :memory=GIGABYTES")
+            raise _refused(f"{part!r} says nothing about a node", fix="write :cpus=NUMBER or :memory=GIGABYTES")
         given[name.lower()] = float(value)
     return given["cpus"], given["memory"]
 
 
-def _refused(what: str, *, mend: str = "write COUNTxKINDxNODES, as in 8xH100x2, 8xH100 or 8xA100:cpus=64") -> PlanError:
-    return PlanError(what, where="--cluster", mend=mend)
+def _refused(what: str, *, fix: str = "write COUNTxKINDxNODES, as in 8xH100x2, 8xH100 or 8xA100:cpus=64") -> PlanError:
+    return PlanError(what, where="--cluster", fix=fix)

@@ -130,7 +130,7 @@ def _put(entries: dict[str, PlannedTrial], planned: PlannedTrial, spec: SweepSpe
     raise PlanError(
         f"the {'base model' if is_base else 'trial'} {planned.trial.id} ({planned.label}) would be {what}",
         where=str(spec.file),
-        mend="axes over eval, cluster or guards train nothing of their own: zip them with a model or recipe axis, "
+        fix="axes over eval, cluster or guards train nothing of their own: zip them with a model or recipe axis, "
         "or write a second experiment",
     )
 
@@ -162,7 +162,7 @@ def _placed(spec: SweepSpec, key: str, ask: Callable[[], Any]) -> Any:
     except OrchError as error:
         place = spec.place_of(key)
         detail = f" ({error.where})" if error.where not in ("", key) else ""
-        raise type(error)(error.what, where=place + detail, mend=error.mend) from error
+        raise type(error)(error.what, where=place + detail, fix=error.fix) from error
 
 
 def _model_digest(model: Model) -> str:

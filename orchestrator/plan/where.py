@@ -43,7 +43,7 @@ def check_where(where: Where, trials: Sequence[PlannedTrial], *, key: str) -> No
             if value not in known[name]:
                 raise _unknown(f"no trial has {name}={value}", value, known[name], key=key)
     if not any(matches(planned, where) for planned in trials):
-        raise OrchError(f"no trial is all of {spell(where)}", where=key, mend="leave one of them out")
+        raise OrchError(f"no trial is all of {spell(where)}", where=key, fix="leave one of them out")
 
 
 def priority_of(planned: PlannedTrial, schedule: Schedule) -> int:
@@ -72,4 +72,4 @@ def _unknown(what: str, name: str, known: Iterable[str], *, key: str) -> OrchErr
     names = sorted(known)
     close = get_close_matches(name, names, n=1)
     guess = f"did you mean {close[0]}? " if close else ""
-    return OrchError(what, where=key, mend=f"{guess}there are: {', '.join(names)}")
+    return OrchError(what, where=key, fix=f"{guess}there are: {', '.join(names)}")

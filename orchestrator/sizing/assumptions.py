@@ -70,7 +70,7 @@ class Assumptions:
                 low = 1 if name.endswith("_spread") else 0
                 is_met, wanted = low <= value < float("inf"), f"{low} or more"
             if not is_met:
-                raise PlanError(f"the assumption {name} is {value:g}", where="--assume", mend=f"it must be {wanted}")
+                raise PlanError(f"the assumption {name} is {value:g}", where="--assume", fix=f"it must be {wanted}")
 
 
 def read_assumptions(texts: Sequence[str]) -> Assumptions:
@@ -85,9 +85,9 @@ def read_assumptions(texts: Sequence[str]) -> Assumptions:
         known = [field.name for field in fields(Assumptions)]
         if name not in known:
             error = unknown_name("assumption", name, known, where="--assume")
-            raise PlanError(error.what, where=error.where, mend=error.mend)
+            raise PlanError(error.what, where=error.where, fix=error.fix)
         try:
             given[name] = float(value)
         except ValueError as error:
-            raise PlanError(f"{text!r} has no number", where="--assume", mend=f"write {name}=NUMBER") from error
+            raise PlanError(f"{text!r} has no number", where="--assume", fix=f"write {name}=NUMBER") from error
     return replace(Assumptions(), **given)

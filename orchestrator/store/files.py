@@ -66,7 +66,7 @@ def write_synced(path: Path, content: bytes, *, mode: int = 0o666) -> None:
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn the block's OSErrors into StoreErrors that name the file and the mend."""
+    """Turn the block's OSErrors into StoreErrors that name the file and the fix."""
     try:
         yield
     except OSError as error:
@@ -80,15 +80,15 @@ def explain(error: OSError, path: Path) -> StoreError:
         return StoreError(
             "the disk of the runs folder is full (or its quota is used up)",
             where=where,
-            mend="free some space, then run the same command again: nothing that was written is lost",
+            fix="free some space, then run the same command again: nothing that was written is lost",
         )
     if error.errno in _NOT_WRITABLE:
         return StoreError(
             f"the runs folder is not writable: {error.strerror}",
             where=where,
-            mend="give another one with --store, or set its permissions",
+            fix="give another one with --store, or set its permissions",
         )
-    return StoreError(f"the runs folder does not work: {error}", where=where, mend="give another one with --store")
+    return StoreError(f"the runs folder does not work: {error}", where=where, fix="give another one with --store")
 
 
 def write_json(path: Path, payload: dict[str, Any], *, mode: int = 0o666) -> None:
@@ -134,7 +134,7 @@ def read_json(path: Path) -> Any:
     try:
         payload = _parsed(content)
     except ValueError as error:
-        raise FileDamaged(f"a file is truncated or corrupt: {error}", where=str(path), mend=REBUILD) from error
+        raise FileDamaged(f"a file is truncated or corrupt: {error}", where=str(path), fix=REBUILD) from error
     if isinstance(payload, dict) and payload.pop("seal", None) is not None and _SEAL.match(content) is None:
         raise _broken_seal(path)
     return payload
@@ -167,7 +167,7 @@ def _parsed(content: bytes) -> Any:
 
 
 def _broken_seal(path: Path) -> FileDamaged:
-    return FileDamaged("a file is truncated or corrupt: it is not what its seal says", where=str(path), mend=REBUILD)
+    return FileDamaged("a file is truncated or corrupt: it is not what its seal says", where=str(path), fix=REBUILD)
 
 
 def complete_lines(path: Path) -> list[bytes]:

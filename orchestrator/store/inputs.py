@@ -59,7 +59,7 @@ class SeenInputs:
             return decode(SeenInput, payload)
         except CodecError as error:
             raise StoreError(
-                f"what was seen of {name} does not read: {error}", where=str(self.file(name)), mend=REBUILD
+                f"what was seen of {name} does not read: {error}", where=str(self.file(name)), fix=REBUILD
             ) from error
 
     def commits(self, name: str) -> Mapping[str, str]:
@@ -93,6 +93,6 @@ class SeenInputs:
             f"{found.name} has changed since this runs folder first used it: its digest is {found.digest[:12]}…, "
             f"{seen.digest[:12]}… was seen at {seen.seen_at}{at}",
             where=f"{self.file(found.name)}: digest",
-            mend=f"to have the first content again, remove {place} and run the same command: it is fetched anew; "
+            fix=f"to have the first content again, remove {place} and run the same command: it is fetched anew; "
             "to use the new one, take another runs folder (--store), since trials of both under one id would mix",
         )

@@ -150,7 +150,7 @@ class Lease:
                 if not is_late
                 else f"this process was silent for {EXPIRY_S:.0f} s: another one may have taken its work over",
                 where=str(self._folder.parent),
-                mend="nothing is lost: the other one, or the next `orch sweep`, goes on from the last checkpoint",
+                fix="nothing is lost: the other one, or the next `orch sweep`, goes on from the last checkpoint",
             )
 
     def beat(self) -> None:

@@ -70,7 +70,7 @@ class KeptPlans:
         raise StoreError(
             f"trial {trial_id} is not in the plan of {experiment}",
             where=str(self.file(experiment)),
-            mend=f"`orch status {experiment}` lists its trials",
+            fix=f"`orch status {experiment}` lists its trials",
         )
 
     def trial_ids(self, experiment: str) -> tuple[str, ...]:
@@ -96,7 +96,7 @@ class KeptPlans:
             raise StoreError(
                 "no experiment has been started in this runs folder",
                 where=str(self.runs),
-                mend="start one with `orch sweep FILE`, or name another runs folder with --store",
+                fix="start one with `orch sweep FILE`, or name another runs folder with --store",
             )
         return names
 
@@ -107,7 +107,7 @@ class KeptPlans:
             raise StoreError(
                 f"no experiment named {experiment} in the runs folder",
                 where=str(self.runs),
-                mend=f"start it with `orch sweep FILE`; here are: {', '.join(self.names()) or 'none yet'}",
+                fix=f"start it with `orch sweep FILE`; here are: {', '.join(self.names()) or 'none yet'}",
             )
         check_version(payload, where=str(path))
         return payload["plan"]
@@ -119,5 +119,5 @@ class KeptPlans:
             raise StoreError(
                 f"a kept plan does not read: {error}",
                 where=str(self.file(experiment)),
-                mend="run its `orch sweep` again: that writes the plan anew",
+                fix="run its `orch sweep` again: that writes the plan anew",
             ) from error

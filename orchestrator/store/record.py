@@ -268,7 +268,7 @@ def from_json(payload: Any, *, where: str) -> RunRecord:
     try:
         return decode(RunRecord, payload)
     except (CodecError, TypeError, ValueError) as error:
-        raise StoreError(f"a record does not read: {error}", where=where, mend=REBUILD) from error
+        raise StoreError(f"a record does not read: {error}", where=where, fix=REBUILD) from error
 
 
 def check_version(payload: Any, *, where: str) -> None:
@@ -279,10 +279,10 @@ def check_version(payload: Any, *, where: str) -> None:
     """
     version = payload.get("schema_version") if isinstance(payload, dict) else None
     if not isinstance(version, int):
-        raise StoreError("a file of the runs folder has no schema_version", where=where, mend=REBUILD)
+        raise StoreError("a file of the runs folder has no schema_version", where=where, fix=REBUILD)
     if version > SCHEMA_VERSION:
         raise StoreError(
             f"written by a newer orch: schema version {version}, this one reads up to {SCHEMA_VERSION}",
             where=where,
-            mend="upgrade orch (git pull && make install), or give another runs folder with --store",
+            fix="upgrade orch (git pull && make install), or give another runs folder with --store",
         )

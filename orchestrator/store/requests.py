@@ -29,7 +29,7 @@ T = TypeVar("T")
 Hold = Literal["paused", "cancelled"]
 
 _OWNER_ONLY = 0o600
-_MEND = "remove the file: that takes the request back"
+_FIX = "remove the file: that takes the request back"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +178,7 @@ def _read(kind: type[T], path: Path) -> T | None:
     try:
         return decode(kind, payload)
     except CodecError as error:
-        raise StoreError(f"a request does not read: {error}", where=str(path), mend=_MEND) from error
+        raise StoreError(f"a request does not read: {error}", where=str(path), fix=_FIX) from error
 
 
 def _who() -> str:

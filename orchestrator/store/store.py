@@ -157,8 +157,8 @@ class Store:
         try:
             return decode(Trial, payload["trial"])
         except (CodecError, KeyError) as error:
-            mend = "remove the file: the next `orch sweep` writes it anew"
-            raise StoreError(f"a recipe does not read: {error}", where=str(path), mend=mend) from error
+            fix = "remove the file: the next `orch sweep` writes it anew"
+            raise StoreError(f"a recipe does not read: {error}", where=str(path), fix=fix) from error
 
     def trial_ids(self) -> tuple[str, ...]:
         """Ids of all trials with a folder, sorted."""
@@ -183,7 +183,7 @@ class Store:
         raise StoreError(
             several if matches else f"no trial {beginning} in the runs folder",
             where=str(self.root),
-            mend="`orch status` lists the trials there; --store names another runs folder",
+            fix="`orch status` lists the trials there; --store names another runs folder",
         )
 
     def find(self, trial_id: str) -> RunRecord | None:
@@ -219,7 +219,7 @@ class Store:
             raise StoreError(
                 f"no trial {trial_id} in the runs folder",
                 where=str(self.root),
-                mend="`orch status` lists the trials there; --store names another runs folder",
+                fix="`orch status` lists the trials there; --store names another runs folder",
             )
         return record
 
@@ -259,7 +259,7 @@ class Store:
                 raise TrialLocked(
                     f"trial {trial_id} is being worked on by {lease.holder.text if lease else self._holder(trial_id)}",
                     where=str(self.trial_folder(trial_id)),
-                    mend="wait for it, or stop that process",
+                    fix="wait for it, or stop that process",
                 )
             for leftover in self.trial_folder(trial_id).glob(".*.tmp"):  # of a process that was killed while writing
                 leftover.unlink(missing_ok=True)
@@ -292,7 +292,7 @@ class Store:
                 raise SweepLocked(
                     f"another `orch sweep`{holder} is driving {experiment}",
                     where=str(self.root),
-                    mend=f"watch it with `orch status {experiment} --watch`, run failed trials again with "
+                    fix=f"watch it with `orch status {experiment} --watch`, run failed trials again with "
                     "`orch ctl requeue`, or stop it with Ctrl-C there",
                 )
             yield
@@ -383,8 +383,8 @@ class Store:
         try:
             return decode(Score, payload)
         except CodecError as error:
-            mend = "remove the file; the next `orch sweep` derives it again from samples.jsonl beside it"
-            raise StoreError(f"a score does not read: {error}", where=str(path), mend=mend) from error
+            fix = "remove the file; the next `orch sweep` derives it again from samples.jsonl beside it"
+            raise StoreError(f"a score does not read: {error}", where=str(path), fix=fix) from error
 
     def _holder(self, trial_id: str) -> str:
         progress = self.progress(trial_id)

@@ -43,7 +43,7 @@ def read_where(texts: Sequence[str]) -> Where:
     for text in texts:
         name, is_given, values = text.partition("=")
         if not (name and is_given and values):
-            raise OrchError(f"{text!r} chooses nothing", where="--where", mend="write TRAIT=VALUE, as in selection=ets")
+            raise OrchError(f"{text!r} chooses nothing", where="--where", fix="write TRAIT=VALUE, as in selection=ets")
         where[name] = (*where.get(name, ()), *values.split(","))
     return where
 
@@ -65,8 +65,8 @@ def choose(
     experiments = (experiment,) if experiment is not None else store.plans.names()
     known = {one.trial.id: one for name in experiments for one in store.plans.read(name).entries}
     if not names and not where:
-        mend = "name trials by their ids (`orch status`), or by what they have: --where selection=ets"
-        raise OrchError("no trial is named", where="orch ctl", mend=mend)
+        fix = "name trials by their ids (`orch status`), or by what they have: --where selection=ets"
+        raise OrchError("no trial is named", where="orch ctl", fix=fix)
     chosen = [known[_complete(name, known)] for name in names]
     if where:
         check_where(where, tuple(known.values()), key="--where")
@@ -119,8 +119,8 @@ def _complete(name: str, known: Mapping[str, PlannedTrial]) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise OrchError(f"{len(found)} trials begin with {name}", where="orch ctl", mend=f"one of: {', '.join(found)}")
+        raise OrchError(f"{len(found)} trials begin with {name}", where="orch ctl", fix=f"one of: {', '.join(found)}")
     near = get_close_matches(name, [trial_id[: max(len(name), 4)] for trial_id in known], n=3, cutoff=0.5)
     ids = [trial_id for beginning in near for trial_id in known if trial_id.startswith(beginning)]
     guess = f"did you mean {', '.join(dict.fromkeys(ids))}? " if ids else ""
-    raise OrchError(f"no trial {name} is planned", where="orch ctl", mend=f"{guess}`orch status EXPERIMENT` lists them")
+    raise OrchError(f"no trial {name} is planned", where="orch ctl", fix=f"{guess}`orch status EXPERIMENT` lists them")

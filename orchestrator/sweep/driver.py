@@ -191,7 +191,7 @@ def _lock_or_hand_over(plan: Plan, store: Store, stack: contextlib.ExitStack, st
             raise StoreError(
                 f"the driver of {plan.experiment} has not taken the new plan yet",
                 where=str(store.plans.file(plan.experiment)),
-                mend="the plan is kept: run the same command again when that driver has ended",
+                fix="the plan is kept: run the same command again when that driver has ended",
             )
 
 
@@ -207,13 +207,13 @@ def check_supported(trials: Sequence[PlannedTrial]) -> None:
             raise PlanError(
                 f"{what} would be evaluated through an endpoint, which serves no checkpoints",
                 where="eval.engine",
-                mend="set it to hf or vllm; `orch eval` evaluates endpoints",
+                fix="set it to hf or vllm; `orch eval` evaluates endpoints",
             )
         if planned.evaluation.engine == "vllm" and find_spec("vllm") is None:
             raise PlanError(
                 f"{what} would be evaluated by vllm, which is not installed",
                 where="eval.engine",
-                mend="install it (`make vllm` builds an environment with its CPU build), or set eval.engine to hf",
+                fix="install it (`make vllm` builds an environment with its CPU build), or set eval.engine to hf",
             )
 
 

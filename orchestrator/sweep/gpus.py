@@ -54,5 +54,5 @@ def check_gpus(trials: Sequence[PlannedTrial], num_gpus: int | None, *, file: Pa
                 f"trial {planned.trial.id} ({planned.label}) asks for {wanted} GPU{'s' * (wanted > 1)}, "
                 f"and this machine has {num_gpus or 'none'}; nothing was fetched or started",
                 where=f"{file}: cluster.num_gpus",
-                mend=f"{here}; or sweep on a machine with GPUs, or join a Ray cluster that has them: --ray-address",
+                fix=f"{here}; or sweep on a machine with GPUs, or join a Ray cluster that has them: --ray-address",
             )

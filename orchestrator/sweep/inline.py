@@ -63,5 +63,5 @@ def _check_one_node(trials: Sequence[PlannedTrial]) -> None:
             raise PlanError(
                 f"trial {planned.trial.id} ({planned.label}) asks for {planned.resources.num_nodes} nodes",
                 where="cluster.num_nodes",
-                mend="set it to 1, or join a cluster: --ray-address without --scheduler inline",
+                fix="set it to 1, or join a cluster: --ray-address without --scheduler inline",
             )

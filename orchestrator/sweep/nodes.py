@@ -59,7 +59,7 @@ def request_of(resources: Resources) -> ResourceRequest:
     )
 
 
-def check_fits(nodes: Sequence[Node], request: ResourceRequest, *, name: str, mend: str) -> None:
+def check_fits(nodes: Sequence[Node], request: ResourceRequest, *, name: str, fix: str) -> None:
     """Refuse what could never start, and would otherwise wait without a word.
 
     Raises:
@@ -75,5 +75,5 @@ def check_fits(nodes: Sequence[Node], request: ResourceRequest, *, name: str, me
     raise PlanError(
         f"{name} asks for {gang}{asked}, and {have}",
         where="cluster.num_nodes, cluster.num_gpus, cluster.num_cpus, cluster.memory_gb",
-        mend=f"{mend}; nodes: {shapes}",
+        fix=f"{fix}; nodes: {shapes}",
     )

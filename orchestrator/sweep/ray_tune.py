@@ -260,7 +260,7 @@ def _check_fit(trials: Sequence[PlannedTrial], nodes: Sequence[Node]) -> None:
     """Refuse a trial that no node could ever hold: Ray would leave it pending without a word."""
     for request, planned in {request_of(one.resources): one for one in reversed(trials)}.items():
         name = f"trial {planned.trial.id} ({planned.label})"
-        check_fits(nodes, request, name=name, mend="lower them, or join a larger cluster with --ray-address")
+        check_fits(nodes, request, name=name, fix="lower them, or join a larger cluster with --ray-address")
 
 
 @contextlib.contextmanager
@@ -298,12 +298,12 @@ def _start(address: str | None, folder: Path) -> None:
             raise PlanError(
                 f"a local Ray does not start: {reason}",
                 where=str(folder),
-                mend="free memory and space in the temporary folder (TMPDIR), or run without Ray: --scheduler inline",
+                fix="free memory and space in the temporary folder (TMPDIR), or run without Ray: --scheduler inline",
             ) from error
         raise PlanError(
             f"no Ray cluster answers at {address}: {reason}",
             where="--ray-address",
-            mend="start one with `ray start --head`, or leave the option out for a local one; "
+            fix="start one with `ray start --head`, or leave the option out for a local one; "
             "a cluster with token authentication needs RAY_AUTH_MODE=token and its token",
         ) from error
 

@@ -170,7 +170,7 @@ class Tracker:
             raise TrackingError(
                 f"the MLflow experiment {self._experiment} was deleted",
                 where=shown_uri(self._uri),
-                mend=f"bring it back with `mlflow experiments restore -x {known.experiment_id}`, or empty MLflow's "
+                fix=f"bring it back with `mlflow experiments restore -x {known.experiment_id}`, or empty MLflow's "
                 "bin with `mlflow gc`; nothing is lost, the runs folder holds it all",
             )
         if known is not None:
@@ -190,7 +190,7 @@ class Tracker:
             raise TrackingError(
                 _explanation(error),
                 where=shown_uri(self._uri),
-                mend=f"see that it is up, then `orch sync {self._experiment}`: the runs folder holds everything",
+                fix=f"see that it is up, then `orch sync {self._experiment}`: the runs folder holds everything",
             ) from error
 
 

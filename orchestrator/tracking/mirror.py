@@ -218,7 +218,7 @@ class Mirror:
             raise TrackingError(
                 f"another process has been syncing {self._experiment} for {_LOCK_TIMEOUT_S:.0f} s",
                 where=str(self._cursor_file),
-                mend="wait for it, then run `orch sync` again",
+                fix="wait for it, then run `orch sync` again",
             ) from error
         try:
             yield

@@ -46,7 +46,7 @@ def serve(tracking_uri: str, *, host: str, port: int | None) -> Iterator[str]:
     """
     chosen = _free_port(host) if port is None else port
     if port is not None and not _is_free(host, port):
-        raise TrackingError(f"port {port} of {host} is taken", mend="leave --port away to take a free one")
+        raise TrackingError(f"port {port} of {host} is taken", fix="leave --port away to take a free one")
     url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{chosen}"
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
@@ -64,7 +64,7 @@ def serve(tracking_uri: str, *, host: str, port: int | None) -> Iterator[str]:
                 raise TrackingError(
                     "the MLflow server did not come up:\n    " + "\n    ".join(tail),
                     where=shown_uri(tracking_uri),
-                    mend="`mlflow server --backend-store-uri` with that URI shows the same; see its documentation",
+                    fix="`mlflow server --backend-store-uri` with that URI shows the same; see its documentation",
                 )
             yield url
         finally:
@@ -82,15 +82,15 @@ def experiment_page(url: str, experiment: str) -> str:
             f"{url}/api/2.0/mlflow/experiments/get-by-name", params={"experiment_name": experiment}, timeout=20.0
         )
     except httpx.HTTPError as error:
-        raise TrackingError(f"MLflow does not answer: {error}", where=shown_uri(url), mend="is it up?") from error
+        raise TrackingError(f"MLflow does not answer: {error}", where=shown_uri(url), fix="is it up?") from error
     if answer.status_code == httpx.codes.NOT_FOUND:
         raise TrackingError(
             f"MLflow does not know an experiment named {experiment}",
             where=shown_uri(url),
-            mend=f"`orch sync {experiment}` sends it there",
+            fix=f"`orch sync {experiment}` sends it there",
         )
     if answer.is_error:
-        raise TrackingError(f"MLflow answered {answer.status_code}", where=shown_uri(url), mend="see its log")
+        raise TrackingError(f"MLflow answered {answer.status_code}", where=shown_uri(url), fix="see its log")
     found = answer.json()["experiment"]
     page = f"{url}/#/experiments/{found['experiment_id']}/runs?workflowType=machine_learning"
     has_view = any(tag["key"] == BOARD_TAG for tag in found.get("tags", []))
@@ -128,7 +128,7 @@ def _free_port(host: str) -> int:
         if _is_free(host, port):
             return port
     raise TrackingError(
-        f"no free port of {host} from {FIRST_PORT} to {FIRST_PORT + _NUM_PORTS_TRIED - 1}", mend="name one with --port"
+        f"no free port of {host} from {FIRST_PORT} to {FIRST_PORT + _NUM_PORTS_TRIED - 1}", fix="name one with --port"
     )
 
 

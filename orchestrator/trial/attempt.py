@@ -233,7 +233,7 @@ class _AttemptAtTrial:
             raise TrialFailed(
                 f"the trainer returned at step {result.step} of {recipe.steps} without being asked to stop",
                 where=f"trial {self.trial.id}",
-                mend="look at its log: `orch logs " + self.trial.id + "`",
+                fix="look at its log: `orch logs " + self.trial.id + "`",
             )
         summary = train_summary(result, model_folder=self._relative(result.model_folder), at=now())
         self._save(replace(self.record, train=summary, status=Status.TRAINED, updated_at=now()))

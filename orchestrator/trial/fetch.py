@@ -2,7 +2,7 @@
 
 In a process of its own with every core, so that the driver stays light and no trial holds its resources waiting. It
 prints lines; those that begin with a record separator are JSON for the driver: {"bytes": [name, done, total]} and
-{"error": [what, where, mend]}.
+{"error": [what, where, fix]}.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 progress=_progress_of(one),
             )
         except OrchError as error:
-            _tell(error=[error.what, error.where, error.mend])
+            _tell(error=[error.what, error.where, error.fix])
             status = _REFUSED
     return status
 
@@ -141,8 +141,8 @@ class _Output:
             return
         report = json.loads(line.removeprefix(_FOR_THE_DRIVER))
         if "error" in report:
-            what, where, mend = report["error"]
-            self.errors.append(OrchError(what, where=where, mend=mend))
+            what, where, fix = report["error"]
+            self.errors.append(OrchError(what, where=where, fix=fix))
             return
         name, done, total = report["bytes"]
         if self._transfer.name != name:
@@ -172,11 +172,11 @@ def _refusal(output: _Output, inputs: Sequence[Input]) -> OrchError:
     if output.errors:
         listed = "\n".join("  " + str(error).replace("\n", "\n  ") for error in output.errors)
         what = f"{len(output.errors)} of {len(inputs)} inputs cannot be had:\n{listed}"
-        return OrchError(what, mend="mend each, then run the same command again: what came is kept")
+        return OrchError(what, fix="fix each, then run the same command again: what came is kept")
     return OrchError(
         "the inputs cannot be prepared:\n  " + "\n  ".join(output.lines),
         where=", ".join(one.name for one in inputs),
-        mend="mend what the last line says, then run the same command again",
+        fix="fix what the last line says, then run the same command again",
     )
 
 

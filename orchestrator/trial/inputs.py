@@ -82,7 +82,7 @@ def check_reachable(missing: Sequence[Input], *, why_no_hub: Callable[[], str], 
     raise OrchError(
         f"{len(missing)} inputs of {experiment} are not on this machine, and {reason}:\n" + "\n".join(lines),
         where=experiment,
-        mend="run these commands where there is a network and bring ~/.cache/orch/data and ~/.cache/huggingface here "
+        fix="run these commands where there is a network and bring ~/.cache/orch/data and ~/.cache/huggingface here "
         "(HF_HOME), or give the files by --data-dir; then run the same command again",
     )
 

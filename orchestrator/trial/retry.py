@@ -1,4 +1,4 @@
-"""Why trials fail, as one table: how a failure is recognised, how often it is tried again, and what mends it.
+"""Why trials fail, as one table: how a failure is recognised, how often it is tried again, and what fixes it.
 
 A failure is classified from its record alone (exception, message with exit status or signal, last log lines), so old
 records are classified by the rules of today. `run_sweep` tries transient ones again by itself; whatever else failed is
@@ -55,7 +55,7 @@ class RetryRule:
     """Whether it is tried again on another node, where the cluster has one that holds it."""
     holds_siblings: bool = False
     """Whether trials that differ in their seed only would fail alike and are held back."""
-    mend: str
+    fix: str
     """What helps where it is not tried again, or not often enough."""
 
 
@@ -67,7 +67,7 @@ RETRY_RULES: Mapping[FailureClass, RetryRule] = {
             r"\[errno (28|122)\]",
             r"inline_container\.cc:\d+\] \. unexpected pos|pytorchstreamwriter failed writing",  # torch.save
         ),
-        mend="free space in the runs folder or TMPDIR, or keep fewer checkpoints",
+        fix="free space in the runs folder or TMPDIR, or keep fewer checkpoints",
     ),
     FailureClass.GPU_MEMORY: RetryRule(
         signs=(
@@ -79,7 +79,7 @@ RETRY_RULES: Mapping[FailureClass, RetryRule] = {
         num_retries=10,
         halves_batches=True,
         holds_siblings=True,
-        mend="give it more or larger GPUs: one sequence at a time does not fit",
+        fix="give it more or larger GPUs: one sequence at a time does not fit",
     ),
     FailureClass.HOST_MEMORY: RetryRule(
         kinds=("MemoryError",),
@@ -92,12 +92,12 @@ RETRY_RULES: Mapping[FailureClass, RetryRule] = {
             r"insufficient shared memory",
             r"killed by sigkill",
         ),
-        mend="set cluster.memory_gb so that fewer trials share a machine, or lower cluster.sample_batch_sequences",
+        fix="set cluster.memory_gb so that fewer trials share a machine, or lower cluster.sample_batch_sequences",
     ),
     FailureClass.PREEMPTED: RetryRule(
         signs=(r"due to preemption", r"due to time limit", r"spot instance interruption", r"killed by sigterm"),
         num_retries=5,
-        mend="run the sweep again when the machine is back",
+        fix="run the sweep again when the machine is back",
     ),
     FailureClass.NODE_LOST: RetryRule(
         kinds=("NodeDiedError", "ActorDiedError", "ActorUnavailableError", "RayActorError", "OwnerDiedError"),
@@ -111,28 +111,28 @@ RETRY_RULES: Mapping[FailureClass, RetryRule] = {
         ),
         num_retries=3,
         avoids_node=True,
-        mend="look at that machine (dmesg, nvidia-smi) and take it out of the cluster if it happens again",
+        fix="look at that machine (dmesg, nvidia-smi) and take it out of the cluster if it happens again",
     ),
     FailureClass.HANG: RetryRule(
         kinds=("TrainingHung",),
         signs=(r"watchdog caught collective operation timeout", r"no training step for \d+ s"),
         num_retries=2,
         avoids_node=True,
-        mend="look at the log for the last thing that was waited for",
+        fix="look at the log for the last thing that was waited for",
     ),
     FailureClass.DIVERGED: RetryRule(
         kinds=("FloatingPointError",),
         signs=(r"\bis not finite\b", r"\bare not finite\b", r"probability tensor contains either `?inf`?, `?nan`?"),
-        mend="lower recipe.learning_rate or raise recipe.lr_warmup_steps: the same seed diverges again",
+        fix="lower recipe.learning_rate or raise recipe.lr_warmup_steps: the same seed diverges again",
     ),
     FailureClass.NOT_PLACED: RetryRule(
         kinds=("NotPlaced",),
-        mend="lower its cluster.num_gpus, num_cpus, memory_gb or num_nodes, or join a cluster that has them; "
+        fix="lower its cluster.num_gpus, num_cpus, memory_gb or num_nodes, or join a cluster that has them; "
         "every node needs orch, the runs folder and the working folder at the same paths",
     ),
     FailureClass.DATA: RetryRule(
         kinds=("DataError",),
-        mend="orch data list says which sets are here and whether they are the declared ones",
+        fix="orch data list says which sets are here and whether they are the declared ones",
         holds_siblings=True,
     ),
     FailureClass.BAD_CONFIG: RetryRule(
@@ -145,14 +145,14 @@ RETRY_RULES: Mapping[FailureClass, RetryRule] = {
             r"modulenotfounderror",
         ),
         holds_siblings=True,
-        mend="correct the experiment: trials that differ in their seed only would fail alike",
+        fix="correct the experiment: trials that differ in their seed only would fail alike",
     ),
     FailureClass.EVALUATION: RetryRule(
         kinds=("EngineError",),
         signs=(r"enginedeaderror", r"engine core initialization failed"),
-        mend="training is kept: the next sweep only evaluates; orch eval TRIAL tries it alone",
+        fix="training is kept: the next sweep only evaluates; orch eval TRIAL tries it alone",
     ),
-    FailureClass.UNKNOWN: RetryRule(mend="read the log: orch logs TRIAL"),
+    FailureClass.UNKNOWN: RetryRule(fix="read the log: orch logs TRIAL"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Files cut short or with a flipped bit: healed, or named with the mend; nothing that was done is lost or doubled."""
+"""Files cut short or with a flipped bit: healed, or named with the fix; nothing that was done is lost or doubled."""
 
 import json
 import shutil

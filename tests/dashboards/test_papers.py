@@ -155,4 +155,4 @@ def test_a_claim_about_a_row_that_does_not_exist_is_refused(tmp_path: Path) -> N
     file.write_text(GOOD.replace("- ict_js.gsm8k_p1 - ict_kl.gsm8k_p1", "- ict_js.gsm8k_p1 - ict_cosine.gsm8k_p1"))
     with pytest.raises(PaperError, match="no row 'ict_cosine'") as caught:
         load_papers(tmp_path)
-    assert "ict_wass, ict_kl, ict_js" in caught.value.mend
+    assert "ict_wass, ict_kl, ict_js" in caught.value.fix

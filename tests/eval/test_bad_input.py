@@ -111,7 +111,7 @@ def test_a_disk_that_fills_up_ends_with_a_message_and_the_same_call_goes_on(sums
     text = "x" * 20_000 + r"\boxed{7}"
     with pytest.raises(OrchError, match="the disk is full") as raised:
         run(sums, small_disk / "e", Says(text))
-    assert "samples already drawn are kept" in raised.value.mend
+    assert "samples already drawn are kept" in raised.value.fix
     num_kept = len(list(read_samples(small_disk / "e" / "samples.jsonl")))
     assert 1 <= num_kept < 6
     subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)

@@ -165,4 +165,4 @@ def test_an_endpoint_that_cannot_be_used_is_the_users_to_mend(endpoint, model, u
     with pytest.raises(EngineError, match=message) as raised:
         open_endpoint(model, base_url=url or endpoint.url)
     assert raised.value.exit_code == 2
-    assert raised.value.mend
+    assert raised.value.fix

@@ -31,7 +31,7 @@ def test_an_unknown_builtin_proposes_the_known_one() -> None:
 def test_a_path_that_is_neither_folder_nor_hub_id_says_so() -> None:
     with pytest.raises(ModelError, match="neither a folder nor the id") as caught:
         resolve(Model(path="/no/such/folder"), cache_folder=Path("unused"))
-    assert "owner/name" in caught.value.mend
+    assert "owner/name" in caught.value.fix
 
 
 def test_a_hub_id_is_identified_with_its_revision() -> None:

@@ -112,7 +112,7 @@ def test_options_that_a_method_does_not_take_are_refused() -> None:
 def test_a_ratio_for_the_dense_baseline_is_told_to_take_a_condition() -> None:
     with pytest.raises(OrchError) as refused:
         Selection(method="full", ratio=0.2)
-    assert "when: {selection.ratio: {selection: [random, ets," in refused.value.mend
+    assert "when: {selection.ratio: {selection: [random, ets," in refused.value.fix
 
 
 def test_an_advantage_weight_that_ranks_nothing_is_refused() -> None:
@@ -131,7 +131,7 @@ def test_an_unknown_method_is_told_its_neighbour() -> None:
     with pytest.raises(OrchError) as refused:
         Selection(method="gmst", ratio=0.2)
     assert refused.value.what == "unknown selection method 'gmst'"
-    assert refused.value.mend.startswith("did you mean gmts? valid: full, random, ets,")
+    assert refused.value.fix.startswith("did you mean gmts? valid: full, random, ets,")
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ class Head:
                 raise ModelError(
                     f"the model rescales its logits ({key}), which the trainer does not do",
                     where="model.path",
-                    mend="use a model with plain or capped logits, such as the Qwen, Llama, Mistral or Gemma families",
+                    fix="use a model with plain or capped logits, such as the Qwen, Llama, Mistral or Gemma families",
                 )
         layer = model.get_output_embeddings()
         return Head.of_layer(layer, config, temperature)

@@ -99,7 +99,7 @@ def _load(path: Path) -> State:
         raise OrchError(
             f"the checkpoint has format {written_format}, this version reads {FORMAT}",
             where=str(path),
-            mend="use the orch that wrote it, or delete the folder to train from the start",
+            fix="use the orch that wrote it, or delete the folder to train from the start",
         )
     try:
         state: State = torch.load(path / LITE_STATE, map_location="cpu", weights_only=True)

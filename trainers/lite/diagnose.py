@@ -105,7 +105,7 @@ def diagnose(subject: Subject, *, on_progress: Callable[[str], None] = lambda li
         raise OrchError(
             f"all responses to {subject.num_prompts} prompts earned the same: there is no gradient to look at",
             where=str(subject.policy_folder),
-            mend="ask for more prompts with --prompts",
+            fix="ask for more prompts with --prompts",
         )
     on_progress("scoring under every selector")
     ratio = recipe.selection.ratio or 0.2

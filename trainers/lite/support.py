@@ -12,17 +12,17 @@ def check_support(recipe: Recipe, resources: Resources) -> None:
         raise OrchError(
             f"trainer lite works on one device, and {resources.num_gpus} GPUs on {resources.num_nodes} nodes are asked",
             where="cluster.num_nodes" if resources.num_nodes > 1 else "cluster.num_gpus",
-            mend="set cluster.num_nodes to 1 and cluster.num_gpus to 0 or 1, or choose trainer: verl",
+            fix="set cluster.num_nodes to 1 and cluster.num_gpus to 0 or 1, or choose trainer: verl",
         )
     if recipe.model.dtype == "float16":
         raise OrchError(
             "trainer lite does not train in float16: its gradients underflow without loss scaling",
             where="model.dtype",
-            mend="float32 or bfloat16, or choose trainer: verl",
+            fix="float32 or bfloat16, or choose trainer: verl",
         )
     if resources.tokens_per_pass is not None:
         raise OrchError(
             f"trainer lite cuts its passes by sequences, and cluster.tokens_per_pass is {resources.tokens_per_pass}",
             where="cluster.tokens_per_pass",
-            mend="leave it out and set cluster.micro_batch_sequences, or choose trainer: verl",
+            fix="leave it out and set cluster.micro_batch_sequences, or choose trainer: verl",
         )

@@ -59,7 +59,7 @@ class LiteTrainer:
                 raise OrchError(
                     f"the device is out of memory: {str(error).splitlines()[0]}",
                     where=f"model {job.model_folder}",
-                    mend="lower cluster.micro_batch_sequences or set model.gradient_checkpointing: true (training), or "
+                    fix="lower cluster.micro_batch_sequences or set model.gradient_checkpointing: true (training), or "
                     "lower cluster.sample_batch_sequences (sampling)",
                 ) from error
 
@@ -175,7 +175,7 @@ class _Run:
             raise OrchError(
                 "the checkpoint belongs to another recipe or seed",
                 where=str(self.job.checkpoint_folder),
-                mend="delete the folder to train from the start",
+                fix="delete the folder to train from the start",
             )
         self.policy.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -222,7 +222,7 @@ class _Run:
             raise OrchError(
                 f"{' and '.join(wrong)} of step {step} is not finite; the weights since the last checkpoint are lost",
                 where=str(self.job.attempt_folder),
-                mend="lower recipe.learning_rate, set recipe.max_grad_norm, or train in float32",
+                fix="lower recipe.learning_rate, set recipe.max_grad_norm, or train in float32",
             )
 
     def _costs(self, rollouts: Rollouts) -> dict[str, float]:

@@ -202,6 +202,6 @@ def _clip(model: Any, max_norm: float | None, step: int) -> float:
         raise OrchError(
             f"the gradient of step {step} is not finite",
             where="recipe.learning_rate",
-            mend="lower the learning rate, or use model.dtype float32",
+            fix="lower the learning rate, or use model.dtype float32",
         )
     return norm

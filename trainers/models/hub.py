@@ -81,7 +81,7 @@ def fetch_model(
         raise ModelError(
             f"cannot fetch {name}: {(str(error).strip() or type(error).__name__).splitlines()[0]}",
             where="model.path",
-            mend="check the id, the revision, the network and HF_TOKEN, or give the path of a local folder",
+            fix="check the id, the revision, the network and HF_TOKEN, or give the path of a local folder",
         ) from error
     check_folder(folder)
     return folder
@@ -117,7 +117,7 @@ def _check_room(cache: Path, num_bytes: int, name: str) -> None:
         raise ModelError(
             f"{name} needs {num_bytes / 1e9:.1f} GB more, {free / 1e9:.1f} GB are free",
             where=str(cache),
-            mend="free some space, or set HF_HOME to a folder on a larger disk",
+            fix="free some space, or set HF_HOME to a folder on a larger disk",
         )
 
 

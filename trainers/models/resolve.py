@@ -79,7 +79,7 @@ def _builtin(path: str) -> TinySpec:
         near = get_close_matches(path, BUILTINS, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ModelError(
-            f"unknown built-in model {path!r}", where="model.path", mend=f"{hint}known: {', '.join(BUILTINS)}"
+            f"unknown built-in model {path!r}", where="model.path", fix=f"{hint}known: {', '.join(BUILTINS)}"
         )
     return BUILTINS[path]
 
@@ -96,5 +96,5 @@ def checked_hub_id(path: str) -> str:
     raise ModelError(
         f"{path!r} is neither a folder nor the id of a model on the Hugging Face hub",
         where="model.path",
-        mend=f"did you mean {near[0]}?" if near else "correct the path, or write the id as owner/name",
+        fix=f"did you mean {near[0]}?" if near else "correct the path, or write the id as owner/name",
     )

@@ -65,7 +65,7 @@ def build_once(spec: TinySpec, *, cache_folder: Path, on_progress: Callable[[str
         raise ModelError(
             f"cannot build the model into the cache: {error.strerror}",
             where=str(error.filename or folder),
-            mend="make the folder writable, or choose another cache",
+            fix="make the folder writable, or choose another cache",
         ) from error
     return folder
 
@@ -94,7 +94,7 @@ def build(spec: TinySpec, folder: Path, *, on_progress: Callable[[str], None] = 
         raise ModelError(
             f"the supervised phase of {spec.name} ended at step {step} with an average of {average:.0%}, "
             f"outside {low:.0%} to {high:.0%}",
-            mend="this machine's arithmetic differs from where the build was tuned: report it with `orch doctor`",
+            fix="this machine's arithmetic differs from where the build was tuned: report it with `orch doctor`",
         )
     transformers.utils.logging.disable_progress_bar()
     model.save_pretrained(folder)

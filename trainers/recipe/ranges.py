@@ -24,11 +24,11 @@ def check_finite(section: str, values: Any) -> None:
 def require(is_met: bool, key: str, value: object, wanted: str) -> None:
     """Raise OrchError, saying what `key` is and what it must be, unless `is_met`."""
     if not is_met:
-        raise OrchError(f"{key} is {value}", where=key, mend=f"it must be {wanted}")
+        raise OrchError(f"{key} is {value}", where=key, fix=f"it must be {wanted}")
 
 
 def unknown(noun: str, name: str, known: Any, *, where: str) -> OrchError:
     """The error for a name that is not among `known`: did-you-mean first, then every valid choice."""
     close = get_close_matches(name, list(known), n=1)
     guess = f"did you mean {close[0]}? " if close else ""
-    return OrchError(f"unknown {noun} '{name}'", where=where, mend=f"{guess}valid: {', '.join(known)}")
+    return OrchError(f"unknown {noun} '{name}'", where=where, fix=f"{guess}valid: {', '.join(known)}")

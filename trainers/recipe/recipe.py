@@ -104,14 +104,14 @@ def _check(recipe: Recipe) -> None:
         raise OrchError(
             f"recipe.group_size is {recipe.group_size}: a group of one has no advantage",
             where=key("group_size"),
-            mend="use 2 or more responses a prompt",
+            fix="use 2 or more responses a prompt",
         )
     if recipe.prompts_per_step % recipe.mini_batch_prompts:
         raise OrchError(
             f"recipe.prompts_per_step ({recipe.prompts_per_step}) is not a multiple of "
             f"recipe.mini_batch_prompts ({recipe.mini_batch_prompts})",
             where=key("mini_batch_prompts"),
-            mend="choose a mini-batch that divides the batch of prompts",
+            fix="choose a mini-batch that divides the batch of prompts",
         )
     _check_optimizer(recipe)
     _check_order(recipe)
@@ -123,7 +123,7 @@ def _check(recipe: Recipe) -> None:
         raise OrchError(
             f"algorithm.overlong_buffer ({buffer}) does not fit under data.max_response_tokens ({limit})",
             where="algorithm.overlong_buffer",
-            mend="the soft-punished zone is the last part of the response: make it shorter",
+            fix="the soft-punished zone is the last part of the response: make it shorter",
         )
 
 
@@ -145,7 +145,7 @@ def _check_order(recipe: Recipe) -> None:
         raise OrchError(
             "selection.order is before_filter, which changes nothing here",
             where="selection.order",
-            mend="it needs algorithm.dynamic_sampling, which filters, and scope batch, in which groups compete",
+            fix="it needs algorithm.dynamic_sampling, which filters, and scope batch, in which groups compete",
         )
 
 
@@ -157,5 +157,5 @@ def _check_sampler(recipe: Recipe) -> None:
             raise OrchError(
                 f"algorithm.{name} is {value}, which changes nothing under trainer lite",
                 where=f"algorithm.{name}",
-                mend="lite samples by the weights that it trains: leave it out, or set trainer: verl",
+                fix="lite samples by the weights that it trains: leave it out, or set trainer: verl",
             )

@@ -84,7 +84,7 @@ def _check_method(selection: Selection) -> None:
             raise OrchError(
                 f"selection.{name} is not given, and method {method.name} needs it",
                 where=f"selection.{name}",
-                mend=f"set selection.{name} in the selection file or as a grid axis",
+                fix=f"set selection.{name} in the selection file or as a grid axis",
             )
     for option in fields(selection):
         value = getattr(selection, option.name)
@@ -94,7 +94,7 @@ def _check_method(selection: Selection) -> None:
         raise OrchError(
             f"selection.{option.name} = {value} has no meaning for method {method.name}",
             where=f"selection.{option.name}",
-            mend=f"leave it out, or give the axis a `when`: "
+            fix=f"leave it out, or give the axis a `when`: "
             f"when: {{selection.{option.name}: {{selection: [{', '.join(takers)}]}}}}",
         )
 
@@ -109,7 +109,7 @@ def _check_ranges(selection: Selection) -> None:
         raise OrchError(
             f"selection.scope is {selection.scope} and selection.scope_sequences is {sequences}",
             where=key("scope_sequences"),
-            mend="scope micro_batch needs the number of sequences that compete (1 or more); other scopes take none",
+            fix="scope micro_batch needs the number of sequences that compete (1 or more); other scopes take none",
         )
     require(selection.warmup_steps >= 0, key("warmup_steps"), selection.warmup_steps, "0 or more")
     weight = selection.advantage_weight
@@ -118,7 +118,7 @@ def _check_ranges(selection: Selection) -> None:
         raise OrchError(
             "selection.advantage_weight changes nothing where tokens compete within a response: |A| is equal there",
             where=key("advantage_weight"),
-            mend="set selection.scope to group or batch, or leave the weight out",
+            fix="set selection.scope to group or batch, or leave the weight out",
         )
     for name in ("probability_threshold", "entropy_quantile"):
         value = getattr(selection, name)
@@ -140,13 +140,13 @@ def _check_schedule(selection: Selection) -> None:
             raise OrchError(
                 f"selection.{name} is not given, and schedule {schedule} needs it",
                 where=f"selection.{name}",
-                mend=f"set selection.{name}",
+                fix=f"set selection.{name}",
             )
         if is_given and name not in wanted | optional:
             raise OrchError(
                 f"selection.{name} has no meaning for schedule {schedule}",
                 where=f"selection.{name}",
-                mend="leave it out, or choose the schedule it belongs to",
+                fix="leave it out, or choose the schedule it belongs to",
             )
     steps = selection.schedule_steps
     require(steps is None or steps >= 1, "selection.schedule_steps", steps, "1 or more")
@@ -173,5 +173,5 @@ def _check_preset(selection: Selection, preset: str) -> None:
             raise OrchError(
                 f"selection.{name} is {value}, but preset {preset} states {stated}",
                 where=f"selection.{name}",
-                mend=f"drop the change, or set selection.preset to null: it is no longer {preset}",
+                fix=f"drop the change, or set selection.preset to null: it is no longer {preset}",
             )

@@ -58,4 +58,4 @@ class StreamWorker(Worker):
 
 
 def no_engine() -> Sampler:
-    raise ModelError("no such model", where="here", mend="another")
+    raise ModelError("no such model", where="here", fix="another")

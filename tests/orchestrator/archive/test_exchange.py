@@ -250,7 +250,7 @@ def test_what_runs_code_when_it_is_read_is_taken_only_on_trust(tmp_path: Path, n
     file = packed(tmp_path / "code.tar.gz", [(tarfile.TarInfo(f"{TRIAL}/{name}"), b"x")])
     with pytest.raises(StoreError, match="run what they hold when they are read") as raised:
         import_archive(file, Store(tmp_path / "runs"))
-    assert "--trust" in raised.value.mend
+    assert "--trust" in raised.value.fix
     assert contents(tmp_path) == {"code.tar.gz": sha256_of(file)}
     assert import_archive(file, Store(tmp_path / "runs"), is_trusted=True)[1] == 1
 

@@ -50,4 +50,4 @@ def test_audit_of_one_table_as_json_holds_only_its_findings() -> None:
 def test_an_unknown_table_is_refused_with_those_there_are() -> None:
     with pytest.raises(PaperError) as caught:
         run("show", "gmts_table9")
-    assert "gmts_table4" in caught.value.mend
+    assert "gmts_table4" in caught.value.fix

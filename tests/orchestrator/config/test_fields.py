@@ -54,7 +54,7 @@ def test_what_does_not_fit_is_told_what_does(value: Any, hint: Any, wanted: str)
     with pytest.raises(OrchError) as refused:
         convert(value, hint, key="group.key")
     assert (refused.value.what, refused.value.where) == (f"group.key is {value!r}", "group.key")
-    assert refused.value.mend.endswith(f"it must be {wanted}")
+    assert refused.value.fix.endswith(f"it must be {wanted}")
 
 
 def test_every_field_of_every_section_has_words_for_its_type() -> None:
@@ -92,5 +92,5 @@ def test_a_required_key_is_asked_for_with_its_type(kind: type, group: str, missi
 def test_sections_of_a_recipe_are_groups_of_their_own() -> None:
     with pytest.raises(OrchError) as refused:
         check_keys("recipe", {"trainer": "lite"})
-    assert refused.value.mend.startswith("trainer stands at the top level. valid: steps,")
+    assert refused.value.fix.startswith("trainer stands at the top level. valid: steps,")
     assert Recipe.__dataclass_fields__["trainer"].default == "lite"

@@ -31,7 +31,7 @@ def test_nodes_join_and_gpus_add_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "what", "mend"),
+    ("text", "what", "fix"),
     [
         ("H100", "'H100' is no cluster", "as in 8xH100x2"),
         ("8xH100x0", "'8xH100x0' has 0 nodes of 8 devices", "as in 8xH100x2"),
@@ -42,12 +42,12 @@ def test_nodes_join_and_gpus_add_up() -> None:
         ("8xH100:cpus=1.2.3", "'cpus=1.2.3' says nothing about a node", ":cpus=NUMBER"),
     ],
 )
-def test_what_is_no_cluster_is_refused_with_the_mend(text: str, what: str, mend: str) -> None:
+def test_what_is_no_cluster_is_refused_with_the_mend(text: str, what: str, fix: str) -> None:
     with pytest.raises(PlanError) as refused:
         parse_cluster(text)
     assert refused.value.what == what
     assert refused.value.where == "--cluster"
-    assert mend in refused.value.mend
+    assert fix in refused.value.fix
 
 
 def test_a_trial_without_gpus_computes_on_cores_wherever_it_runs() -> None:
@@ -58,12 +58,12 @@ def test_a_trial_without_gpus_computes_on_cores_wherever_it_runs() -> None:
 
 def test_a_gang_that_never_fits_is_refused_and_one_that_fits_is_not() -> None:
     nodes = parse_cluster("8xH100x2+4xH100").nodes
-    check_fits(nodes, request_of(Resources(num_gpus=8, num_nodes=2, num_cpus=192)), name="a", mend="m")
+    check_fits(nodes, request_of(Resources(num_gpus=8, num_nodes=2, num_cpus=192)), name="a", fix="m")
     with pytest.raises(PlanError) as refused:
-        check_fits(nodes, ResourceRequest(num_gpus=8, num_cpus=1, num_nodes=3), name="trial x", mend="lower them")
+        check_fits(nodes, ResourceRequest(num_gpus=8, num_cpus=1, num_nodes=3), name="trial x", fix="lower them")
     assert refused.value.what == "trial x asks for 3 nodes of 8 GPU 1 CPU, and 2 have that"
     with pytest.raises(PlanError, match="and no node has that"):
-        check_fits(nodes, ResourceRequest(num_gpus=16), name="trial x", mend="lower them")
+        check_fits(nodes, ResourceRequest(num_gpus=16), name="trial x", fix="lower them")
 
 
 def test_a_node_holds_what_is_no_larger_in_anything() -> None:

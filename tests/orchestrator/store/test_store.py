@@ -66,7 +66,7 @@ def test_reading_an_unknown_trial_names_the_folder_and_the_mend(tmp_path: Path) 
     with pytest.raises(StoreError, match=r"no trial feedfeedfeed") as raised:
         Store(tmp_path).read("feedfeedfeed")
     assert raised.value.where == str(tmp_path)
-    assert "orch status" in raised.value.mend
+    assert "orch status" in raised.value.fix
 
 
 def test_a_truncated_record_is_named_with_its_mend(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_truncated_record_is_named_with_its_mend(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="truncated or corrupt") as raised:
         store.list()
     assert raised.value.where == str(path)
-    assert "move the file aside" in raised.value.mend
+    assert "move the file aside" in raised.value.fix
 
 
 def test_no_bit_of_a_record_flips_unnoticed(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_record_of_a_newer_orch_is_refused_with_its_mend(tmp_path: Path) -> No
     path.write_text(json.dumps(payload))
     with pytest.raises(StoreError, match="written by a newer orch: schema version 2, this one reads up to 1") as raised:
         store.read("0123456789ab")
-    assert "upgrade orch" in raised.value.mend
+    assert "upgrade orch" in raised.value.fix
 
 
 def test_a_full_disk_keeps_the_old_file_and_says_so(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_no_space_left_is_told_apart_from_no_permission(tmp_path: Path, monkeypa
     refuse(errno.EROFS)
     with pytest.raises(StoreError, match="not writable") as raised:
         Store(tmp_path).check_writable()
-    assert "--store" in raised.value.mend
+    assert "--store" in raised.value.fix
     assert os.listdir(tmp_path) == []
 
 

@@ -37,7 +37,7 @@ def test_trials_are_chosen_by_name_and_by_what_they_have(lab: Lab, requests: Req
 
 
 @pytest.mark.parametrize(
-    ("choice", "what", "mend"),
+    ("choice", "what", "fix"),
     [
         ({}, "no trial is named", "--where selection=ets"),
         ({"names": ["ffffff"]}, "no trial ffffff is planned", "orch status"),
@@ -48,12 +48,12 @@ def test_trials_are_chosen_by_name_and_by_what_they_have(lab: Lab, requests: Req
     ],
 )
 def test_what_chooses_no_trial_is_told_with_what_there_is(
-    lab: Lab, requests: Requests, choice: dict[str, object], what: str, mend: str
+    lab: Lab, requests: Requests, choice: dict[str, object], what: str, fix: str
 ) -> None:
     with pytest.raises(OrchError) as raised:
         seeds(lab, **choice)
     assert what in raised.value.what
-    assert mend in raised.value.mend
+    assert fix in raised.value.fix
 
 
 def test_a_mistyped_id_is_answered_with_the_nearest(lab: Lab, requests: Requests) -> None:
@@ -61,7 +61,7 @@ def test_a_mistyped_id_is_answered_with_the_nearest(lab: Lab, requests: Requests
     mistyped = trial_id[:3] + ("0" if trial_id[3] != "0" else "1") + trial_id[4:8]
     with pytest.raises(OrchError) as raised:
         choose(lab.store, names=[mistyped])
-    assert f"did you mean {trial_id}" in raised.value.mend
+    assert f"did you mean {trial_id}" in raised.value.fix
 
 
 def test_a_verb_says_what_it_did_and_asks_for_nothing_in_vain(lab: Lab, requests: Requests) -> None:

@@ -45,7 +45,7 @@ def test_only_a_trial_that_asks_for_more_than_is_here_is_refused(lab: Lab) -> No
     check_gpus([hungry], None, file=smoke, tables=())
     with pytest.raises(PlanError, match="asks for 2 GPUs, and this machine has 1; nothing was fetched") as refused:
         check_gpus([planned, hungry], 1, file=smoke, tables=())
-    assert "orch sweep experiments/smoke.yaml runs on a CPU" in refused.value.mend
+    assert "orch sweep experiments/smoke.yaml runs on a CPU" in refused.value.fix
 
 
 def test_every_experiment_for_gpus_has_a_twin_for_cpus() -> None:

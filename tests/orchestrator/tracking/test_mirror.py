@@ -189,7 +189,7 @@ def test_a_server_that_takes_one_upload_a_pass_has_everything_in_the_end(
     def upload_once(self: Tracker, run_id: str, artifacts: dict[str, str]) -> None:
         nonlocal was_used
         if was_used:
-            raise TrackingError("MLflow refuses: 500", where=uri, mend="wait")
+            raise TrackingError("MLflow refuses: 500", where=uri, fix="wait")
         was_used = True
         original(self, run_id, artifacts)
 

@@ -154,4 +154,4 @@ def test_an_experiment_sets_guards_and_the_command_line_changes_them(tmp_path: P
     assert load_sweep(file, ["guards.stop=[length]"]).points[0].guards.stop == ("length",)
     with pytest.raises(OrchError, match=r"unknown key 'guards.entrpy'") as refused:
         load_sweep(file, ["guards.entrpy=0.1"])
-    assert "did you mean guards.entropy" in refused.value.mend
+    assert "did you mean guards.entropy" in refused.value.fix

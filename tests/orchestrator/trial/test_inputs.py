@@ -105,7 +105,7 @@ def test_a_model_is_trusted_on_first_use_and_refused_when_its_weights_change(
     with pytest.raises(ModelError, match="has changed since this runs folder first used it") as refused:
         make_ready(one, seen, data_folder=None, cache_folder=tmp_path)
     assert refused.value.where == f"{store / 'inputs' / 'owner--name@main.json'}: digest"
-    assert f"remove {cached_model.parents[1]} and run the same command: it is fetched anew" in refused.value.mend
+    assert f"remove {cached_model.parents[1]} and run the same command: it is fetched anew" in refused.value.fix
 
 
 def test_a_set_is_compared_with_what_was_seen_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +119,7 @@ def test_a_set_is_compared_with_what_was_seen_first(tmp_path: Path, monkeypatch:
     file.write_text("".join(["".join(rows[:-1]), rows[0]]))
     with pytest.raises(DataError, match="math12k has changed") as refused:
         make_ready(Input(name="math12k"), seen, data_folder=tmp_path, cache_folder=tmp_path)
-    assert "--store" in refused.value.mend
+    assert "--store" in refused.value.fix
     make_ready(Input(name="math12k"), SeenInputs(tmp_path / "other"), data_folder=tmp_path, cache_folder=tmp_path)
 
 

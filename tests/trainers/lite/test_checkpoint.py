@@ -133,7 +133,7 @@ def test_a_full_disk_is_told_as_torch_words_it(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OrchError, match="the checkpoint cannot be written") as told:
         save(tmp_path, 2)
-    assert "free some disk space" in told.value.mend
+    assert "free some disk space" in told.value.fix
 
 
 def test_the_final_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -229,7 +229,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_what_to_do(
     monkeypatch.setattr(module, "update_policy", lambda *_, **__: {"loss": float("nan"), "gradient/norm": 1.0})
     with pytest.raises(OrchError, match="loss of step 1 is not finite") as caught:
         LiteTrainer().train(job_of(recipe_of(), small_model, tmp_path))
-    assert "learning_rate" in caught.value.mend
+    assert "learning_rate" in caught.value.fix
     assert not (tmp_path / "checkpoints").exists()
 
 
@@ -242,7 +242,7 @@ def test_running_out_of_memory_says_which_knob_to_turn(
     monkeypatch.setattr(module, "score_rollouts", no_memory)
     with pytest.raises(OrchError, match="out of memory") as caught:
         LiteTrainer().train(job_of(recipe_of(), small_model, tmp_path))
-    assert "micro_batch_sequences" in caught.value.mend
+    assert "micro_batch_sequences" in caught.value.fix
 
 
 def test_bfloat16_trains_in_float32_and_saves_bfloat16(

@@ -94,7 +94,7 @@ def test_what_verl_cannot_honour_is_refused_by_its_name(make_job, key):
     with pytest.raises(OrchError) as refusal:
         overrides(make_job(**REFUSED[key]))
     assert refusal.value.where == key
-    assert refusal.value.mend
+    assert refusal.value.fix
 
 
 def test_selection_is_ours_alone(make_job):

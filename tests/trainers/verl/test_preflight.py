@@ -34,7 +34,7 @@ def test_prompt_and_response_beyond_the_models_positions_are_refused_with_the_ke
     assert refusal.value.what == (
         "data.max_prompt_tokens (32) and data.max_response_tokens (49) exceed the model's 80 positions"
     )
-    assert refusal.value.mend.startswith("lower them to 80 together")
+    assert refusal.value.fix.startswith("lower them to 80 together")
 
 
 @pytest.mark.parametrize(

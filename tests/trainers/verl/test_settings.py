@@ -39,13 +39,13 @@ def test_a_letter_too_few_is_refused_with_the_nearest_name(key):
     for place in {len(key) - 1, len(key) // 2}:
         typo = key[:place] + key[place + 1 :]
         if typo not in known_settings() and not any(typo.startswith(block) for block in OPEN):
-            assert "did you mean " in refusal(typo, True).mend
+            assert "did you mean " in refusal(typo, True).fix
 
 
 @pytest.mark.parametrize("key", [key for key in OURS if key in known_settings()])
 def test_a_setting_with_a_key_of_ours_names_it(key):
     found = refusal(key, 1)
-    assert OURS[key] in found.mend
+    assert OURS[key] in found.fix
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_setting_with_a_key_of_ours_names_it(key):
     ],
 )
 def test_what_may_change_numbers_or_runs_code_is_refused(key):
-    assert "leave it out" in refusal(key, 1).mend
+    assert "leave it out" in refusal(key, 1).fix
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_what_may_change_numbers_or_runs_code_is_refused(key):
     [("actor_rollout_ref.rollout.enforce_eager", 1), ("actor_rollout_ref.nccl_timeout", True)],
 )
 def test_a_value_of_another_type_is_refused(key, value):
-    assert "of type" in refusal(key, value).mend
+    assert "of type" in refusal(key, value).fix
 
 
 def test_another_trainer_takes_no_settings_of_verl(make_recipe):

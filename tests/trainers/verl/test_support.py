@@ -49,7 +49,7 @@ def test_a_plan_says_what_lite_cannot_do_and_verl_can(make_recipe, key, changes,
     with pytest.raises(OrchError) as refusal:
         check_fit(make_recipe(trainer="lite", **changes), Resources(**resources))
     assert refusal.value.where == key
-    assert "trainer: verl" in refusal.value.mend
+    assert "trainer: verl" in refusal.value.fix
 
 
 def test_the_plan_asks_only_the_trainer_of_the_recipe(make_recipe):

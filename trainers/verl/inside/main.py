@@ -74,8 +74,8 @@ def _train(settings: list[str], *, is_gang: bool) -> None:
 
 
 def _leave(error: OrchError, job: VerlJob) -> None:
-    """Tell the supervisor what a user can mend."""
-    job.error_file.write_text(json.dumps({"what": error.what, "where": error.where, "mend": error.mend}))
+    """Tell the supervisor what a user can fix."""
+    job.error_file.write_text(json.dumps({"what": error.what, "where": error.where, "fix": error.fix}))
 
 
 def _leave_at_once(error: OrchError, job: VerlJob) -> None:

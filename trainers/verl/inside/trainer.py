@@ -173,7 +173,7 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
             raise OrchError(
                 f"{' and '.join(wrong)} of step {self.global_steps} is not finite",
                 where=str(self.job.attempt_folder),
-                mend="lower recipe.learning_rate, set recipe.max_grad_norm, or train in float32",
+                fix="lower recipe.learning_rate, set recipe.max_grad_norm, or train in float32",
             )
         return batch
 

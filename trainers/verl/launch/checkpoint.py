@@ -56,7 +56,7 @@ def newest_whole(checkpoints: Path, *, fingerprint: str) -> tuple[Path | None, i
             raise OrchError(
                 "the checkpoint belongs to another recipe or seed",
                 where=str(folder),
-                mend="delete the folder to train from the start",
+                fix="delete the folder to train from the start",
             )
         return folder, step
     return None, 0

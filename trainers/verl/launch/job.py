@@ -47,7 +47,7 @@ class VerlJob:
 
     @property
     def error_file(self) -> Path:
-        """What a user can mend, left by the training process for its supervisor."""
+        """What a user can fix, left by the training process for its supervisor."""
         return self.attempt_folder / "verl_error.json"
 
     @property

@@ -43,7 +43,7 @@ _PHASES: tuple[Phase, ...] = ("sample", "score", "update")
 
 
 class TrainingDied(OrchError):
-    """The training process ended without finishing and without saying what a user can mend."""
+    """The training process ended without finishing and without saying what a user can fix."""
 
     exit_code = 1
 
@@ -61,7 +61,7 @@ class VerlTrainer:
         """Train until `recipe.steps` steps are done, or until asked to stop.
 
         Raises:
-            OrchError: verl cannot honour the recipe, or the training process said what is to be mended.
+            OrchError: verl cannot honour the recipe, or the training process said what is to be fixed.
             TrainingDied: it ended without a word.
             TrainingHung: it stood still.
         """
@@ -82,7 +82,7 @@ def _check_installed() -> None:
         raise OrchError(
             f"{', '.join(missing)} cannot be imported, which trainer verl needs",
             where=sys.prefix,
-            mend="`make verl`, then `.venv-verl/bin/orch`; on GPUs `make gpu`, then `.venv-gpu/bin/orch`",
+            fix="`make verl`, then `.venv-verl/bin/orch`; on GPUs `make gpu`, then `.venv-gpu/bin/orch`",
         )
 
 
@@ -184,7 +184,7 @@ class _Attempt:
             raise TrainingHung(
                 f"no training step for {self.watchdog.waited_s:.0f} s, after {self.done} steps",
                 where=str(self.log_file),
-                mend="run the same command again: it goes on from the last checkpoint",
+                fix="run the same command again: it goes on from the last checkpoint",
             )
 
     def _take(self, metrics: dict[str, Any]) -> None:
@@ -199,13 +199,13 @@ class _Attempt:
         self._log_end()
         if self.prepared.error_file.exists():
             parts = json.loads(self.prepared.error_file.read_text())
-            return OrchError(parts["what"], where=parts["where"], mend=parts["mend"])
+            return OrchError(parts["what"], where=parts["where"], fix=parts["fix"])
         words = last_words(self.log_file.read_text(errors="replace"))
         return TrainingDied(
             f"the training process {_ending(self.process.returncode)} after {self.done} steps"
             + (words and f": {words}"),
             where=str(self.log_file),
-            mend="read the log; run the same command again to go on from the last checkpoint",
+            fix="read the log; run the same command again to go on from the last checkpoint",
         )
 
     def _log_end(self) -> None:

@@ -28,7 +28,7 @@ def check_model(folder: Path, recipe: Recipe) -> None:
         raise ModelError(
             "the model folder has no tokenizer",
             where=str(folder),
-            mend=f"copy the model's {_TOKENIZER_FILES[0]} and tokenizer_config.json into it",
+            fix=f"copy the model's {_TOKENIZER_FILES[0]} and tokenizer_config.json into it",
         )
     wanted = recipe.data.max_prompt_tokens + recipe.data.max_response_tokens
     longest = _positions(folder / "config.json")
@@ -37,7 +37,7 @@ def check_model(folder: Path, recipe: Recipe) -> None:
             f"data.max_prompt_tokens ({recipe.data.max_prompt_tokens}) and data.max_response_tokens "
             f"({recipe.data.max_response_tokens}) exceed the model's {longest} positions",
             where=f"data.max_response_tokens, {folder / 'config.json'}",
-            mend=f"lower them to {longest} together, or choose a model with a longer context",
+            fix=f"lower them to {longest} together, or choose a model with a longer context",
         )
 
 
@@ -48,7 +48,7 @@ def check_shared_memory(folder: Path = Path("/dev/shm")) -> None:
         raise OrchError(
             f"insufficient shared memory: {free_mb:.0f} MiB are free in {folder}, a verl trial needs {_SHARED_MB}",
             where=str(folder),
-            mend="free it (`ls -l /dev/shm`), or start the container with --shm-size=8g",
+            fix="free it (`ls -l /dev/shm`), or start the container with --shm-size=8g",
         )
 
 

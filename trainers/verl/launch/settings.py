@@ -168,23 +168,23 @@ def _check_setting(key: str, value: Setting) -> None:
         raise OrchError(
             f"verl has no setting {key}",
             where=where,
-            mend=f"{guess}write the whole key, as in {_ROLLOUT}.enforce_eager",
+            fix=f"{guess}write the whole key, as in {_ROLLOUT}.enforce_eager",
         )
     ours = next((name for block, name in OURS.items() if _is_within(key, block)), None)
     if ours is not None:
-        raise OrchError(f"{key} is decided by {ours}", where=where, mend=f"write {ours} instead")
+        raise OrchError(f"{key} is decided by {ours}", where=where, fix=f"write {ours} instead")
     argument = key.removeprefix(f"{_VLLM}.").split(".")[0]  # of vLLM, where the key is one
     is_passed = any(_is_within(key, block) for block in PASSED) and not key.endswith(RUN_CODE)
     if not is_passed or (_is_within(key, _VLLM) and argument in NUMBERS_OF_VLLM):
         raise OrchError(
             f"{key} may change a trial's numbers, or is decided by orch's own code",
             where=where,
-            mend="leave it out: settings of verl are no part of a trial's identity, so only those pass that change "
+            fix="leave it out: settings of verl are no part of a trial's identity, so only those pass that change "
             "rounding at most (docs/verl.md)",
         )
     is_number_for_a_switch = kind in ("int", "float") and isinstance(value, bool)
     if kind in _KINDS and (not isinstance(value, _KINDS[kind]) or is_number_for_a_switch):
-        raise OrchError(f"{key} is {value!r}", where=where, mend=f"it must be of type {kind}, as verl's default is")
+        raise OrchError(f"{key} is {value!r}", where=where, fix=f"it must be of type {kind}, as verl's default is")
 
 
 def _kind(key: str) -> str | None:

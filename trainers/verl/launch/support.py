@@ -55,4 +55,4 @@ def num_workers(resources: Resources) -> int:
 
 
 def _refused(key: str, value: object, wanted: str) -> OrchError:
-    return OrchError(f"trainer verl cannot honour {key} = {value}", where=key, mend=wanted)
+    return OrchError(f"trainer verl cannot honour {key} = {value}", where=key, fix=wanted)

@@ -132,7 +132,7 @@ def start_head(gang: Gang, resources: Resources) -> None:
             raise OrchError(
                 f"the private Ray of the trial does not start at {gang.address}",
                 where="cluster.num_nodes",
-                mend="read the log above; run the same command again if another process had taken the port",
+                fix="read the log above; run the same command again if another process had taken the port",
             )
         time.sleep(0.2)
 
@@ -181,7 +181,7 @@ def check_whole(num_nodes: int) -> None:
         raise OrchError(
             f"the node {', '.join(lost)} died, one of the {num_nodes} of the trial",
             where="cluster.num_nodes",
-            mend="run the same command again: it goes on from the last checkpoint",
+            fix="run the same command again: it goes on from the last checkpoint",
         )
 
 
@@ -211,7 +211,7 @@ def _wait_for(num_nodes: int) -> None:
             raise OrchError(
                 f"the node {num_joined + 1} of {num_nodes} is dead: it did not join within {JOIN_S:.0f} s",
                 where="cluster.num_nodes",
-                mend="look at that machine: it must reach the trial's first node, and have the same environment",
+                fix="look at that machine: it must reach the trial's first node, and have the same environment",
             )
         time.sleep(0.5)
     log.info("%d nodes have joined", num_nodes)
