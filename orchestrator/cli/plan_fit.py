@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.codec import encode
+from orchestrator.config.shape import shape_of
+from orchestrator.config.spec import SweepSpec
 from orchestrator.forecast.trial_cost import Coster
 from orchestrator.plan.trial import Plan
-from orchestrator.sizing.fit import Fit
+from orchestrator.sizing.devices import Device
+from orchestrator.sizing.fit import Fit, fit
 from orchestrator.sizing.phases import GB
 
 _LEAVES = {
@@ -89,6 +92,25 @@ def fit_lines(plans: Sequence[Plan], coster: Coster) -> tuple[FitLine, ...]:
             if key not in lines or sum(found.seconds.values()) > sum(lines[key].fit.seconds.values()):
                 lines[key] = line
     return tuple(lines.values())
+
+
+def check_here(spec: SweepSpec, plan: Plan, device: Device | None) -> None:
+    """Refuse a trial that cannot fit this machine's GPUs before anything is fetched or booked.
+
+    Args:
+        spec: whose models' files declare their shapes.
+        plan: its trials.
+        device: the smallest GPU here; None leaves the question to each trial's node.
+
+    Raises:
+        PlanError: with bytes, key and mend.
+    """
+    declared = {point.recipe.model.path: point.shape for point in spec.points}
+    checked = {(planned.trial.recipe, planned.resources): planned.trial.model for planned in plan.entries}
+    for (recipe, resources), model in checked.items():
+        shape = shape_of(model, declared.get(model.path))
+        if device is not None and shape is not None and resources.num_gpus:
+            fit(recipe, resources, shape, device)
 
 
 def print_fits(lines: Sequence[FitLine]) -> None:

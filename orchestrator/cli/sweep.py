@@ -62,7 +62,9 @@ def sweep(
     if dry_run:
         _print_missing(plan, runs, data_dir, as_json=as_json)
         return
+    from orchestrator.cli.plan_fit import check_here
     from orchestrator.sweep.notify import channels
+    from orchestrator.trial.device import smallest_gpu
 
     choice = _Choice(
         scheduler=scheduler or spec.scheduling.scheduler,
@@ -75,6 +77,8 @@ def sweep(
         notify=spec.notify,
         outlets=channels(spec.notify, os.environ),
     )
+    if choice.address is None:
+        check_here(spec, plan, smallest_gpu(os.environ))
     outcome = _run(plan, runs, choice)
     _report(outcome, plan, runs, choice)
     raise typer.Exit(outcome.exit_code)
