@@ -103,7 +103,7 @@ def check_here(spec: SweepSpec, plan: Plan, device: Device | None) -> None:
         device: the smallest GPU here; None leaves the question to each trial's node.
 
     Raises:
-        PlanError: with bytes, key and mend.
+        PlanError: with bytes, key and fix.
     """
     declared = {point.recipe.model.path: point.shape for point in spec.points}
     checked = {(planned.trial.recipe, planned.resources): planned.trial.model for planned in plan.entries}
