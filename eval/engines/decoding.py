@@ -70,7 +70,7 @@ def generate(
 
     Token t of a row is drawn by inverse CDF from `uniforms(seed, t)`: it depends on the row's own seed and prompt, not
     on its neighbours, up to the rounding of a differently shaped matrix product. The same call goes through the same
-    shapes: on the same machine, with as many threads, it gives the same bits.
+    shapes: on the same machine it gives the same bits, on one thread at least (docs/reliability.md).
 
     Args:
         model: a Hugging Face causal language model on its device; put in evaluation mode meanwhile.
