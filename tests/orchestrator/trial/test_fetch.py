@@ -22,6 +22,7 @@ ORCH = "import sys; from orchestrator.cli import main; sys.argv = ['orch', *sys.
 MODEL = "Qwen/Qwen2.5-Math-1.5B"
 TINY = [
     "trainer=fake_trainer:FakeTrainer",
+    "eval.engine=hf",
     "algorithm=grpo",
     "selection=full",
     "cluster=local",
