@@ -141,7 +141,6 @@ def run_sweep(
         StoreError: the runs folder is unusable, or another driver has this experiment.
         PlanError: a trial that cannot run here. OrchError: inputs that cannot be had.
     """
-    check_supported(plan.entries)
     view = SweepView(store, plan.entries, data_folder=settings.data_folder)
     missing, was_drained = unfinished_trials(view), False
     check_possible(missing, plan, store, settings)
@@ -218,13 +217,15 @@ def check_supported(trials: Sequence[PlannedTrial]) -> None:
 
 
 def check_possible(trials: Sequence[PlannedTrial], plan: Plan, store: Store, settings: SweepSettings) -> None:
-    """Refuse what this machine cannot finish as it is: GPUs that it lacks, inputs that cannot be fetched now.
+    """Refuse what this machine cannot finish: GPUs or engines that it lacks, inputs that cannot be fetched now.
 
     Raises:
-        PlanError: no such GPUs; the message names a twin. OrchError: all inputs that are missing, in one list.
+        PlanError: no such GPUs, and the message names a twin; or no such engine. OrchError: all missing inputs, in one
+            list.
     """
     tables = (plan.config.get("published") or {}).get("tables", ())
     check_gpus(trials, settings.num_gpus, file=Path(plan.file), tables=tables)
+    check_supported(trials)
     missing = missing_inputs(inputs_of(trials), SeenInputs(store.root), data_folder=settings.data_folder)
     check_reachable(missing, why_no_hub=settings.why_no_hub, experiment=plan.experiment)
 
@@ -279,7 +280,6 @@ def _drive(
         prepare_inputs(inputs, folders, stop=stop, on_event=reports.on_event, on_progress=reports.on_progress)
 
     def check(trials: Sequence[PlannedTrial]) -> None:
-        check_supported(trials)
         check_possible(trials, queue.plan, store, settings)
 
     with Controller(queue, store, prepare=prepare, check=check, on_event=reports.on_event).at_work():

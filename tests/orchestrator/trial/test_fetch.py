@@ -205,7 +205,10 @@ def test_without_a_network_all_that_is_missing_is_one_list(site: Site) -> None:
 
 
 def test_a_machine_without_gpus_says_so_before_it_fetches_and_names_the_twin(site: Site) -> None:
+    as_it_is = site.orch("sweep", "experiments/ratio_ablation.yaml", "cluster.num_gpus=64")
     refused = site.sweep("cluster=gpu", "cluster.num_gpus=99")
+    assert as_it_is.returncode == 2
+    assert "asks for 64 GPUs, and this machine has" in as_it_is.stderr, "its engine is not what is said first"
     assert refused.returncode == 2
     assert "asks for 99 GPUs, and this machine has" in refused.stderr
     assert "fix: orch sweep experiments/gmts_table4_tiny.yaml runs the same comparison on a CPU" in refused.stderr
