@@ -151,4 +151,4 @@ class Arena:
         return {path.parent.name: json.loads(path.read_text()) for path in sorted(self.runs.glob("*/record.json"))}
 
     def tail(self) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-30:]) if self.log.exists() else ""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-100:]) if self.log.exists() else ""
