@@ -79,8 +79,9 @@ test-narrow: $(INSTALLED)  ## the numeric tests as on a processor without wide v
 test-all: $(INSTALLED)  ## with the slow ones
 	$(BIN)/python -m pytest -m 'not gpu and not chaos'
 
-test-verl: .venv-verl/.installed  ## objective, selection and parallel scores inside verl, beside its own code
-	.venv-verl/bin/python -m pytest -m slow tests/trainers/verl/test_core_algos.py tests/trainers/verl/test_parallel.py
+test-verl: .venv-verl/.installed  ## objective, selection, scores and configuration inside verl, beside its own code
+	.venv-verl/bin/python -m pytest tests/trainers/verl/test_core_algos.py tests/trainers/verl/test_parallel.py \
+		tests/trainers/verl/test_recipes.py tests/trainers/verl/test_settings.py
 
 chaos: $(INSTALLED)  ## kills, full disks, lost nodes: 50 kill points and every fault of docs/reliability.md
 	ORCH_CHAOS_KILLS=$${ORCH_CHAOS_KILLS:-50} $(BIN)/python -m pytest tests/chaos

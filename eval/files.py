@@ -39,12 +39,12 @@ def replacing(path: Path, *, mode: int = 0o666, is_synced: bool = True) -> Itera
             temporary.unlink()
         raise
     if is_synced:
-        sync_folder(path.parent)
+        sync(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Wait until the disk has the names in a folder."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Wait until the disk has a file, or the names in a folder."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from eval.errors import OrchError
+from eval.files import sync
 from trainers.api import POLICIES
 from trainers.manifest import write_hidden_manifest
 from trainers.recipe import Resources
@@ -52,12 +52,12 @@ def _written_atomically(target: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
         yield partial
         for file in partial.rglob("*"):
-            _sync(file)
-        _sync(partial)
+            sync(file)
+        sync(partial)
         if target.exists():
             shutil.rmtree(target)
         partial.rename(target)
-        _sync(target.parent)
+        sync(target.parent)
     except (OSError, RuntimeError) as error:
         # torch.save reports a full disk as a RuntimeError of its writer.
         if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in _WRITER_SIGNS):
@@ -75,14 +75,6 @@ def _written_atomically(target: Path) -> Iterator[Path]:
 def _delete_partial(folder: Path) -> None:
     for left_over in folder.glob(f"{_PARTIAL}*"):
         shutil.rmtree(left_over, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def kept_steps(rewards: Mapping[int, float | None], resources: Resources) -> frozenset[int]:

@@ -107,6 +107,16 @@ def shown_scores(record: RunRecord | None, evaluation: EvalSettings) -> dict[tup
     return chosen
 
 
+def is_shown_whole(record: RunRecord, planned: PlannedTrial) -> bool:
+    """Whether training is over and a table has a score for every benchmark of the plan, of whatever grader.
+
+    Unlike `is_complete` it asks for no benchmark's file: mirrors and reports run where those need not be.
+    """
+    step, scores = final_step(planned), shown_scores(record, planned.evaluation)
+    is_trained = planned.trial.kind == "base" or record.train is not None
+    return is_trained and all((benchmark, step) in scores for benchmark in planned.evaluation.benchmarks)
+
+
 def benchmark_name(benchmark: str) -> str:
     """What a benchmark's scores call it: the name itself, or the stem of a `.jsonl` path."""
     return Path(benchmark).stem if benchmark.endswith(".jsonl") else benchmark

@@ -212,7 +212,7 @@ def check_supported(trials: Sequence[PlannedTrial]) -> None:
             raise PlanError(
                 f"{what} would be evaluated by vllm, which is not installed",
                 where="eval.engine",
-                fix="install it (`make vllm` builds an environment with its CPU build), or set eval.engine to hf",
+                fix="take an environment that has it (`make gpu`, or `make vllm` for a CPU), or set eval.engine to hf",
             )
 
 

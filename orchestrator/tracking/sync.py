@@ -17,7 +17,7 @@ from orchestrator.status.state import state_of
 from orchestrator.store.record import RunRecord
 from orchestrator.store.redact import now
 from orchestrator.store.requests import Requests
-from orchestrator.store.scores import shown_scores
+from orchestrator.store.scores import is_shown_whole, shown_scores
 from orchestrator.store.store import Store
 from orchestrator.tracking.board import BOARD_TAG, board
 from orchestrator.tracking.client import RemoteRun, Tracker
@@ -138,7 +138,8 @@ class SyncPass:
         if record is None or not record.attempts:
             return "SCHEDULED"
         is_worked_on = partial(self._store.is_worked_on, trial_id)
-        standing = state_of(planned, record, request, is_complete=False, is_worked_on=is_worked_on)
+        is_complete = is_shown_whole(record, planned)
+        standing = state_of(planned, record, request, is_complete=is_complete, is_worked_on=is_worked_on)
         view = trial_view(planned, record, experiment=plan.experiment, state=standing.state)
         run = self._child(trial_id, view, parent, counts)
         known = known or TrialCursor(run_id=run.run_id)

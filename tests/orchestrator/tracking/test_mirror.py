@@ -72,6 +72,7 @@ def test_a_sweep_becomes_a_parent_run_with_a_child_for_each_trial(lab: Lab, uri:
     assert parent.data.tags["mlflow.note.content"] == "| a |"
     assert parent.data.tags["orch.finished"] == "2 of 2"
     assert {run.info.status for run in (parent, *children.values())} == {"FINISHED"}
+    assert {run.data.tags["orch.status"] for run in children.values()} == {"done"}
     arm = children["full · seed 0"]
     assert arm.data.params["algorithm.name"] == "grpo"
     assert arm.data.params["learning_rate"] == "0.001"
@@ -274,6 +275,7 @@ def test_a_failed_trial_says_why_and_fails_the_sweep(lab: Lab, uri: str, monkeyp
 
     (parent,) = runs_by_role(uri, "sweep")
     failed = next(run for run in runs_by_role(uri, "trial") if run.info.status == "FAILED")
+    assert failed.data.tags["orch.status"] == "failed"
     assert failed.data.tags["orch.failure"] == "RuntimeError: asked to fail at step 3"
     assert parent.info.status == "FAILED"
     assert parent.data.tags["orch.finished"] == "1 of 2"

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import shutil
 from pathlib import Path
 
 from eval.errors import OrchError
+from eval.files import sync
 from trainers.checkpoints import kept_steps
 from trainers.manifest import MANIFEST, damaged_files, reward_of, sha256_of
 from trainers.recipe import Resources
@@ -32,13 +32,13 @@ def seal(folder: Path, *, fingerprint: str, reward: float | None) -> None:
     """
     files = [file for file in sorted(folder.rglob("*")) if file.is_file() and not file.name.endswith(MANIFEST)]
     for file in files:
-        _sync(file)
+        sync(file)
     digests = {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
     partial = folder / f".{MANIFEST}"
     partial.write_text(json.dumps({"fingerprint": fingerprint, "reward": reward, "files": digests}, indent=1))
-    _sync(partial)
+    sync(partial)
     partial.rename(folder / MANIFEST)
-    _sync(folder)
+    sync(folder)
 
 
 def newest_whole(checkpoints: Path, *, fingerprint: str) -> tuple[Path | None, int]:
@@ -76,11 +76,3 @@ def _steps(checkpoints: Path) -> list[tuple[int, Path]]:
         return []
     matches = ((_STEP_FOLDER.fullmatch(path.name), path) for path in checkpoints.iterdir())
     return sorted(((int(match[1]), path) for match, path in matches if match), reverse=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
