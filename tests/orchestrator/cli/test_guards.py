@@ -23,22 +23,11 @@ def orch(lab: Lab, *arguments: str, **environment: str) -> "subprocess.Completed
 
 
 def experiment(lab: Lab) -> Path:
-    path = lab.root / "tiny.yaml"
-    path.write_text(
-        f"""
-defaults: [{{algorithm: grpo}}, {{selection: full}}, {{model: tiny}}, {{data: arithmetic}}, {{recipe: tiny}},
-  {{eval: arithmetic}}, {{cluster: local}}]
-trainer: fake_trainer:FakeTrainer
-model: {{path: {lab.model}}}
-recipe: {{steps: 6}}
-eval: {{benchmarks: [{lab.benchmark(0)}], num_samples: 2, template: plain}}
-cluster: {{scheduler: inline, checkpoint_every: 2}}
-guards: {{window: 4, reward: 1.0, pause: [reward]}}
-notify: {{command: [sh, -c, "cat >> events; echo >> events"]}}
-sweep: {{seeds: [0, 1]}}
-"""
+    return lab.experiment(
+        "{seeds: [0, 1]}",
+        "guards: {window: 4, reward: 1.0, pause: [reward]}",
+        'notify: {command: [sh, -c, "cat >> events; echo >> events"]}',
     )
-    return path
 
 
 @pytest.mark.slow

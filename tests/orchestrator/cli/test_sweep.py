@@ -16,20 +16,7 @@ ORCH = "import sys; from orchestrator.cli import main; sys.argv = ['orch', *sys.
 @pytest.fixture
 def experiment(lab: Lab) -> Path:
     """An experiment file over the fake trainer, the laboratory's model and its benchmark."""
-    path = lab.root / "tiny.yaml"
-    path.write_text(
-        f"""
-defaults: [{{algorithm: grpo}}, {{selection: full}}, {{model: tiny}}, {{data: arithmetic}}, {{recipe: tiny}},
-  {{eval: arithmetic}}, {{cluster: local}}]
-trainer: fake_trainer:FakeTrainer
-model: {{path: {lab.model}}}
-recipe: {{steps: 6}}
-eval: {{benchmarks: [{lab.benchmark(0)}], num_samples: 2, template: plain}}
-cluster: {{scheduler: inline, checkpoint_every: 2}}
-sweep: {{seeds: [0, 1]}}
-"""
-    )
-    return path
+    return lab.experiment("{seeds: [0, 1]}")
 
 
 def orch(lab: Lab, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

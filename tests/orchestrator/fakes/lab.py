@@ -45,6 +45,28 @@ class Lab:
             path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         return str(path)
 
+    def experiment(self, sweep: str, *more: str) -> Path:
+        """An experiment file over the fake trainer, this laboratory's model and its benchmark.
+
+        Args:
+            sweep: its sweep block, as in `{seeds: [0, 1]}`.
+            more: further lines.
+        """
+        path = self.root / "tiny.yaml"
+        lines = [
+            "defaults: [{algorithm: grpo}, {selection: full}, {model: tiny}, {data: arithmetic}, {recipe: tiny},",
+            "  {eval: arithmetic}, {cluster: local}]",
+            "trainer: fake_trainer:FakeTrainer",
+            f"model: {{path: {self.model}}}",
+            "recipe: {steps: 6}",
+            f"eval: {{benchmarks: [{self.benchmark(0)}], num_samples: 2, template: plain}}",
+            "cluster: {scheduler: inline, checkpoint_every: 2}",
+            *more,
+            f"sweep: {sweep}",
+        ]
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
     def recipe(self) -> Recipe:
         return Recipe(
             trainer="fake_trainer:FakeTrainer",

@@ -69,19 +69,7 @@ def test_the_table_of_states(
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lab, Path, Plan]:
     """A finished sweep of base and one seed, with its file, to be copied and spoiled."""
     lab = Lab(tmp_path_factory.mktemp("finished"))
-    file = lab.root / "tiny.yaml"
-    file.write_text(
-        f"""
-defaults: [{{algorithm: grpo}}, {{selection: full}}, {{model: tiny}}, {{data: arithmetic}}, {{recipe: tiny}},
-  {{eval: arithmetic}}, {{cluster: local}}]
-trainer: fake_trainer:FakeTrainer
-model: {{path: {lab.model}}}
-recipe: {{steps: 6}}
-eval: {{benchmarks: [{lab.benchmark(0)}], num_samples: 2, template: plain}}
-cluster: {{scheduler: inline, checkpoint_every: 2}}
-sweep: {{seeds: [0]}}
-"""
-    )
+    file = lab.experiment("{seeds: [0]}")
     plan = make_plan(load_sweep(file))
     with pytest.MonkeyPatch.context() as patch:
         from fake_trainer import open_fake_sampler
