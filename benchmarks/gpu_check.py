@@ -10,9 +10,10 @@ the table names them so: it then shows the path, and no figure of a GPU.
     kernels   `bench_selection.py`: the fused head beside its reference, its floor and the naive way
     step      verl trains the tiny model by real vLLM rollouts and weight syncs: GRPO with KL, GMTS, float32
     resume    the same, killed after a step and resumed from its checkpoint: the steps done again must give the same
-    bf16      ICT with Qwen2.5-0.5B's shape and vocabulary in bfloat16, packed passes, 512 new tokens: times and memory
+    bf16      ICT with Qwen2.5-1.5B's shape and vocabulary in bfloat16, cut to fit this GPU as a trial would be, 1,024
+              new tokens: seconds and gigabytes of each phase beside those that the plan expects
 
-On one H200 `step` took 214 s and `bf16` 260 s, most of it the start (docs/verl.md); `--parts` picks what fits.
+Most of `step` and `bf16` is the start (docs/verl.md); `--parts` picks what fits.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -34,13 +36,15 @@ from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-LIMITS_S = {"imports": 120.0, "kernels": 240.0, "step": 300.0, "resume": 420.0, "bf16": 300.0}
+LIMITS_S = {"imports": 120.0, "kernels": 240.0, "step": 300.0, "resume": 420.0, "bf16": 400.0}
 NUMBERS = ("reward/mean", "response/length_mean", "tokens/entropy", "loss", "gradient/norm")
 """Metrics that depend on every sample and every weight."""
 SAME = 1e-4
 """Largest relative difference of a step done again: float32 sums may come in another order."""
 LOG_LINES = 60
 VOCABULARY = 151_936
+CHOSEN = ("tensor_parallel", "gpu_memory_share", "sample_batch_sequences", "tokens_per_pass", "offload")
+LOOK_S = 0.1
 
 
 def main() -> None:
@@ -144,8 +148,6 @@ def step(folder: Path, model: Path | None) -> None:
 
 def resume(folder: Path, model: Path | None) -> None:
     """Kill a training process after its third step, and compare what the next attempt does again."""
-    import threading
-
     from eval.errors import OrchError
     from trainers.verl.processes.processes import descendants
 
@@ -180,9 +182,44 @@ def resume(folder: Path, model: Path | None) -> None:
 
 
 def bf16(folder: Path, model: Path | None) -> None:
-    small = model_of_shape(folder / "model")
-    changes = {"max_response_tokens": 512, "dtype": "bfloat16", "tokens_per_pass": 16 * 600, "entropy_coef": 0.001}
-    tell(folder, train(folder, small, steps=3, method="ict", **changes))
+    """Train a model of real shape, cut as `orchestrator/sizing` cuts a trial, and set what it says beside what comes.
+
+    Random weights never end a response: every one has all its tokens, and so the plan is told.
+    """
+    import torch
+
+    from orchestrator.config.shape import shape_of
+    from orchestrator.sizing.assumptions import Assumptions
+    from orchestrator.sizing.fit import fit
+    from orchestrator.trial.device import smallest_gpu
+
+    real = model_of_shape(folder / "model")
+    unset = {"sample_batch_sequences": None, "checkpoint_every": None}
+    job = make_job(
+        folder,
+        real,
+        steps=4,
+        method="ict",
+        max_response_tokens=1024 if torch.cuda.is_available() else 32,
+        dtype="bfloat16",
+        entropy_coef=0.001,
+        **unset,
+    )
+    device = smallest_gpu(os.environ)
+    expected: dict[str, Any] = {}
+    if device is not None:
+        shape = shape_of(dataclasses.replace(job.recipe.model, path=str(real)), None)
+        assert shape is not None, "the folder's config.json says its shape"
+        assumed = Assumptions(prompt_tokens=12, mean_response_share=1.0)
+        chosen = fit(job.recipe, job.resources, shape, device, assumed=assumed)
+        job = dataclasses.replace(job, resources=dataclasses.replace(chosen.resources, checkpoint_every=10**6))
+        expected = {
+            "chosen": {key: getattr(chosen.resources, key) for key in CHOSEN},
+            "expected_gb": {phase: round(chosen.peak(phase) / 1e9, 1) for phase in chosen.phases},
+            "expected_s": {phase: round(seconds, 1) for phase, seconds in chosen.seconds.items()},
+        }
+    tell(folder, expected)
+    tell(folder, expected | trained(job))
 
 
 PARTS: dict[str, Callable[[Path, Path | None], None]] = {
@@ -207,15 +244,26 @@ def trained(job: Any) -> dict[str, Any]:
     times: list[float] = []
     started = time.perf_counter()
     peaks: dict[str, float] = {}
+    used: list[tuple[float, float]] = []
+    """Seconds, and gigabytes of the device that are taken then, whoever has them."""
+    is_over = threading.Event()
 
     def on_step(metrics: dict[str, Any]) -> None:
         times.append(time.perf_counter() - started)
         peaks["trainer_peak_mb"] = max(peaks.get("trainer_peak_mb", 0.0), metrics["memory/peak_mb"])
-        if torch.cuda.is_available():
-            free, total = torch.cuda.mem_get_info()
-            peaks["device_used_mb"] = max(peaks.get("device_used_mb", 0.0), (total - free) / 2**20)
 
-    result = VerlTrainer().train(dataclasses.replace(job, on_step=on_step))
+    def look() -> None:
+        while torch.cuda.is_available() and not is_over.wait(LOOK_S):
+            free, total = torch.cuda.mem_get_info()
+            used.append((time.perf_counter() - started, (total - free) / 1e9))
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    try:
+        result = VerlTrainer().train(dataclasses.replace(job, on_step=on_step))
+    finally:
+        is_over.set()
+        looking.join()
     assert result.is_finished, "training did not finish"
     found = rows(job.attempt_folder)
     later = [found[number] for number in sorted(found)[1:]] or list(found.values())
@@ -230,7 +278,21 @@ def trained(job: Any) -> dict[str, Any]:
         "loss": round(result.metrics["loss"], 6),
         "gradient_norm": round(result.metrics["gradient/norm"], 4),
         **{name: round(value) for name, value in peaks.items()},
+        "gb": by_phase(used, times, [found[number] for number in sorted(found)]),
     }
+
+
+def by_phase(used: list[tuple[float, float]], ends: list[float], steps: list[dict[str, Any]]) -> dict[str, float]:
+    """Largest of the gigabytes that were seen taken in each phase; what follows the update sends the weights."""
+    found: dict[str, float] = {}
+    for end, row in zip(ends, steps, strict=False):
+        at = end - row["time/step_s"]
+        for phase in ("sample", "score", "update", "send"):
+            until = end if phase == "send" else at + row[f"time/{phase}_s"]
+            seen = [gigabytes for when, gigabytes in used if at <= when < until]
+            found[phase] = round(max([found.get(phase, 0.0), *seen]), 1)
+            at = until
+    return found
 
 
 def rows(attempt: Path) -> dict[int, dict[str, Any]]:
@@ -296,7 +358,7 @@ def tiny_model() -> Path:
 
 
 def model_of_shape(folder: Path) -> Path:
-    """Write a Qwen2 of 0.5B's shape, weights drawn at random; the tiny model's tokenizer, filled up with tokens."""
+    """Write a Qwen2 of 1.5B's shape, weights drawn at random; the tiny model's tokenizer, filled up with tokens."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -308,10 +370,10 @@ def model_of_shape(folder: Path) -> Path:
     tokenizer = make_tokenizer(dataclasses.replace(ARITHMETIC_TINY, context=4096), vocabulary=vocabulary)
     config = Qwen2Config(
         vocab_size=len(tokenizer),
-        hidden_size=896 if is_cuda else 64,
-        intermediate_size=4864 if is_cuda else 128,
-        num_hidden_layers=24 if is_cuda else 2,
-        num_attention_heads=14 if is_cuda else 2,
+        hidden_size=1536 if is_cuda else 64,
+        intermediate_size=8960 if is_cuda else 128,
+        num_hidden_layers=28 if is_cuda else 2,
+        num_attention_heads=12 if is_cuda else 2,
         num_key_value_heads=2,
         max_position_embeddings=4096,
         tie_word_embeddings=True,
@@ -321,7 +383,9 @@ def model_of_shape(folder: Path) -> Path:
         dtype="bfloat16" if is_cuda else "float32",
     )
     torch.manual_seed(0)
-    Qwen2ForCausalLM(config).save_pretrained(folder)
+    with torch.device("cuda" if is_cuda else "cpu"):
+        model = Qwen2ForCausalLM(config)
+    model.to(config.dtype).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
