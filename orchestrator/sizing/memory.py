@@ -11,7 +11,6 @@ D hidden, I intermediate, A width of all query heads, K of all key-value heads, 
     activations   b·T·(L·D + 6I + 12D + 11A + 6K)        with checkpointing: inputs of layers, one layer made again
                   b·T·(L·(4I + 10D + 8A + 6K) + 2I + 2D) without
                   b·T·(3I + 6D + A)                      without gradients
-    mask          (1 + b)·T²               torch's attention over rows laid end to end: a mask in bool and one in b
     head          1 GiB scoring, 2 GiB updating    bounds of trainers/head (docs/performance.md, "Memory of the head")
     vLLM          share·M while sampling = bP/t + its own + keys and values; asleep, its own graphs and context stay
 
@@ -96,7 +95,6 @@ def verl_phases(load: Load) -> dict[str, Terms]:
             **weights,
             **optimizer,
             "activations": inferring(load),
-            "mask": mask(load, load.score_tokens),
             "head": HEAD_SCORING,
         },
         "update": {
@@ -105,7 +103,6 @@ def verl_phases(load: Load) -> dict[str, Terms]:
             **({} if load.offload == "always" else trained(load)),
             "reduced": reduced(load),
             "activations": activations(load),
-            "mask": mask(load, load.update_tokens),
             "head": HEAD_UPDATE,
         },
     }
@@ -167,11 +164,6 @@ def inferring(load: Load) -> float:
     shape = load.shape
     each = 3 * shape.intermediate_size + 6 * shape.hidden_size + shape.attention_size
     return load.width * load.score_tokens * each
-
-
-def mask(load: Load, tokens: int) -> float:
-    """Of a pass over rows laid end to end; padded rows need none."""
-    return (1.0 + load.width) * tokens**2 if load.is_packed else 0.0
 
 
 def engine_weights(load: Load) -> float:

@@ -15,6 +15,7 @@ import torch
 from trainers.lite.score import policy_scores
 from trainers.methods import METHODS as KNOWN
 from trainers.verl.inside.step import dispatch_order
+from trainers.verl.launch.overrides import PACKED_ATTENTION
 from trainers.verl.launch.support import sequences_together
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*engine is not available")]
@@ -55,6 +56,15 @@ def an_engine(model):
     return engine
 
 
+def attending_as_in(layout, model):
+    """The model with the attention that a layout gets."""
+    import trainers.verl.inside.attention  # noqa: F401  # registers itself
+
+    copied = copy.deepcopy(model)
+    copied.set_attn_implementation(PACKED_ATTENTION if layout["use_remove_padding"] else "sdpa")
+    return copied
+
+
 def nested(rows):
     return torch.nested.as_nested_tensor(rows, layout=torch.jagged)
 
@@ -87,16 +97,18 @@ def scores_of(model, batch, recipe, layout, num_workers):
     """(B, T) of each score, through every worker's micro-batches; and the rows of each micro-batch."""
     from verl.workers.engine.utils import prepare_micro_batches
 
-    engine, passes = an_engine(model), []
+    engine, passes = an_engine(attending_as_in(layout, model)), []
     found = {name: torch.zeros(batch.response_mask_BT.shape) for name in ("log_probs", "entropy", "orch_deviation")}
-    order = dispatch_order(len(batch), mini_batch_rows=6, num_workers=num_workers)
+    lengths = (batch.prompt_length_B + batch.response_length_B).tolist()
+    together = sequences_together(recipe)
+    order = dispatch_order(lengths, mini_batch_rows=6, num_workers=num_workers, together=together)
     share = len(order) // num_workers
     for worker in range(num_workers):
         data = data_of(batch, order[worker * share : (worker + 1) * share], recipe, layout)
         for micro_batch in prepare_micro_batches(data)[0]:
             inputs, output_args = engine.prepare_model_inputs(micro_batch)
             with engine.head.without_cap():
-                output = model(**inputs, use_cache=False)
+                output = engine.module(**inputs, use_cache=False)
             scores = engine.prepare_model_outputs(output, output_args, micro_batch, None)
             passes.append(micro_batch["row"].tolist())
             for name, values_BT in found.items():
@@ -115,7 +127,7 @@ def test_scores_are_those_of_lite_however_verl_cuts_the_batch(method, layout, nu
     batch = replace(batch, response_length_B=batch.response_length_B.clamp(min=1))  # verl has no empty response
     model = step.a_model(0, attn_implementation="sdpa").float()
     expected = policy_scores(model, batch, recipe, micro_batch_sequences=100)
-    found, passes = scores_of(copy.deepcopy(model), batch, recipe, LAYOUTS[layout], num_workers)
+    found, passes = scores_of(model, batch, recipe, LAYOUTS[layout], num_workers)
     assert sorted(row for rows in passes for row in rows) == list(range(len(batch)))
     mask_BT = batch.response_mask_BT
     torch.testing.assert_close(found["log_probs"], expected.logp_BT * mask_BT, atol=1e-5, rtol=0)
@@ -139,7 +151,7 @@ def test_what_an_update_learns_from_is_what_verls_own_engine_returns(layout, tem
     batch = step.a_batch(2)
     batch = replace(batch, response_length_B=batch.response_length_B.clamp(min=1))
     plain = step.a_model(0, attn_implementation="sdpa").float()
-    engine, theirs = an_engine(copy.deepcopy(plain)), FSDPEngineWithLMHead
+    engine, theirs = an_engine(attending_as_in(LAYOUTS[layout], plain)), FSDPEngineWithLMHead
     data = data_of(batch, list(range(len(batch))), recipe, LAYOUTS[layout])
     tu.assign_non_tensor(data, orch_scores=False)
     for micro_batch in prepare_micro_batches(data)[0]:

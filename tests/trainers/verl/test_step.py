@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eval.errors import OrchError
 from trainers.lite.score import policy_scores, score_rollouts
@@ -228,25 +230,53 @@ def test_scores_without_padding_become_rows_with_it():
 
 
 def test_a_worker_gets_its_part_of_every_mini_batch():
-    order = dispatch_order(12, mini_batch_rows=6, num_workers=2)
-    shares = [order[:6], order[6:]]
-    first_updates = sorted(row for share in shares for row in share[:3])
-    assert order == [0, 1, 2, 6, 7, 8, 3, 4, 5, 9, 10, 11]
-    assert first_updates == [0, 1, 2, 3, 4, 5]
+    order = dispatch_order([7, 1, 5, 3, 4, 4, 9, 9, 1, 1, 9, 1], mini_batch_rows=6, num_workers=2)
+    assert order == [0, 1, 5, 6, 10, 11, 2, 3, 4, 7, 8, 9]
+    assert sorted(order[:3] + order[6:9]) == [0, 1, 2, 3, 4, 5], "the first update"
+
+
+def test_one_worker_trains_in_training_order():
+    lengths = [3, 9, 2, 8, 1, 7]
+    assert dispatch_order(lengths, mini_batch_rows=6, num_workers=1, together=3) == [0, 1, 2, 3, 4, 5]
 
 
 def test_the_rows_of_one_mini_batch_are_found_again_in_the_order_of_the_workers():
-    order = dispatch_order(12, mini_batch_rows=6, num_workers=2)
+    order = dispatch_order([5] * 12, mini_batch_rows=6, num_workers=2)
     parts = [dispatched_part(12, mini_batch_rows=6, num_workers=2, label=label) for label in (0, 1)]
     assert parts == [[0, 1, 2, 6, 7, 8], [3, 4, 5, 9, 10, 11]]
-    assert [[order[place] for place in part] for part in parts] == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
+    assert [sorted(order[place] for place in part) for part in parts] == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
+
+
+@given(
+    num_workers=st.sampled_from([1, 2, 4]),
+    together=st.sampled_from([1, 3]),
+    units_each=st.integers(1, 5),
+    num_mini_batches=st.integers(1, 3),
+    random=st.randoms(use_true_random=False),
+)
+def test_work_is_dealt_out_evenly(num_workers, together, units_each, num_mini_batches, random):
+    rows = num_workers * units_each * together
+    lengths = [random.randint(1, 4000) for _ in range(rows * num_mini_batches)]
+    order = dispatch_order(lengths, mini_batch_rows=rows, num_workers=num_workers, together=together)
+    assert sorted(order) == list(range(len(lengths)))
+    for label in range(num_mini_batches):
+        places = dispatched_part(len(order), mini_batch_rows=rows, num_workers=num_workers, label=label)
+        assert {order[place] // rows for place in places} == {label}, "a row of another mini-batch"
+        work = [sum(lengths[row] * (24_576 + lengths[row]) for row in order[start : start + together])
+                for start in range(0, len(order), together)]  # fmt: skip
+        mine = [work[place // together] for place in places[::together]]
+        shares = [sum(mine[worker * units_each : (worker + 1) * units_each]) for worker in range(num_workers)]
+        assert max(shares) - min(shares) <= max(mine), "one worker has a whole unit more to do than another"
 
 
 @pytest.mark.parametrize(("num_workers", "mini_batch_groups"), [(1, 4), (2, 4), (4, 4), (2, 2)])
 def test_a_worker_gets_whole_groups_in_every_update(num_workers, mini_batch_groups):
     group_size, num_groups = 3, 4
     order = dispatch_order(
-        num_groups * group_size, mini_batch_rows=mini_batch_groups * group_size, num_workers=num_workers
+        [5, 9, 1] * num_groups,
+        mini_batch_rows=mini_batch_groups * group_size,
+        num_workers=num_workers,
+        together=group_size,
     )
     share = len(order) // num_workers
     for worker in range(num_workers):

@@ -18,6 +18,7 @@ from verl.utils.torch_dtypes import PrecisionType
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
+import trainers.verl.inside.attention  # noqa: F401  # known to transformers from here on
 from trainers.verl.inside.columns import column
 from trainers.verl.inside.head import LOG_PROB_NAMES, LOSS_NAMES, SCORE_NAMES, AskedHead, Question
 
@@ -59,6 +60,10 @@ class ScoringEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl is unty
         """Return what verl's own does, and ask the head for what the batch wants of its response tokens."""
         rows = _response_places(micro_batch)
         inputs, output_args = super().prepare_model_inputs(micro_batch)
+        if _is_packed(micro_batch):
+            offsets = micro_batch["input_ids"].offsets()
+            inputs["cu_seq_lens_q"] = inputs["cu_seq_lens_k"] = offsets.to(torch.int32)
+            inputs["max_length_q"] = inputs["max_length_k"] = int(offsets.diff().max())
         self.head.ask(_question(micro_batch, rows, inputs["input_ids"].shape[1]))
         return inputs, output_args
 
@@ -82,6 +87,10 @@ def _told(micro_batch: Any, key: str) -> Any:
     return tu.get_non_tensor_data(data=micro_batch, key=key, default=None)
 
 
+def _is_packed(micro_batch: Any) -> bool:
+    return bool(tu.get_non_tensor_data(data=micro_batch, key="use_remove_padding", default=True))
+
+
 def _response_places(micro_batch: Any) -> list[tuple[int, int, int]]:
     """(row, start, end) of the logits that predict each response: they stand one position before its tokens."""
     lengths = micro_batch["input_ids"].offsets().diff().tolist()
@@ -100,7 +109,7 @@ def _names(micro_batch: Any) -> tuple[str, ...]:
 
 def _question(micro_batch: Any, rows: list[tuple[int, int, int]], width: int) -> Question:
     """What the head is to say; its positions lie end to end, or in padded rows of one width."""
-    if tu.get_non_tensor_data(data=micro_batch, key="use_remove_padding", default=True):
+    if _is_packed(micro_batch):
         firsts = micro_batch["input_ids"].offsets().tolist()
     else:
         firsts = [row * width for row in range(len(rows) + 1)]

@@ -88,15 +88,43 @@ def weigh_again(batch: RolloutBatch, scores: PolicyScores, plan: StepPlan, *, la
     return _on_whole_batch(batch, select_again(batch, scores, plan, label=label), plan, label=label)
 
 
-def dispatch_order(num_rows: int, *, mini_batch_rows: int, num_workers: int) -> list[int]:
+def dispatch_order(lengths: Sequence[int], *, mini_batch_rows: int, num_workers: int, together: int = 1) -> list[int]:
     """Return rows in the order in which verl must get them so that its k-th update trains our k-th mini-batch.
 
-    verl gives each worker one contiguous share, and a worker's k-th part of it is trained in the k-th update. Groups
-    stay whole where a part holds whole ones, which `check_support` sees to.
+    verl gives each worker one contiguous share, and a worker's k-th part of it is trained in the k-th update. All
+    workers wait for the one with the most to do, so each mini-batch is dealt out by work: the longest first, to the
+    worker that has least.
+
+    Args:
+        lengths: tokens of each row, prompts included.
+        mini_batch_rows: a multiple of `num_workers` × `together`.
+        num_workers: GPUs that train.
+        together: rows side by side that must share a worker: those of a group, or 1.
     """
-    rows = torch.arange(num_rows).view(num_rows // mini_batch_rows, num_workers, -1)
-    order: list[int] = rows.transpose(0, 1).flatten().tolist()
-    return order
+    parts: list[list[list[int]]] = [[] for _ in range(num_workers)]
+    for first in range(0, len(lengths), mini_batch_rows):
+        units = [list(range(row, row + together)) for row in range(first, first + mini_batch_rows, together)]
+        for worker, mine in enumerate(_dealt(units, lengths, num_workers)):
+            parts[worker].append(mine)
+    return [row for worker in parts for part in worker for row in part]
+
+
+def _dealt(units: list[list[int]], lengths: Sequence[int], num_workers: int) -> list[list[int]]:
+    """Rows of each worker, equally many and in rising order."""
+    work = [sum(_work(lengths[row]) for row in unit) for unit in units]
+    hands: list[list[int]] = [[] for _ in range(num_workers)]
+    done = [0] * num_workers
+    most = len(units) // num_workers
+    for unit in sorted(range(len(units)), key=lambda unit: (-work[unit], unit)):
+        worker = min((w for w in range(num_workers) if len(hands[w]) < most), key=lambda w: (done[w], w))
+        hands[worker].append(unit)
+        done[worker] += work[unit]
+    return [[row for unit in sorted(hand) for row in units[unit]] for hand in hands]
+
+
+def _work(tokens: int) -> int:
+    """What a sequence takes: matrix products by tokens, attention by their square, as verl weighs them (for a 7B)."""
+    return tokens * (24_576 + tokens)
 
 
 def dispatched_part(num_rows: int, *, mini_batch_rows: int, num_workers: int, label: int) -> list[int]:

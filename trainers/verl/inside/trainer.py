@@ -114,15 +114,22 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict[str, Any], **options: Any) -> KVBatchMeta:
         """Pad the batch as verl does, then put its rows in the order that keeps groups whole and mini-batches ours.
 
-        verl balances workers by tokens, which scatters the responses to a prompt: a deviation from the group's mean
-        would be taken over the part that one worker has, without any error.
+        verl balances workers over the whole batch, which mixes mini-batches and scatters the responses to a prompt:
+        a deviation from the group's mean would be taken over the part that one worker has, without any error.
         """
         batch = super()._balance_batch(batch, metrics, **options)
         # First to training order, padding last, as verl has reordered both; then to that in which it gives out shares.
         place = {key: index for index, key in enumerate(self._keys())}
         batch.reorder(sorted(range(len(batch.keys)), key=lambda row: place.get(batch.keys[row], len(place))))
         rows = self.recipe.mini_batch_prompts * self.recipe.group_size
-        batch.reorder(dispatch_order(len(batch.keys), mini_batch_rows=rows, num_workers=num_devices(self.job)))
+        batch.reorder(
+            dispatch_order(
+                [tag["seq_len"] for tag in batch.tags],
+                mini_batch_rows=rows,
+                num_workers=num_devices(self.job),
+                together=sequences_together(self.recipe),
+            )
+        )
         return batch
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:

@@ -16,6 +16,8 @@ from trainers.verl.launch.settings import own_settings
 from trainers.verl.launch.support import check_support, is_corrected, num_workers, sequences_together
 from trainers.verl.processes.processes import environment
 
+PACKED_ATTENTION: Final = "orch_packed"
+"""The name under which `trainers/verl/inside/attention.py` is known to transformers."""
 AGENT_LOOPS: Final = Path(__file__).with_name("agent_loops.yaml")
 
 BY_OUR_CODE: Final = frozenset(
@@ -137,8 +139,12 @@ def _model(job: VerlJob) -> dict[str, Any]:
         "actor_rollout_ref.model.external_lib": "trainers.verl.inside.engine",
         "actor_rollout_ref.model.use_remove_padding": job.resources.tokens_per_pass is not None,
         "actor_rollout_ref.model.enable_gradient_checkpointing": has_checkpointing(job),
-        "+actor_rollout_ref.model.override_config.attn_implementation": "sdpa",
+        "+actor_rollout_ref.model.override_config.attn_implementation": _attention(job),
     }
+
+
+def _attention(job: VerlJob) -> str:
+    return "sdpa" if job.resources.tokens_per_pass is None else PACKED_ATTENTION
 
 
 def _actor(job: VerlJob) -> dict[str, Any]:
