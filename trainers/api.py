@@ -30,6 +30,8 @@ class TrainJob:
     """Where benchmark files lie (`--data-dir`, ORCH_DATA_DIR)."""
     on_phase: Callable[[Phase, int], None] = field(default=lambda phase, step: None)
     """Called with (phase, step) as work moves on."""
+    on_doing: Callable[[str], None] = field(default=lambda doing: None)
+    """Called within a step with what is going on and how far it is, as in `sample 5,120 of 8,192 responses`."""
     on_step: Callable[[dict[str, Any]], None] = field(default=lambda metrics: None)
     """Called once a completed step with its metrics, after they are on disk."""
     evaluate: Callable[[int, Sampler], None] | None = None

@@ -10,7 +10,8 @@ and has the narrowest engines wins, since neither has been timed. Of what is lef
     live         sequences of mean length that its keys and values hold, at most MOST_LIVE
     checkpoints  every √(2·w·F) seconds, w to write one, F between failures
                  (Source: Young, Communications of the ACM 17 (1974), equation 5)
-    time limits  `time_limit_margin` × what start, step and checkpoint should take, at least what holds on a CPU
+    time limits  `time_limit_margin` × what the start, and what the longest phase or a checkpoint should take without a
+                 sign of life, at least what holds on a CPU
 
 What a person set stays as it is. What does not fit is refused with its bytes, the key, and what would fit.
 """
@@ -305,16 +306,16 @@ def _with_times(one: Fit, trial: _Trial) -> Fit:
     interval_s = sqrt(2 * checkpoint_s * assumed.hours_between_failures * 3600)
     every = resources.checkpoint_every or max(1, min(trial.recipe.steps, round(interval_s / step_s)))
     margin = assumed.time_limit_margin
-    silence_s = margin * (step_s + checkpoint_s)
-    start_s = silence_s + margin * startup_seconds(trial.place, assumed)
+    # Signs of life come within phases, but the first response may be as long in coming as the last.
+    silence_s = margin * max(checkpoint_s, *one.seconds.values())
+    start_s = margin * startup_seconds(trial.place, assumed)
     return replace(
         one,
         resources=replace(
             resources,
             checkpoint_every=every,
             start_timeout_s=resources.start_timeout_s or ceil(max(resources.start_limit_s, start_s)),
-            step_timeout_s=resources.step_timeout_s
-            or ceil(max(resources.step_limit_s, margin * (step_s + checkpoint_s))),
+            step_timeout_s=resources.step_timeout_s or ceil(max(resources.step_limit_s, silence_s)),
         ),
     )
 

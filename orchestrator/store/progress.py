@@ -33,7 +33,7 @@ class Progress:
     """What a trial is doing now."""
 
     phase: str
-    """A phase of `trainers.api.Phase`, `start`, or `evaluate <benchmark>`."""
+    """A phase of `trainers.api.Phase`, how far it is if that is known, `start`, or `evaluate <benchmark>`."""
     step: int = 0
     """Completed units of the current kind of work."""
     total: int = 0
@@ -102,6 +102,12 @@ class ProgressWriter:
         """Move to a phase; `step` units of `total` are complete."""
         with self._lock:
             self._progress = replace(self._progress, phase=phase, step=step, total=total, unit=unit)
+            self._write_throttled()
+
+    def say(self, phase: str) -> None:
+        """Tell more of the phase, within a step."""
+        with self._lock:
+            self._progress = replace(self._progress, phase=phase)
             self._write_throttled()
 
     def complete_step(self, step: int, *, total: int, reward: float | None) -> None:

@@ -251,6 +251,7 @@ class _AttemptAtTrial:
             attempt_folder=self.folder,
             data_folder=self.context.data_folder,
             on_phase=self._enter,
+            on_doing=self.progress.say,
             on_step=self._complete_step,
             evaluate=None if every is None else self._evaluate_during_training,
             evaluate_every=every,

@@ -47,9 +47,9 @@ class Resources:
     keep_best: int = 0
     """Keep this many more: those of the steps with the highest mean training reward."""
     start_timeout_s: float | None = None
-    """Trainer verl: how long the first step of an attempt may take, with imports, weights and the start of vLLM."""
+    """Trainer verl: how long the first sign of life may take, after imports, weights and the start of vLLM."""
     step_timeout_s: float | None = None
-    """Trainer verl: the shortest silence after a step that is taken for a hang; twenty median steps where longer."""
+    """Trainer verl: the shortest silence that is taken for a hang; six times the longest before where that is more."""
     verl: tuple[tuple[str, Setting], ...] = ()
     """Trainer verl: settings of verl itself, by their dotted keys; `trainers/verl/launch/settings.py` says which."""
 
@@ -70,7 +70,7 @@ class Resources:
 
     @property
     def start_limit_s(self) -> float:
-        """Seconds that the first step of an attempt may take."""
+        """Seconds that the first sign of life of an attempt may take."""
         return self.start_timeout_s or 1800.0
 
     @property

@@ -17,7 +17,7 @@ from orchestrator.sizing.memory import FREE_SHARE
 from orchestrator.sizing.phases import place_of, startup_seconds
 from trainers.recipe import Resources
 from trainers.verl.launch.support import check_support, sequences_together
-from trainers.verl.launch.watch import Watchdog
+from trainers.verl.launch.watch import FACTOR, Watchdog
 
 EXPERIMENTS = Path(__file__).parents[3] / "experiments"
 GOLDEN = Path(__file__).parents[1] / "golden" / "fits.txt"
@@ -194,15 +194,16 @@ def test_no_experiment_would_be_killed_for_being_four_times_as_slow_as_planned(f
     assumed = Assumptions()
     for point in {id(point.recipe): point for point in load_sweep(file).points if point.resources.num_gpus}.values():
         found = fit(point.recipe, point.resources, shape_of(point.recipe.model, point.shape), GPUS["h100"])
-        step_s = sum(found.seconds.values())
         clock, cut = Clock(), found.resources
-        watchdog = Watchdog(start_s=cut.start_limit_s, step_s=cut.step_limit_s, clock=clock)
-        clock.now += 4 * (startup_seconds(place_of(cut, GPUS["h100"]), assumed) + step_s)
+        watchdog = Watchdog(start_s=cut.start_limit_s, silence_s=cut.step_limit_s, clock=clock)
+        start_s = startup_seconds(place_of(cut, GPUS["h100"]), assumed)
+        clock.now += 4 * start_s
         assert not watchdog.is_late
         watchdog.progressed()
         for _ in range(5):
-            clock.now += 4 * step_s
-            assert not watchdog.is_late
-            watchdog.progressed()
-        clock.now += 30 * max(4 * step_s, cut.step_limit_s)
+            for phase_s in found.seconds.values():  # not a sign of life within a phase
+                clock.now += 4 * phase_s
+                assert not watchdog.is_late
+                watchdog.progressed()
+        clock.now += 1 + max(cut.step_limit_s, FACTOR * 4 * max(start_s, *found.seconds.values()))
         assert watchdog.is_late

@@ -71,7 +71,9 @@ def test_a_killed_process_is_told_by_its_signal_and_the_next_attempt_goes_on(tra
 
 
 def test_a_process_that_stands_still_is_a_hang(train):
-    with pytest.raises(TrainingHung, match=r"no training step for \d+ s, after 2 steps") as hung:
+    with pytest.raises(
+        TrainingHung, match=r"no sign of life for \d+ s, after 2 steps; the last was: send weights"
+    ) as hung:
         train("stands still", step_timeout_s=0.5)
     assert class_of(hung.value) == "hang"
 

@@ -21,6 +21,7 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 import trainers.verl.inside.attention  # noqa: F401  # known to transformers from here on
 from trainers.verl.inside.columns import column
 from trainers.verl.inside.head import LOG_PROB_NAMES, LOSS_NAMES, SCORE_NAMES, AskedHead, Question
+from trainers.verl.launch.pulse import Pulse, PulseFile
 
 SCORES, DISTANCE, LEAVE_ONE_OUT, LEARNING_RATE = "orch_scores", "orch_distance", "orch_leave_one_out", "orch_lr"
 """What the trainer tells the engine with a batch."""
@@ -28,6 +29,11 @@ SCORES, DISTANCE, LEAVE_ONE_OUT, LEARNING_RATE = "orch_scores", "orch_distance",
 
 class ScoringEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl is untyped
     """The engine of actor and reference."""
+
+    pulse_file: PulseFile | None = None
+    """Where the first worker tells of each pass."""
+    num_passes = 0
+    """Of the present call."""
 
     def _build_fsdp_module(self, module: Any) -> Any:
         """Leave the reference unwrapped on a CPU: verl would offload it to pinned memory, which needs a GPU."""
@@ -51,10 +57,20 @@ class ScoringEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl is unty
         self.head = AskedHead.install(module)
         return module
 
+    def forward_backward_batch(self, data: Any, loss_function: Any, forward_only: bool = False) -> Any:
+        """Run verl's passes over a worker's share, and count them."""
+        self.num_passes = 0
+        return super().forward_backward_batch(data, loss_function, forward_only)
+
     def forward_step(self, micro_batch: Any, loss_function: Any, forward_only: bool) -> Any:
         """Run the model over a micro-batch, and the loss."""
         with self.head.without_cap():
-            return super().forward_step(micro_batch, loss_function, forward_only)
+            found = super().forward_step(micro_batch, loss_function, forward_only)
+        self.num_passes += 1
+        if self.pulse_file is not None:
+            doing = "score" if forward_only else "update"
+            self.pulse_file.beat(Pulse(doing=doing, done=self.num_passes, unit="passes"))
+        return found
 
     def prepare_model_inputs(self, micro_batch: Any) -> Any:
         """Return what verl's own does, and ask the head for what the batch wants of its response tokens."""

@@ -17,6 +17,7 @@ from trainers.prompts import Prompt
 from trainers.rollouts import Sample, group_has_signal, num_to_draw
 from trainers.verl.inside.columns import column
 from trainers.verl.inside.reward import read_problem
+from trainers.verl.launch.pulse import Pulse, PulseFile
 
 _FIELDS = ["prompts", "responses", "rm_scores", "extra_fields", "extra_info", "reward_model", "session_id"]
 POLL_S = 0.1
@@ -43,12 +44,21 @@ class RoundsBuffer(ReplayBuffer):  # type: ignore[misc]  # verl is untyped
         self.num_rounds = 0
         self._tags: dict[str, dict[str, Any]] = {}
         """Of every response of the step: verl's own view of the queue holds one round only."""
+        self._num_wanted = 0
+        """Responses of the present round."""
+        self._pulse_file: PulseFile | None = None
+        self._group_size = 1
+
+    def report_to(self, pulse_file: PulseFile, *, group_size: int) -> None:
+        """Tell from now on how many responses are there, each time that the queue is looked at."""
+        self._pulse_file, self._group_size = pulse_file, group_size
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, dict[str, Any]]:
         """Return one training batch of at most `batch_size` groups; the first round has been asked for already."""
         self.drawn, self.kept, self.num_rounds, self._tags = [], [], 0, {}
         num_asked = batch_size
         while True:
+            self._num_wanted = num_asked * self._group_size
             round_, _ = super().sample(global_steps, partition_id, num_asked)
             self._tags |= dict(zip(round_.keys, round_.tags, strict=True))
             groups = read_groups(round_)
@@ -75,6 +85,9 @@ class RoundsBuffer(ReplayBuffer):  # type: ignore[misc]  # verl is untyped
         num_failed = sum(len(keys) for keys in self.failure_keys.values())
         if num_failed:
             raise ResponseFailed(f"responses to {num_failed} prompts could not be sampled or graded")
+        if self._pulse_file is not None:
+            there = min(sum(len(keys) for keys in self.partitions.values()), self._num_wanted)
+            self._pulse_file.beat(Pulse(doing="sample", done=there, total=self._num_wanted, unit="responses"))
 
     def _batch_of(self, groups: list[Group], partition_id: str) -> KVBatchMeta:
         keys = [key for group in groups for key, _ in group]

@@ -44,6 +44,7 @@ from trainers.verl.inside.worker import SelectionWorker
 from trainers.verl.launch.checkpoint import prune, seal
 from trainers.verl.launch.job import VerlJob
 from trainers.verl.launch.overrides import num_devices
+from trainers.verl.launch.pulse import Pulse, PulseFile
 from trainers.verl.launch.support import is_corrected, sequences_together
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,8 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         self.job = VerlJob.read(Path(config.orch_job))
         self.recipe = self.job.recipe
         assert isinstance(self.replay_buffer, RoundsBuffer)
+        self.pulse_file = PulseFile(self.job.pulse_file)
+        self.replay_buffer.report_to(self.pulse_file, group_size=self.recipe.group_size)
 
     def fit(self, agent_loop_manager: Any) -> None:
         """Train what is missing, and export the policy."""
@@ -97,6 +100,7 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
 
     def on_step_end(self) -> None:
         """Send the new weights to vLLM; end here if asked to."""
+        self.pulse_file.beat(Pulse(doing="send weights"))
         super().on_step_end()
         every = self.job.evaluate_every
         if every is not None and self.global_steps % every == 0 and self.global_steps < self.recipe.steps:
@@ -226,6 +230,7 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         self._put(part, {POLICY_WEIGHT: weights.policy_BT, REGULARISER_WEIGHT: weights.regulariser_BT})
 
     def _save_checkpoint(self) -> None:
+        self.pulse_file.beat(Pulse(doing="checkpoint"))
         super()._save_checkpoint()
         checkpoints = self.job.checkpoint_folder
         seal(

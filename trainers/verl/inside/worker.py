@@ -15,6 +15,7 @@ from verl.workers.engine_workers import ActorRolloutRefWorker
 from trainers.verl.inside.loss import verl_loss
 from trainers.verl.inside.vllm_extension import own_socket
 from trainers.verl.launch.job import JOB_FILE, VerlJob
+from trainers.verl.launch.pulse import PulseFile
 
 
 class SelectionWorker(ActorRolloutRefWorker):  # type: ignore[misc]  # verl is untyped
@@ -34,6 +35,8 @@ class SelectionWorker(ActorRolloutRefWorker):  # type: ignore[misc]  # verl is u
         super().init_model()
         self.actor.set_loss_fn(partial(verl_loss, algorithm=self.job.recipe.algorithm))
         self.rollout.zmq_handle = own_socket(self.rollout.zmq_handle)
+        if self.rank == 0:
+            self.actor.engine.pulse_file = PulseFile(self.job.pulse_file)
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)  # type: ignore[untyped-decorator]
     def export_model(self, folder: str) -> None:

@@ -46,6 +46,11 @@ class VerlJob:
         return self.attempt_folder / "verl_stop"
 
     @property
+    def pulse_file(self) -> Path:
+        """Signs of life from within a step: `trainers/verl/launch/pulse.py`."""
+        return self.attempt_folder / "verl_pulse.json"
+
+    @property
     def error_file(self) -> Path:
         """What a user can fix, left by the training process for its supervisor."""
         return self.attempt_folder / "verl_error.json"

@@ -27,6 +27,7 @@ from trainers.verl.launch.job import VerlJob
 from trainers.verl.launch.last_words import last_words
 from trainers.verl.launch.preflight import check_model, check_shared_memory
 from trainers.verl.launch.prompts import write_prompts
+from trainers.verl.launch.pulse import Pulse, PulseFile
 from trainers.verl.launch.support import check_support
 from trainers.verl.launch.watch import MetricsTail, Watchdog
 from trainers.verl.processes.nodes import Gang
@@ -136,7 +137,9 @@ class _Attempt:
         self.seconds: dict[str, float] = {}
         self.peak_mb = 0.0
         self.tail = MetricsTail(prepared.attempt_folder / "metrics.jsonl")
-        self.watchdog = Watchdog(start_s=job.resources.start_limit_s, step_s=job.resources.step_limit_s)
+        self.pulse_file = PulseFile(prepared.pulse_file)
+        self.pulse: Pulse | None = None
+        self.watchdog = Watchdog(start_s=job.resources.start_limit_s, silence_s=job.resources.step_limit_s)
         with self.log_file.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "trainers.verl.processes.keeper", str(prepared.file)],
@@ -176,13 +179,18 @@ class _Attempt:
         for metrics in self.tail.read():
             self.watchdog.progressed()
             self._take(metrics)
+        if (pulse := self.pulse_file.read()) is not None:
+            self.watchdog.progressed()
+            self.pulse = pulse
+            self.job.on_doing(str(pulse))
         if self.job.should_stop() and not self.prepared.stop_file.exists():
             log.info("asked to stop: a checkpoint follows the present step")
             self.prepared.stop_file.touch()
         if self.watchdog.is_late:
             self._log_end()
             raise TrainingHung(
-                f"no training step for {self.watchdog.waited_s:.0f} s, after {self.done} steps",
+                f"no sign of life for {self.watchdog.waited_s:.0f} s, after {self.done} steps"
+                + (f"; the last was: {self.pulse}" if self.pulse is not None else ""),
                 where=str(self.log_file),
                 fix="run the same command again: it goes on from the last checkpoint",
             )

@@ -1,4 +1,7 @@
-"""Progress of a training process, from outside: its metrics as they are written, and how long it may be silent."""
+"""Progress of a training process, from outside: its metrics as they are written, and how long it may be silent.
+
+Signs of life from within a step are those of `pulse.py`.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,10 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-FACTOR = 20.0
-"""A silence of this many median steps is taken for a hang: a failed weight sync waits for ever."""
+FACTOR = 6.0
+"""A silence of so many of the longest before it is taken for a hang: a failed weight sync waits for ever."""
 
 
 class MetricsTail:
@@ -33,20 +35,19 @@ class MetricsTail:
 
 
 class Watchdog:
-    """Knows from the steps so far when the next is overdue."""
+    """Knows from the silences so far which one is too long."""
 
-    def __init__(self, *, start_s: float, step_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, start_s: float, silence_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         """Count from now.
 
         Args:
-            start_s: how long the first step may take.
-            step_s: the shortest silence after it that is taken for a hang.
+            start_s: how long the first sign of life may take.
+            silence_s: the shortest silence after it that is taken for a hang.
             clock: seconds that never go back.
         """
-        self._start_s, self._step_s, self._clock = start_s, step_s, clock
+        self._start_s, self._silence_s, self._clock = start_s, silence_s, clock
         self._last = clock()
-        self._first_s = 0.0
-        self._steps: list[float] = []
+        self._longest_s = 0.0
         self._has_begun = False
 
     @property
@@ -59,14 +60,9 @@ class Watchdog:
         """Whether the process must be given up."""
         if not self._has_begun:
             return self.waited_s > self._start_s
-        if not self._steps:
-            return self.waited_s > max(self._step_s, self._first_s)
-        return self.waited_s > max(self._step_s, FACTOR * median(self._steps))
+        return self.waited_s > max(self._silence_s, FACTOR * self._longest_s)
 
     def progressed(self) -> None:
-        """A step is done."""
-        if self._has_begun:
-            self._steps.append(self.waited_s)
-        else:
-            self._first_s = self.waited_s
+        """There is a sign of life: a step is done, or a part of one."""
+        self._longest_s = max(self._longest_s, self.waited_s)
         self._has_begun, self._last = True, self._clock()

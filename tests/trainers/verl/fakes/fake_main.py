@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trainers.verl.launch.checkpoint import prune, seal
 from trainers.verl.launch.job import VerlJob
+from trainers.verl.launch.pulse import Pulse, PulseFile
 
 if __name__ == "__main__":
     job, fate = VerlJob.read(Path(sys.argv[1])), os.environ["ORCH_TEST_FATE"]
@@ -29,6 +30,7 @@ if __name__ == "__main__":
             if fate == "killed" and step == 2:
                 os.kill(os.getpid(), signal.SIGKILL)
             if fate == "stands still" and step == 2:
+                PulseFile(job.pulse_file).beat(Pulse(doing="send weights"))
                 os.kill(os.getpid(), signal.SIGSTOP)
             if Path(fate).is_file() and step == 2:
                 sys.exit(print(Path(fate).read_text(), file=sys.stderr) or 1)
