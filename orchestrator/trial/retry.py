@@ -115,7 +115,7 @@ RETRY_RULES: Mapping[FailureClass, RetryRule] = {
     ),
     FailureClass.HANG: RetryRule(
         kinds=("TrainingHung",),
-        signs=(r"watchdog caught collective operation timeout", r"no training step for \d+ s"),
+        signs=(r"watchdog caught collective operation timeout", r"no (training step|sign of life) for \d+ s"),
         num_retries=2,
         avoids_node=True,
         fix="look at the log for the last thing that was waited for",

@@ -37,6 +37,16 @@ def test_prompt_and_response_beyond_the_models_positions_are_refused_with_the_ke
     assert refusal.value.fix.startswith("lower them to 80 together")
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_code_in_the_folder_is_refused_unless_it_is_trusted(model, make_recipe, name):
+    named = {"auto_map": {"AutoTokenizer": ["mine.Tokenizer", None]}, "max_position_embeddings": 80}
+    (model / name).write_text(json.dumps(named))
+    with pytest.raises(ModelError, match="brings code of its own") as refusal:
+        check_model(model, make_recipe())
+    assert refusal.value.where == str(model / name)
+    check_model(model, make_recipe(model={"trust_remote_code": True}))
+
+
 @pytest.mark.parametrize(
     "config",
     [

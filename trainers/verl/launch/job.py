@@ -78,8 +78,11 @@ def ray_folder(token: str) -> Path:
 
 
 def ray_cpus(resources: Resources) -> int:
-    """Logical cores of a node's Ray: verl's actors ask for a core each, and most of them wait."""
-    return max(8, resources.num_cpus)
+    """Logical cores of a node's Ray: verl's actors ask for a core each, and most of them wait.
+
+    With fewer than its placement group books, three a GPU, verl would wait for ever.
+    """
+    return max(8 + 3 * resources.num_gpus, resources.num_cpus)
 
 
 def object_store_bytes(resources: Resources) -> int:

@@ -13,12 +13,13 @@ from eval.errors import ModelError, OrchError
 from trainers.recipe import Recipe
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
+_CONFIGURATIONS = ("config.json", "tokenizer_config.json", "processor_config.json", "generation_config.json")
 _SHARED_MB = 48
 """Twice the buffer through which weights go to vLLM on a CPU, and some room. Ray's own store can go elsewhere."""
 
 
 def check_model(folder: Path, recipe: Recipe) -> None:
-    """Raise ModelError if the folder has no tokenizer, or the model no room for prompt and response.
+    """Raise ModelError if the folder has no tokenizer or brings code, or the model no room for prompt and response.
 
     Args:
         folder: a Hugging Face folder.
@@ -29,6 +30,13 @@ def check_model(folder: Path, recipe: Recipe) -> None:
             "the model folder has no tokenizer",
             where=str(folder),
             fix=f"copy the model's {_TOKENIZER_FILES[0]} and tokenizer_config.json into it",
+        )
+    if not recipe.model.trust_remote_code and (file := _file_that_names_code(folder)) is not None:
+        # verl's reward workers load tokenizers with trust_remote_code whatever they are told.
+        raise ModelError(
+            f"the model folder brings code of its own, which {file.name} names under auto_map",
+            where=str(file),
+            fix="read that code and set model.trust_remote_code: true, or remove auto_map",
         )
     wanted = recipe.data.max_prompt_tokens + recipe.data.max_response_tokens
     longest = _positions(folder / "config.json")
@@ -50,6 +58,18 @@ def check_shared_memory(folder: Path = Path("/dev/shm")) -> None:
             where=str(folder),
             fix="free it (`ls -l /dev/shm`), or start the container with --shm-size=8g",
         )
+
+
+def _file_that_names_code(folder: Path) -> Path | None:
+    """The first configuration that names classes to be loaded from the folder."""
+    for name in _CONFIGURATIONS:
+        try:
+            values = json.loads((folder / name).read_text())
+        except (OSError, ValueError):
+            continue
+        if isinstance(values, dict) and values.get("auto_map"):
+            return folder / name
+    return None
 
 
 def _positions(config: Path) -> int | None:
