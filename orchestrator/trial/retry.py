@@ -12,12 +12,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 from orchestrator.errors import StoreError
 from orchestrator.plan.trial import Trial
 from orchestrator.store.record import Attempt, Failure, Outcome, RunRecord
 from orchestrator.store.store import Store
-from trainers.recipe import Resources
+from trainers.recipe import Recipe, Resources
+from trainers.verl.launch.support import sequences_together
 
 _LONGEST_WAIT_S = 1800.0
 
@@ -31,6 +33,7 @@ class FailureClass(StrEnum):
     PREEMPTED = "preempted"
     NODE_LOST = "node lost"
     HANG = "hang"
+    START_UP = "start-up"
     DIVERGED = "diverged"
     NOT_PLACED = "not placed"
     DATA = "data"
@@ -49,8 +52,8 @@ class RetryRule:
     """Regular expressions over the message and the log's last lines; case does not count."""
     num_retries: int = 0
     """Times that one sweep starts the trial again by itself, from its last checkpoint."""
-    halves_batches: bool = False
-    """Whether it is tried again at once with smaller micro-batches, as long as they can be halved."""
+    takes_less: bool = False
+    """Whether it is tried again at once with less in memory, as long as there is something to halve."""
     avoids_node: bool = False
     """Whether it is tried again on another node, where the cluster has one that holds it."""
     holds_siblings: bool = False
@@ -77,7 +80,7 @@ RETRY_RULES: Mapping[FailureClass, RetryRule] = {
             r"no available memory for the cache blocks",
         ),
         num_retries=10,
-        halves_batches=True,
+        takes_less=True,
         holds_siblings=True,
         fix="give it more or larger GPUs: one sequence at a time does not fit",
     ),
@@ -120,6 +123,15 @@ RETRY_RULES: Mapping[FailureClass, RetryRule] = {
         avoids_node=True,
         fix="look at the log for the last thing that was waited for",
     ),
+    FailureClass.START_UP: RetryRule(
+        signs=(
+            r"engine core initialization failed",
+            r"address already in use|errno[: ]+98|eaddrinuse",
+            r"timed out waiting for engine",
+        ),
+        num_retries=2,
+        fix="look at the log of the process that did not come up; ports are chosen anew each time",
+    ),
     FailureClass.DIVERGED: RetryRule(
         kinds=("FloatingPointError",),
         signs=(r"\bis not finite\b", r"\bare not finite\b", r"probability tensor contains either `?inf`?, `?nan`?"),
@@ -149,7 +161,7 @@ RETRY_RULES: Mapping[FailureClass, RetryRule] = {
     ),
     FailureClass.EVALUATION: RetryRule(
         kinds=("EngineError",),
-        signs=(r"enginedeaderror", r"engine core initialization failed"),
+        signs=(r"enginedeaderror",),
         fix="training is kept: the next sweep only evaluates; orch eval TRIAL tries it alone",
     ),
     FailureClass.UNKNOWN: RetryRule(fix="read the log: orch logs TRIAL"),
@@ -188,9 +200,9 @@ def wait_before_retry_s(record: RunRecord, *, since: int, first_wait_s: float) -
     num_alike = sum(class_of(attempt) is name for attempt in record.attempts[since:])
     if num_alike > RETRY_RULES[name].num_retries:
         return None
-    if RETRY_RULES[name].halves_batches:
+    if RETRY_RULES[name].takes_less:
         used = record.attempts[-1].resources
-        return 0.0 if used is not None and halved(used) != used else None
+        return 0.0 if used is not None and _with_less(record.attempts[-1], used, record) != used else None
     return float(min(first_wait_s * 2 ** max(num_alike - 1, 0), _LONGEST_WAIT_S))
 
 
@@ -207,16 +219,33 @@ def nodes_to_avoid(record: RunRecord) -> tuple[str, ...]:
     return tuple(node for node, _ in suspects.most_common())
 
 
-def halved(resources: Resources) -> Resources:
-    """Half as many sequences at once, in passes of the training and in sampling; one at least.
+_PHASE = re.compile(r"after \d+ steps, in (sample|score|update|send)")
+"""What a training process of verl was doing when it ended."""
 
-    Neither changes what is computed, other than by rounding.
+
+def _with_less(attempt: Attempt, used: Resources, record: RunRecord) -> Resources:
+    """What an attempt used, with less of what its last phase needs; of all where the phase is not known.
+
+    Passes are halved down to one longest sequence, or group; sequences sampled at once down to one; vLLM's share falls
+    by a tenth where weights were on their way to it. None of it changes what is computed, other than by rounding.
     """
-    return replace(
-        resources,
-        micro_batch_sequences=max(1, resources.sequences_per_pass // 2),
-        sample_batch_sequences=max(1, resources.sequences_at_once // 2),
-    )
+    found = _PHASE.search(attempt.failure.message) if attempt.failure is not None else None
+    phase = found[1] if found else None
+    less = used
+    if phase in ("score", "update", None):
+        less = _with_smaller_passes(less, record.trial.recipe)
+    if phase in ("sample", None):
+        less = replace(less, sample_batch_sequences=max(1, less.sequences_at_once // 2))
+    if phase in ("sample", "send") and less.gpu_memory_share is not None:
+        less = replace(less, gpu_memory_share=round(0.9 * less.gpu_memory_share, 3))
+    return less
+
+
+def _with_smaller_passes(resources: Resources, recipe: Recipe | None) -> Resources:
+    if resources.tokens_per_pass is None or recipe is None:
+        return replace(resources, micro_batch_sequences=max(1, resources.sequences_per_pass // 2))
+    longest = (recipe.data.max_prompt_tokens + recipe.data.max_response_tokens) * sequences_together(recipe)
+    return replace(resources, tokens_per_pass=max(longest, resources.tokens_per_pass // 2))
 
 
 def num_memory_failures(planned: Resources, record: RunRecord) -> int:
@@ -228,19 +257,26 @@ def resources_that_fit(planned: Resources, record: RunRecord) -> Resources:
     """What a trial's next attempt uses: the plan's resources, less what has run out of memory on as many GPUs."""
     fitting = planned
     for attempt in record.attempts:
-        if attempt.resources is not None and _ran_out(attempt, planned):
-            less = halved(attempt.resources)
-            fitting = replace(
-                fitting,
-                micro_batch_sequences=min(fitting.sequences_per_pass, less.sequences_per_pass),
-                sample_batch_sequences=min(fitting.sequences_at_once, less.sequences_at_once),
-            )
+        used = attempt.resources
+        if used is not None and _ran_out(attempt, planned):
+            less = _with_less(attempt, used, record)
+            changed = [name for name in _KNOBS if getattr(less, name) != getattr(used, name)]
+            fallen: dict[str, Any] = {name: _smaller(getattr(fitting, name), getattr(less, name)) for name in changed}
+            fitting = replace(fitting, **fallen)
     return fitting
+
+
+_KNOBS = ("micro_batch_sequences", "tokens_per_pass", "sample_batch_sequences", "gpu_memory_share")
+"""What may fall after a failure of memory."""
+
+
+def _smaller(now: float | None, less: float) -> float:
+    return less if now is None else min(now, less)
 
 
 def _ran_out(attempt: Attempt, planned: Resources) -> bool:
     name, used = class_of(attempt), attempt.resources
-    if name is None or not RETRY_RULES[name].halves_batches or used is None:
+    if name is None or not RETRY_RULES[name].takes_less or used is None:
         return False
     return (used.num_gpus, used.num_nodes) == (planned.num_gpus, planned.num_nodes)
 

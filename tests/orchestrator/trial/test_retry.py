@@ -118,6 +118,34 @@ def test_what_ran_out_of_gpu_memory_is_tried_at_once_with_half_the_sequences(lab
     assert wait_before_retry_s(out_of_memory(lab, *used), since=0, first_wait_s=30) is None
 
 
+@pytest.mark.parametrize(
+    ("last_words", "falls"),
+    [
+        ("in score 3 passes", {"tokens_per_pass": 2000}),
+        ("in update 12 passes", {"tokens_per_pass": 2000}),
+        ("in sample 5 of 16 responses", {"sample_batch_sequences": 64, "gpu_memory_share": 0.36}),
+        ("in send weights", {"gpu_memory_share": 0.36}),
+        ("in checkpoint", {"tokens_per_pass": 2000, "sample_batch_sequences": 64}),
+    ],
+)
+def test_only_what_the_last_phase_needs_falls(lab: Lab, last_words: str, falls: dict[str, float]) -> None:
+    used = Resources(num_gpus=1, tokens_per_pass=4000, sample_batch_sequences=128, gpu_memory_share=0.4)
+    message = f"the training process ended with status 1 after 2 steps, {last_words}: OutOfMemoryError: {OUT_OF_MEMORY}"
+    record = failed(lab, message)
+    record = replace(record, attempts=tuple(replace(one, resources=used) for one in record.attempts))
+    assert resources_that_fit(used, record) == replace(used, **falls)  # type: ignore[arg-type]
+
+
+def test_a_pass_stays_as_long_as_one_longest_sequence(lab: Lab) -> None:
+    recipe = lab.planned(0).trial.recipe
+    assert recipe is not None
+    longest = recipe.data.max_prompt_tokens + recipe.data.max_response_tokens
+    used = Resources(num_gpus=1, tokens_per_pass=longest + 1)
+    record = failed(lab, f"the training process ended with status 1 after 2 steps, in update 1 passes: {OUT_OF_MEMORY}")
+    record = replace(record, attempts=tuple(replace(one, resources=used) for one in record.attempts))
+    assert resources_that_fit(used, record).tokens_per_pass == longest
+
+
 def test_what_did_not_fit_is_not_tried_again_unless_there_are_more_gpus(lab: Lab) -> None:
     once = out_of_memory(lab, Resources(num_gpus=1, micro_batch_sequences=8))
     assert resources_that_fit(Resources(num_gpus=1, micro_batch_sequences=64), once).micro_batch_sequences == 4
@@ -175,6 +203,6 @@ def test_a_sweep_tries_again_what_failed_for_a_passing_reason(lab: Lab, monkeypa
 
 
 def test_the_guide_has_the_table_of_the_code() -> None:
-    rows = re.findall(r"^\| ([a-z ]+) \| (.*?) \| (\d+) \| (yes|) ?\|", DOCUMENT.read_text(), flags=re.MULTILINE)
+    rows = re.findall(r"^\| ([a-z -]+) \| (.*?) \| (\d+) \| (yes|) ?\|", DOCUMENT.read_text(), flags=re.MULTILINE)
     documented = {name: (int(retries), bool(holds)) for name, _, retries, holds in rows}
     assert documented == {name.value: (one.num_retries, one.holds_siblings) for name, one in RETRY_RULES.items()}

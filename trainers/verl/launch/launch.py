@@ -211,6 +211,7 @@ class _Attempt:
         words = last_words(self.log_file.read_text(errors="replace"))
         return TrainingDied(
             f"the training process {_ending(self.process.returncode)} after {self.done} steps"
+            + (f", in {self.pulse}" if self.pulse is not None else "")
             + (words and f": {words}"),
             where=str(self.log_file),
             fix="read the log; run the same command again to go on from the last checkpoint",
