@@ -80,7 +80,7 @@ test-all: $(INSTALLED)  ## with the slow ones
 	$(BIN)/python -m pytest -m 'not gpu and not chaos'
 
 test-verl: .venv-verl/.installed  ## objective, selection, scores and configuration inside verl, beside its own code
-	.venv-verl/bin/python -m pytest tests/trainers/verl/test_core_algos.py tests/trainers/verl/test_parallel.py \
+	.venv-verl/bin/python -m pytest tests/trainers/verl/test_core_algos.py tests/trainers/verl/test_engine.py tests/trainers/verl/test_parallel.py \
 		tests/trainers/verl/test_recipes.py tests/trainers/verl/test_settings.py
 
 chaos: $(INSTALLED)  ## kills, full disks, lost nodes: 50 kill points and every fault of docs/reliability.md

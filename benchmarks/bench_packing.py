@@ -4,8 +4,8 @@
 
 Lockstep, without a GPU: FSDP's workers meet in every pass, so a pass takes as long as its fullest worker, in the units
 by which verl weighs a sequence (n(n + 24,576) for n tokens). Passes are made by verl's own `rearrange_micro_batches`.
-Lengths are those of responses that a model gave (`benchmarks/response_lengths.json`: SmolLM2-135M-Instruct at T = 1,
-eight samples of 32 MATH-500 and 32 GSM8K questions, at most 1,024 tokens), drawn group by group.
+Lengths are those of responses that a model gave (`response_lengths.json`: SmolLM2-135M-Instruct at T = 1, eight for
+each of 16 MATH-500 questions, at most 512 tokens), drawn group by group.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ Shapes: N response tokens of a micro-batch.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from trainers.verl.launch.pulse import Pulse, PulseFile
 
 SCORES, DISTANCE, LEAVE_ONE_OUT, LEARNING_RATE = "orch_scores", "orch_distance", "orch_leave_one_out", "orch_lr"
 """What the trainer tells the engine with a batch."""
+SCALER_FILE = "loss_scale.pt"
 
 
 class ScoringEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl is untyped
@@ -50,6 +52,18 @@ class ScoringEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl is unty
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         return super().train_batch(data, loss_function)
+
+    def save_checkpoint(self, local_path: str, *arguments: Any, **options: Any) -> None:
+        """Save what verl does, and the scale of float16's loss, which is the same on every worker."""
+        super().save_checkpoint(local_path, *arguments, **options)
+        if self.scaler is not None and torch.distributed.get_rank() == 0:
+            torch.save(self.scaler.state_dict(), Path(local_path) / SCALER_FILE)
+
+    def load_checkpoint(self, local_path: str, *arguments: Any, **options: Any) -> None:
+        """Load what `save_checkpoint` saved."""
+        super().load_checkpoint(local_path, *arguments, **options)
+        if self.scaler is not None and (Path(local_path) / SCALER_FILE).is_file():
+            self.scaler.load_state_dict(torch.load(Path(local_path) / SCALER_FILE, weights_only=True))
 
     def _build_module(self) -> Any:
         """Build the model, and let its head answer questions."""

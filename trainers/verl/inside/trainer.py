@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -64,13 +65,20 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         assert isinstance(self.replay_buffer, RoundsBuffer)
         self.pulse_file = PulseFile(self.job.pulse_file)
         self.replay_buffer.report_to(self.pulse_file, group_size=self.recipe.group_size)
+        self.sealed: Future[None] = Future()
+        """Whether the last checkpoint counts as whole by now."""
+        self.sealed.set_result(None)
 
     def fit(self, agent_loop_manager: Any) -> None:
         """Train what is missing, and export the policy."""
         done = self.global_steps
-        with MetricsLog(self.job.attempt_folder / "metrics.jsonl", last_step=done) as self.metrics_log:
+        with (
+            MetricsLog(self.job.attempt_folder / "metrics.jsonl", last_step=done) as self.metrics_log,
+            ThreadPoolExecutor(1, thread_name_prefix="seal") as self.sealer,
+        ):
             if done < self.recipe.steps:
                 super().fit(agent_loop_manager)
+            self.sealed.result()
         self._export()
 
     def step(self, metrics: dict[str, Any], timing_raw: dict[str, float]) -> KVBatchMeta:
@@ -231,14 +239,16 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
 
     def _save_checkpoint(self) -> None:
         self.pulse_file.beat(Pulse(doing="checkpoint"))
+        self.sealed.result()
         super()._save_checkpoint()
+        # Hashing a large one takes minutes: beside the training. The one before stays until this one is sealed.
+        self.sealed = self.sealer.submit(self._seal, self.global_steps, self.reward)
+
+    def _seal(self, step: int, reward: float) -> None:
         checkpoints = self.job.checkpoint_folder
-        seal(
-            checkpoints / f"global_step_{self.global_steps}",
-            fingerprint=fingerprint(self.recipe, self.job.seed),
-            reward=self.reward,
-        )
-        prune(checkpoints, self.job.resources, newest=self.global_steps)
+        mark = fingerprint(self.recipe, self.job.seed)
+        seal(checkpoints / f"global_step_{step}", fingerprint=mark, reward=reward)
+        prune(checkpoints, self.job.resources, newest=step)
 
     def _scored(self, batch: KVBatchMeta) -> RolloutBatch:
         """Return the batch with the scores of its tokens, from verl's passes over it."""

@@ -40,13 +40,16 @@ class SelectionWorker(ActorRolloutRefWorker):  # type: ignore[misc]  # verl is u
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)  # type: ignore[untyped-decorator]
     def export_model(self, folder: str) -> None:
-        """Write the policy as an ordinary Hugging Face folder, in the recipe's type; the first worker writes."""
+        """Write the policy as an ordinary Hugging Face folder, in the recipe's type; the first worker's task."""
         from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
         recipe, source = self.job.recipe, self.job.model_folder
         remote, dtype = recipe.model.trust_remote_code, getattr(torch, recipe.model.dtype)
         parameters, _ = self.actor.engine.get_per_tensor_param()
-        weights = {name: tensor.detach().to("cpu", dtype) for name, tensor in parameters}
+        weights = {}
+        for name, tensor in parameters:  # each is put together on every worker, for a moment
+            if self.rank == 0:
+                weights[name] = tensor.detach().to("cpu", dtype)
         if self.rank == 0:
             with torch.device("meta"):
                 config = AutoConfig.from_pretrained(source, trust_remote_code=remote)
