@@ -113,6 +113,9 @@ def test_what_cannot_be_opened_says_why(folder: Path, tmp_path: Path) -> None:
         open_hf_sampler(tmp_path / "nowhere")
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match="no safetensors file"):
+        open_hf_sampler(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
     with pytest.raises(ModelError, match="transformers cannot load the model"):
         open_hf_sampler(tmp_path)
     if not torch.cuda.is_available():
