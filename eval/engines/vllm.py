@@ -79,6 +79,8 @@ def open_vllm_sampler(
         **({"tensor_parallel_size": tensor_parallel} if tensor_parallel > 1 else {}),
         **(engine_args or {}),
     }
+    if device == "cpu" and "max_num_batched_tokens" not in (engine_args or {}):
+        options["max_num_batched_tokens"] = options["max_model_len"]  # a prompt is read whole: see `cpu_options`
     try:
         engine = vllm.LLM(
             model=str(model_folder),
