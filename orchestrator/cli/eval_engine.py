@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,6 +85,7 @@ class ChosenEngine:
         """
         from eval.benchmarks.registry import load
         from eval.context import capped, may_exceed
+        from eval.errors import ModelError
 
         whole = {name: load(name, data_folder=data_dir) for name in wanted}
         context, encoder, found = self._context(), None, dict(wanted)
@@ -93,9 +94,14 @@ class ChosenEngine:
         for name, settings in wanted.items():
             if may_exceed(whole[name], settings, context=context):
                 encoder = encoder or self._encoder()
-                found[name], line = capped(whole[name], settings, context=context, encoder=encoder)
+                try:
+                    found[name], line = capped(whole[name], settings, context=context, encoder=encoder)
+                except ModelError:
+                    if self._endpoint is None:
+                        raise
+                    continue  # estimated, not counted: the server knows, and says so
                 if line:
-                    typer.echo(line, err=True)
+                    typer.echo(line + (" (estimated)" if self._endpoint is not None else ""), err=True)
         return found
 
     def _context(self) -> int | None:
@@ -110,10 +116,23 @@ class ChosenEngine:
 
     def _encoder(self) -> PromptEncoder:
         if self._endpoint is not None:
-            return self._endpoint  # its "tokens" are bytes, of which there are more
+            return _EstimatedTokens(self._endpoint)
         from eval.engines import open_encoder
 
         return open_encoder(self.target.open_model())
+
+
+class _EstimatedTokens:
+    """Prompts of an endpoint, whose tokenizer is not here: two bytes a token, where texts have three or four."""
+
+    def __init__(self, endpoint: OpenAiSampler) -> None:
+        self._endpoint = endpoint
+
+    def encode(self, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
+        return self._endpoint.encode(messages)[::2]
+
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        return self._endpoint.encode_text(text)[::2]
 
 
 def choose_engine(options: EngineOptions, model: str, runs: Store, *, cache_folder: Path) -> ChosenEngine:

@@ -235,3 +235,16 @@ def test_a_server_that_stays_away_ends_the_command_which_can_go_on(server: Endpo
     server.trouble = None
     assert score_of(evaluated(server, store, "--json"))["failed_rate"] == 0.0
     assert {row["finish"] for row in stored(store).values()} == {"stop"}
+
+
+@pytest.mark.parametrize(("context", "is_capped"), [(90, True), (10_000, False), (20, False), (None, False)])
+def test_new_tokens_are_capped_by_the_context_that_the_server_tells(
+    server: EndpointServer, store: Path, context: int | None, is_capped: bool
+) -> None:
+    server.context = context
+    asked = ("--bench", "arithmetic", "--k", 1, "--limit", 2, "--store", store, "--json", "--no-mlflow")
+    found = score_of(orch("eval", "small", "--engine", "openai", "--base-url", server.url, *asked))
+    limit = found["score"]["settings"]["max_new_tokens"]
+    assert 0 < limit < 90 if is_capped else limit == 96, (
+        "20 tokens hold no prompt as we estimate it: the server decides"
+    )

@@ -21,7 +21,8 @@ class EndpointServer:
     """The server; it can die, and come back at the same address."""
 
     def __init__(self) -> None:
-        self.weights, self.trouble, self.reply = "", None, None
+        self.weights, self.trouble, self.reply, self.context = "", None, None, None
+        self.context: int | None
         self.trouble: Trouble | None
         self.seen: Counter[str] = Counter()
         self.lock = threading.Lock()
@@ -53,7 +54,9 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        self.send(200, {"data": [{"id": "small", "created": time.time()}]} if self.path.endswith("/models") else {})
+        context = self.server.owner.context  # type: ignore[attr-defined]
+        entry = {"id": "small", "created": time.time(), "max_model_len": context}
+        self.send(200, {"data": [entry]} if self.path.endswith("/models") else {})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
