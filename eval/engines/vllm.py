@@ -80,7 +80,8 @@ def open_vllm_sampler(
         **(engine_args or {}),
     }
     if device == "cpu" and "max_num_batched_tokens" not in (engine_args or {}):
-        options["max_num_batched_tokens"] = options["max_model_len"]  # a prompt is read whole: see `cpu_options`
+        # A prompt is read whole (see `cpu_options`), and vLLM wants a token for each sequence.
+        options["max_num_batched_tokens"] = max(options["max_model_len"], batch_sequences)
     try:
         engine = vllm.LLM(
             model=str(model_folder),
