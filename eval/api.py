@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Literal, Protocol, runtime_checkable
+
+from eval.errors import DataError
 
 AnswerKind = Literal["integer", "choice", "numeric", "expression"]
 """How an answer may be compared; declared by the benchmark, never guessed from the answer."""
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "failed"]
+"""How a completion ended; `failed`: an endpoint answered others but not this one, which counts as wrong."""
 GradeStatus = Literal["ok", "none", "unclosed", "empty", "undecided", "timeout", "crash"]
 """What extraction or the grader met; everything but `ok` counts as wrong and is reported."""
 
@@ -60,6 +64,17 @@ class SamplingSettings:
     seed: int = 0
     """Sample seeds derive from hash(seed, problem id, sample index): see `eval.seeds`."""
 
+    def __post_init__(self) -> None:
+        """Refuse what no engine can draw; DataError names the setting."""
+        for name, value, is_right, wanted in (
+            ("num_samples", self.num_samples, self.num_samples >= 0, "0 or more"),
+            ("temperature", self.temperature, 0 <= self.temperature < inf, "a finite number from 0 on"),
+            ("top_p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1; 1 leaves every token in"),
+            ("max_new_tokens", self.max_new_tokens, self.max_new_tokens > 0, "1 or more"),
+        ):
+            if not is_right:
+                raise DataError(f"{name} is {value}", where=name, fix=f"it must be {wanted}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleRequest:
@@ -91,6 +106,8 @@ class Completion:
     num_tokens: int
     """Generated tokens, the end-of-sequence token included."""
     finish_reason: FinishReason
+    is_reasoning: bool = False
+    """Whether the text is what a server calls reasoning, of a response without any content beside it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +186,15 @@ class Sampler(Protocol):
 
     def close(self) -> None:
         """Free the engine's memory and processes."""
+
+
+@runtime_checkable
+class RenamedSampler(Sampler, Protocol):
+    """An engine whose model earlier versions knew by another digest, under which samples may be stored."""
+
+    @property
+    def former_digest(self) -> str | None:
+        """What they called it; None where that is `model_digest`."""
 
 
 @runtime_checkable

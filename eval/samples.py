@@ -17,6 +17,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 FILE = "samples.jsonl"
 LOCK = "samples.lock"
+FRESH = "fresh"
+"""Lies beside samples that were to be drawn anew: what other scores hold of the same ones is passed over."""
 _KEY_CHARS = 24
 
 
@@ -42,6 +45,11 @@ class Sample:
     completion: Completion
     grade: Grade
     engine: str
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether no completion came: it counts as wrong, and is drawn again by the next evaluation."""
+        return self.completion.finish_reason == "failed"
 
 
 def sample_key(model_digest: str, prompt_tokens: Sequence[int], settings: SamplingSettings) -> str:
@@ -87,6 +95,28 @@ class SampleStore:
     def read(self, keys: Mapping[str, object]) -> dict[tuple[str, int], Sample]:
         """Return the stored samples whose key is asked for, by (key, index)."""
         return {(sample.key, sample.completion.index): sample for sample in read_samples(self.file, keys)}
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether all samples here were to be drawn anew."""
+        return (self.file.parent / FRESH).exists()
+
+    def set_aside(self) -> None:
+        """Rename what is stored, so that nothing of it is used again and nothing is lost.
+
+        Raises:
+            OrchError: the folder cannot be written.
+        """
+        folder, at = self.file.parent, f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
+        try:
+            (folder / FRESH).touch()
+            for file in (self.file, folder / "score.json"):
+                if file.exists() and file.stat().st_size:
+                    file.rename(file.with_name(f"{file.stem}.{at}.before{file.suffix}"))
+            self._out.close()
+            self._out = self._open()
+        except OSError as error:
+            raise _disk_error(error, self.file) from error
 
     def append(self, sample: Sample) -> None:
         """Add one sample; it survives a kill of this process once this returns.
@@ -141,21 +171,26 @@ class SampleStore:
 def read_samples(file: Path, keys: Mapping[str, object] | None = None) -> Iterator[Sample]:
     """Yield the samples of a store's file, all or those with a wanted key; a damaged line is left out and logged.
 
-    Each (key, index) once: the first line that holds it.
+    Each (key, index) once: the first line that holds it, or where all of them failed, the first that did, at the end.
     """
     if not file.is_file():
         return
     seen: set[tuple[str, int]] = set()
+    failed: dict[tuple[str, int], Sample] = {}
     with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             # The key stands first, so that lines of other prompts are passed over without parsing them.
             if keys is not None and line[9 : 9 + _KEY_CHARS].decode(errors="replace") not in keys:
                 continue
             sample = _parse(line, file, number)
-            if sample is None or (sample.key, sample.completion.index) in seen:
+            if sample is None or (place := (sample.key, sample.completion.index)) in seen:
                 continue
-            seen.add((sample.key, sample.completion.index))
+            if sample.has_failed:  # a later line may hold what was drawn for it
+                failed.setdefault(place, sample)
+                continue
+            seen.add(place)
             yield sample
+    yield from (sample for place, sample in failed.items() if place not in seen)
 
 
 def _content(sample: Sample) -> tuple[str, int, str]:
@@ -171,6 +206,7 @@ def _line(sample: Sample) -> bytes:
         "text": completion.text,
         "tokens": completion.num_tokens,
         "finish": completion.finish_reason,
+        **({"reasoning": True} if completion.is_reasoning else {}),
         "engine": sample.engine,
         "grade": {
             "is_correct": grade.is_correct,
@@ -197,6 +233,7 @@ def _parse(line: bytes, file: Path, number: int) -> Sample | None:
                 text=row["text"],
                 num_tokens=row["tokens"],
                 finish_reason=row["finish"],
+                is_reasoning=row.get("reasoning", False),
             ),
             grade=Grade(
                 is_correct=grade["is_correct"],

@@ -38,6 +38,10 @@ class Summary:
     """Completions whose grading was given up: counted as wrong."""
     undecided_rate: float
     """Completions that no path of the grader could tell: counted as wrong."""
+    failed_rate: float = 0.0
+    """Requests that an endpoint left unanswered in all tries: counted as wrong."""
+    reasoning_rate: float = 0.0
+    """Completions without content, whose reasoning was graded."""
 
     @property
     def settings(self) -> SamplingSettings:
@@ -70,6 +74,8 @@ def summarise(score: Score, samples: Sequence[Sample], problems: Iterable[Proble
         mean_tokens_wrong=fmean(wrong) if wrong else None,
         loop_rate=fmean(ends_in_loop(sample.completion.text) for sample in used),
         undecided_rate=fmean(sample.grade.status == "undecided" for sample in used),
+        failed_rate=fmean(sample.has_failed for sample in used),
+        reasoning_rate=fmean(sample.completion.is_reasoning for sample in used),
         timeout_rate=fmean(sample.grade.status in ("timeout", "crash") for sample in used),
     )
 

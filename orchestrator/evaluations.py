@@ -12,19 +12,25 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from eval.api import SamplingSettings, Score
 from eval.comparison import Arm
+from eval.engines.fingerprint import Fingerprint
 from eval.errors import OrchError
 from eval.grading.version import grader_version
+from eval.model_folder import FolderDigests
 from eval.score_file import read_score, score_key, write_text
 from orchestrator.plan.arm import arm_of
 from orchestrator.plan.trial import PlannedTrial
+from orchestrator.store.known_models import known_digest
 from orchestrator.store.record import score_entry
 from orchestrator.store.redact import now
 from orchestrator.store.store import Store
-from trainers.models.resolve import model_digest, resolve
+from trainers.models.resolve import model_digests, resolve
 from trainers.recipe import Model
+
+OnBytes = Callable[[str, int, int], None]
 
 _TRIAL_ID = re.compile(r"[0-9a-f]{4,12}")
 
@@ -45,6 +51,13 @@ class Target:
     """Holds one folder for each score key."""
     open_model: Callable[[], Path]
     """Builds or fetches the model if need be and returns its folder."""
+    endpoint: Fingerprint | None = None
+    """Of a model behind an endpoint: where it is served, and by what it is recognised."""
+
+    @property
+    def origin(self) -> str:
+        """Where the weights are, in words."""
+        return self.model.path if self.endpoint is None else f"{self.model.path} at {self.endpoint.base_url}"
 
     def key(
         self, benchmark_digest: str, settings: SamplingSettings, limit: int | None, *, step: int | None = None
@@ -60,8 +73,16 @@ class Target:
         )
 
 
-def resolve_target(text: str, store: Store, *, cache_folder: Path) -> Target:
+def resolve_target(
+    text: str, store: Store, *, cache_folder: Path, on_bytes: OnBytes = lambda path, done, total: None
+) -> Target:
     """Read `text` as the beginning of a trial id of the store, else as a model folder, hub id or built-in name.
+
+    Args:
+        text: what a user typed.
+        store: the runs folder.
+        cache_folder: where built models are kept.
+        on_bytes: told a model's path and how far it was read, of a folder that is read for the first time.
 
     Raises:
         OrchError: neither, or the trial has not finished training.
@@ -70,9 +91,12 @@ def resolve_target(text: str, store: Store, *, cache_folder: Path) -> Target:
         return _trial_target(store.complete_id(text), store, cache_folder)
     path, _, revision = text.partition("@") if not Path(text).exists() else (text, "", "")
     model = Model(path=path, revision=revision or None)
-    digest = model_digest(model)
-    owner_id = hashlib.sha256(digest.encode()).hexdigest()[:12]
-    folder = store.root / "evaluations" / owner_id
+    digests = model_digests(model, on_bytes=lambda done, total: on_bytes(path, done, total))
+    digest = known_digest(
+        digests, store, label=text, is_known=lambda one: (_evaluations(store) / owner_of(one)).is_dir()
+    )
+    owner_id = owner_of(digest)
+    folder = _evaluations(store) / owner_id
     return Target(
         label=Path(path).name if Path(path).is_dir() else text,
         owner_id=owner_id,
@@ -84,29 +108,57 @@ def resolve_target(text: str, store: Store, *, cache_folder: Path) -> Target:
     )
 
 
-def endpoint_target(name: str, store: Store, *, base_url: str | None) -> Target:
-    """A model behind an OpenAI-compatible endpoint.
-
-    Raises:
-        OrchError: no endpoint is given.
-    """
-    if base_url is None:
-        raise OrchError("the engine `openai` needs an endpoint", fix="--base-url http://host:port/v1")
-    owner_id = hashlib.sha256(f"{base_url.rstrip('/')} {name}".encode()).hexdigest()[:12]
+def endpoint_target(fingerprint: Fingerprint, store: Store) -> Target:
+    """A model behind an OpenAI-compatible endpoint, as it was recognised."""
+    digests = FolderDigests(digest=fingerprint.digest, former=fingerprint.former_digest)
+    folder = _evaluations(store)
+    digest = known_digest(
+        digests, store, label=fingerprint.model, is_known=lambda one: (folder / _owner_of_endpoint(one)).is_dir()
+    )
     return Target(
-        label=name,
-        owner_id=owner_id,
+        label=fingerprint.model,
+        owner_id=_owner_of_endpoint(digest),
         trial_id=None,
         step=0,
-        model=Model(path=name),
-        eval_folder=store.root / "evaluations" / owner_id / "eval",
-        open_model=lambda: Path(name),
+        model=Model(path=fingerprint.model),
+        eval_folder=folder / _owner_of_endpoint(digest) / "eval",
+        open_model=lambda: Path(fingerprint.model),
+        endpoint=fingerprint,
     )
+
+
+def known_endpoints(store: Store) -> list[Fingerprint]:
+    """Return the models behind endpoints that were evaluated into this store, the latest last."""
+    files = sorted(_evaluations(store).glob("*/model.json"), key=lambda file: file.stat().st_mtime_ns)
+    return [found for file in files if (found := _endpoint_in(json.loads(file.read_text()))) is not None]
+
+
+def _owner_of_endpoint(digest: str) -> str:
+    # A digest of an endpoint was cut, not hashed once more, before models had fingerprints.
+    return digest[:12]
+
+
+def evaluated_target(text: str, store: Store, *, cache_folder: Path) -> Target:
+    """Read `text` as what has been evaluated: as `resolve_target` does, or the id or name of a model of this store.
+
+    So a model behind an endpoint is found without asking the endpoint.
+
+    Raises:
+        OrchError: nothing is called that, or several models are.
+    """
+    is_trial = _TRIAL_ID.fullmatch(text) and any(trial_id.startswith(text) for trial_id in store.trial_ids())
+    found = None if is_trial else _find_evaluated(text, store, cache_folder)
+    return found or resolve_target(text, store, cache_folder=cache_folder)
+
+
+def owner_of(digest: str) -> str:
+    """The id under which a runs folder keeps scores of a model that none of its trials trained."""
+    return hashlib.sha256(digest.encode()).hexdigest()[:12]
 
 
 def evaluated_models(store: Store, *, cache_folder: Path) -> list[Target]:
     """Return the models beside the trials that were evaluated into this store, endpoints included."""
-    return [_evaluated_model(file, cache_folder) for file in sorted(store.root.glob("evaluations/*/model.json"))]
+    return [_evaluated_model(file, cache_folder) for file in sorted(_evaluations(store).glob("*/model.json"))]
 
 
 def keep_score(
@@ -119,14 +171,39 @@ def keep_score(
     """
     if target.trial_id is None:
         file = target.eval_folder.parent / "model.json"
-        if not file.exists():
-            described = {"path": target.model.path, "revision": target.model.revision, "label": target.label}
+        described: dict[str, Any] = {
+            "path": target.model.path,
+            "revision": target.model.revision,
+            "label": target.label,
+        }
+        if target.endpoint is not None:
+            described["endpoint"] = asdict(target.endpoint)
+        # Of an endpoint that an earlier version evaluated, only now is it known by what it is recognised.
+        if not file.exists() or (target.endpoint is not None and _endpoint_in(json.loads(file.read_text())) is None):
             write_text(file, json.dumps(described) + "\n")
         return
     with store.lock(target.trial_id, timeout_s=10.0):
         record = store.read(target.trial_id)
         entry = score_entry(score, key=key, step=target.step if step is None else step, limit=limit, at=now())
         store.write(record.with_score(entry, at=now()))
+
+
+def _evaluations(store: Store) -> Path:
+    return store.root / "evaluations"
+
+
+def _find_evaluated(text: str, store: Store, cache_folder: Path) -> Target | None:
+    """The model of `runs/evaluations/` that goes by this id, or by this name; a path is a folder's."""
+    models = [] if Path(text).exists() else evaluated_models(store, cache_folder=cache_folder)
+    by_id = [one for one in models if _TRIAL_ID.fullmatch(text) and one.owner_id.startswith(text)]
+    found = by_id or [one for one in models if one.label == text]
+    if len(found) > 1:
+        raise OrchError(
+            f"{text} names {len(found)} models that were evaluated here",
+            where=str(_evaluations(store)),
+            fix=f"name one by its id: {', '.join(f'{one.owner_id} ({one.origin})' for one in found)}",
+        )
+    return found[0] if found else None
 
 
 def _evaluated_model(file: Path, cache_folder: Path) -> Target:
@@ -140,7 +217,14 @@ def _evaluated_model(file: Path, cache_folder: Path) -> Target:
         model=model,
         eval_folder=file.parent / "eval",
         open_model=lambda: resolve(model, cache_folder=cache_folder),
+        endpoint=_endpoint_in(described),
     )
+
+
+def _endpoint_in(described: dict[str, Any]) -> Fingerprint | None:
+    """The fingerprint in a model.json; None for other models, and endpoints that an earlier version evaluated."""
+    found = described.get("endpoint")
+    return None if found is None else Fingerprint(**{**found, "answers": tuple(found["answers"])})
 
 
 def _trial_target(trial_id: str, store: Store, cache_folder: Path) -> Target:
@@ -219,6 +303,16 @@ def read_side(text: str, store: Store, *, cache_folder: Path) -> Side:
     return Side(label=text, scores=merged, seeds=places, is_trained=is_trained)
 
 
+def evaluated_alike(target: Target, scores: Sequence[Score], store: Store) -> str | None:
+    """The id of the latest other model beside the trials that has all these scores under the same conditions."""
+    wanted = {_conditions(score) for score in scores}
+    folders = sorted(_evaluations(store).glob("*/model.json"), key=lambda file: -file.stat().st_mtime_ns)
+    for folder in (file.parent for file in folders if file.parent.name != target.owner_id):
+        if wanted <= {_conditions(score) for score in _scores_in(folder / "eval")}:
+            return folder.name
+    return None
+
+
 def shared_benchmarks(first: Side, second: Side, wanted: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Return the benchmarks both sides were evaluated on under the same conditions.
 
@@ -267,7 +361,7 @@ def _runs(text: str, store: Store, cache_folder: Path) -> Iterator[tuple[int | N
         name, _, step = part.partition("@")
         if not step.isdigit():
             name, step = part, ""
-        target = resolve_target(name, store, cache_folder=cache_folder)
+        target = evaluated_target(name, store, cache_folder=cache_folder)
         if target.trial_id is not None:
             seed = store.read(target.trial_id).trial.seed
             yield seed, _scores_of_trial(target.trial_id, int(step) if step else None, store)

@@ -22,7 +22,7 @@ from itertools import chain
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from eval.api import Batch, Completion, Sampler, SampleRequest, SamplingSettings, StreamSampler
+from eval.api import Batch, Completion, RenamedSampler, Sampler, SampleRequest, SamplingSettings, StreamSampler
 from eval.engines.stream import one_by_one
 from eval.errors import EngineError, OrchError
 
@@ -36,6 +36,7 @@ STOP_LIMIT_S = 20.0
 class _Ready:
     name: str
     model_digest: str
+    former_digest: str | None
     keeps_batches: bool
 
 
@@ -54,24 +55,33 @@ class _Failed:
     error: OrchError
 
 
-def open_gang(opener: Callable[[], Sampler], *, num_workers: int, gpus: Sequence[str] = ()) -> GangSampler:
-    """Start the workers, each on a device of its own, and wait until their engines are up.
+def open_gang(
+    opener: Callable[[], Sampler], *, num_workers: int, gpus: Sequence[str] = (), gpus_each: int = 1
+) -> GangSampler:
+    """Start the workers, each on devices of its own, and wait until their engines are up.
 
     Args:
         opener: opens one engine; picklable.
         num_workers: processes.
-        gpus: names for CUDA_VISIBLE_DEVICES, one for each worker; none on a CPU, whose cores are divided.
+        gpus: names for CUDA_VISIBLE_DEVICES; none on a CPU, whose cores are divided.
+        gpus_each: how many of them one engine takes.
 
     Raises:
         EngineError: more workers than GPUs, or one does not start.
         OrchError: what opening an engine raised.
     """
-    if gpus and num_workers > len(gpus):
-        raise EngineError(f"{num_workers} workers, but {len(gpus)} GPUs: {', '.join(gpus)}", fix="ask for fewer")
+    if gpus and num_workers * gpus_each > len(gpus):
+        wanted = f"{num_workers} workers" + (f" of {gpus_each} GPUs each" if gpus_each > 1 else "")
+        raise EngineError(f"{wanted}, but {len(gpus)} GPUs: {', '.join(gpus)}", fix="ask for fewer")
     threads = str(max(1, len(os.sched_getaffinity(0)) // num_workers))
-    workers = [
-        _Worker(opener, {"CUDA_VISIBLE_DEVICES": gpus[rank]} if gpus else {"OMP_NUM_THREADS": threads}, rank)
+    environments = [
+        {"CUDA_VISIBLE_DEVICES": ",".join(gpus[rank * gpus_each : (rank + 1) * gpus_each])}
+        if gpus
+        else {"OMP_NUM_THREADS": threads}
         for rank in range(num_workers)
+    ]
+    workers = [
+        _Worker(opener, environment, rank, has_children=gpus_each > 1) for rank, environment in enumerate(environments)
     ]
     return GangSampler(workers)
 
@@ -89,6 +99,7 @@ class GangSampler:
             raise
         self._name: str = f"{ready[0].name} × {len(workers)}"
         self._digest: str = ready[0].model_digest
+        self._former_digest: str | None = ready[0].former_digest
         self._keeps_batches: bool = ready[0].keeps_batches
 
     @property
@@ -100,6 +111,11 @@ class GangSampler:
     def model_digest(self) -> str:
         """Content digest of the weights and tokenizer."""
         return self._digest
+
+    @property
+    def former_digest(self) -> str | None:
+        """What earlier versions called the same weights, where that differs."""
+        return self._former_digest
 
     @property
     def keeps_batches(self) -> bool:
@@ -163,12 +179,14 @@ class GangSampler:
 class _Worker:
     """The parent's end of one process."""
 
-    def __init__(self, opener: Callable[[], Sampler], environment: dict[str, str], rank: int) -> None:
+    def __init__(
+        self, opener: Callable[[], Sampler], environment: dict[str, str], rank: int, *, has_children: bool = False
+    ) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_work, args=(theirs, opener, environment), name=f"sampler-{rank}", daemon=True
-        )
+        self._process = context.Process(target=_work, args=(theirs, opener, environment), name=f"sampler-{rank}")
+        # A daemon may have no children, which a model over several GPUs needs; the pipe's end ends such a worker.
+        self._process.daemon = not has_children
         self._process.start()
         theirs.close()
 
@@ -204,7 +222,8 @@ def _work(connection: Connection, opener: Callable[[], Sampler], environment: di
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
             with contextlib.closing(opener()) as sampler:
-                connection.send(_Ready(sampler.name, sampler.model_digest, sampler.keeps_batches))
+                former = sampler.former_digest if isinstance(sampler, RenamedSampler) else None
+                connection.send(_Ready(sampler.name, sampler.model_digest, former, sampler.keeps_batches))
                 while True:
                     method, *arguments = connection.recv()
                     if method == "sample_stream":

@@ -14,9 +14,9 @@ import transformers
 
 from eval.api import Completion, SampleRequest, SamplingSettings
 from eval.engines.decoding import Decoding, Response, generate
-from eval.engines.hf_model import end_tokens, load_model, load_tokenizer, raw_bytes
+from eval.engines.hf_model import check_vocabulary, end_tokens, load_model, load_tokenizer, raw_bytes
 from eval.engines.prompts import encode_chat, encode_text
-from eval.model_folder import folder_digest
+from eval.model_folder import folder_digests
 
 __all__ = ["Decoding", "HfSampler", "Response", "generate", "live_digest", "open_hf_sampler"]
 
@@ -37,9 +37,16 @@ def open_hf_sampler(
     """
     model = load_model(model_folder, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     tokenizer = load_tokenizer(model_folder, trust_remote_code=trust_remote_code)
+    check_vocabulary(tokenizer, model.get_input_embeddings().num_embeddings, where=model_folder)
     # The type of the weights changes samples, so it is part of what the sample store's key stands for.
-    digest = f"{folder_digest(model_folder)}:{dtype}"
-    return HfSampler(model, tokenizer, model_digest=digest, batch_sequences=batch_sequences)
+    digests = folder_digests(model_folder)
+    return HfSampler(
+        model,
+        tokenizer,
+        model_digest=f"{digests.digest}:{dtype}",
+        former_digest=f"{digests.former}:{dtype}",
+        batch_sequences=batch_sequences,
+    )
 
 
 def live_digest(model: Any) -> str:
@@ -54,7 +61,15 @@ def live_digest(model: Any) -> str:
 class HfSampler:
     """A `Sampler` over a transformers model and its tokenizer."""
 
-    def __init__(self, model: Any, tokenizer: Any, *, model_digest: str, batch_sequences: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        model_digest: str,
+        batch_sequences: int,
+        former_digest: str | None = None,
+    ) -> None:
         """Wrap what is loaded already; the model is used as it stands at each call.
 
         Args:
@@ -62,7 +77,9 @@ class HfSampler:
             tokenizer: its tokenizer, with a padding token.
             model_digest: what identifies weights and tokenizer.
             batch_sequences: rows decoded at once.
+            former_digest: what earlier versions called the same.
         """
+        self._former_digest = former_digest if former_digest != model_digest else None
         self._model, self._tokenizer, self._digest = model, tokenizer, model_digest
         self._batch_sequences = batch_sequences
 
@@ -75,6 +92,11 @@ class HfSampler:
     def model_digest(self) -> str:
         """Content digest given at opening."""
         return self._digest
+
+    @property
+    def former_digest(self) -> str | None:
+        """What earlier versions called the same weights, where that differs."""
+        return self._former_digest
 
     @property
     def keeps_batches(self) -> bool:

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from eval.engines.attention import IMPLEMENTATION
 from eval.errors import EngineError, ModelError
-from eval.model_folder import check_folder
+from eval.model_folder import check_folder, check_weights
 
 
 def load_model(folder: Path, *, device: str = "cpu", dtype: str = "float32", trust_remote_code: bool = False) -> Any:
@@ -29,6 +29,7 @@ def load_model(folder: Path, *, device: str = "cpu", dtype: str = "float32", tru
         EngineError: the device does not exist.
     """
     check_folder(folder)
+    check_weights(folder)
     check_device(device)
     transformers.utils.logging.disable_progress_bar()
     try:
@@ -67,6 +68,33 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token_id = tokenizer.eos_token_id
     return tokenizer
+
+
+def check_vocabulary(tokenizer: Any, num_embeddings: int | None, *, where: Path) -> None:
+    """Refuse a tokenizer of another model: one that knows tokens for which the model has no embedding.
+
+    A model may have more embeddings than tokens, as many round them up. Tokens that were added and are never used do
+    not count; one that would pad is replaced by the end token, which padding hides as well.
+
+    Args:
+        tokenizer: of the same folder.
+        num_embeddings: rows of the model's embedding; None where they are not known.
+        where: the folder.
+
+    Raises:
+        ModelError: the vocabularies do not fit.
+    """
+    if num_embeddings is None:
+        return
+    if tokenizer.vocab_size > num_embeddings or tokenizer.eos_token_id >= num_embeddings:
+        raise ModelError(
+            f"the tokenizer is of another vocabulary: it knows {max(tokenizer.vocab_size, len(tokenizer)):,} tokens, "
+            f"the model {num_embeddings:,}",
+            where=str(where),
+            fix="put the model's own tokenizer files into the folder",
+        )
+    if tokenizer.pad_token_id >= num_embeddings:
+        tokenizer.pad_token_id = tokenizer.eos_token_id
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from eval.api import Batch, Completion, SampleRequest, SamplingSettings
-from eval.engines.hf_model import load_tokenizer
+from eval.engines.hf_model import check_vocabulary, load_tokenizer
 from eval.engines.prompts import encode_chat, encode_text
 from eval.engines.stream import Draw, draws, longest_first, one_by_one
+from eval.engines.vllm_arguments import check_arguments, shaping
 from eval.errors import EngineError, ModelError
-from eval.model_folder import check_folder, folder_digest
+from eval.model_folder import check_folder, check_weights, folder_digests
+from eval.model_folder.config import read_config
 
 QUEUE_FACTOR = 1.25
 """Requests handed to vLLM at once, in multiples of the sequences it decodes together: a few wait at its door."""
@@ -31,7 +33,14 @@ _INSTALL = "`make vllm` builds an environment with the CPU build; on a GPU machi
 
 
 def open_vllm_sampler(
-    model_folder: Path, *, device: str, dtype: str, batch_sequences: int, trust_remote_code: bool = False
+    model_folder: Path,
+    *,
+    device: str,
+    dtype: str,
+    batch_sequences: int,
+    trust_remote_code: bool = False,
+    tensor_parallel: int = 1,
+    engine_args: Mapping[str, object] | None = None,
 ) -> VllmSampler:
     """Load a model folder into vLLM.
 
@@ -41,13 +50,17 @@ def open_vllm_sampler(
         dtype: type of the weights and activations.
         batch_sequences: most sequences decoded together.
         trust_remote_code: run model code that the folder brings along.
+        tensor_parallel: GPUs that hold the model together.
+        engine_args: further arguments of vLLM, checked.
 
     Raises:
         EngineError: vllm is not installed or does not start.
         ModelError: the folder is no usable model.
     """
     check_folder(model_folder)
+    check_weights(model_folder)
     tokenizer = load_tokenizer(model_folder, trust_remote_code=trust_remote_code)
+    check_vocabulary(tokenizer, read_config(model_folder).get("vocab_size"), where=model_folder)
     for name, value in {
         "VLLM_CPU_KVCACHE_SPACE": CPU_CACHE_GIB,
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -56,23 +69,26 @@ def open_vllm_sampler(
         "VLLM_NO_USAGE_STATS": "1",
     }.items():
         os.environ.setdefault(name, value)
-    try:
-        import vllm
-    except ImportError as error:
-        raise EngineError(f"vllm cannot be imported: {error}", fix=_INSTALL) from error
+    vllm = _import()
+    options = {
+        **(
+            cpu_options(model_folder, trust_remote_code=trust_remote_code) if device == "cpu" else {"max_model_len": -1}
+        ),
+        "enable_prefix_caching": True,
+        "disable_log_stats": True,
+        **({"tensor_parallel_size": tensor_parallel} if tensor_parallel > 1 else {}),
+        **(engine_args or {}),
+    }
+    if device == "cpu" and "max_num_batched_tokens" not in (engine_args or {}):
+        # A prompt is read whole (see `cpu_options`), and vLLM wants a token for each sequence.
+        options["max_num_batched_tokens"] = max(options["max_model_len"], batch_sequences)
     try:
         engine = vllm.LLM(
             model=str(model_folder),
             dtype=dtype,
             max_num_seqs=batch_sequences,
-            **(
-                cpu_options(model_folder, trust_remote_code=trust_remote_code)
-                if device == "cpu"
-                else {"max_model_len": -1}
-            ),
-            enable_prefix_caching=True,
-            disable_log_stats=True,
             trust_remote_code=trust_remote_code,
+            **options,
         )
     except (ValueError, RuntimeError, OSError, AssertionError) as error:
         raise EngineError(
@@ -82,13 +98,35 @@ def open_vllm_sampler(
         ) from error
     if device == "cpu":
         engine.collective_rpc(draw_by_inverse_cdf)
+    digests, shaped_by = folder_digests(model_folder), shaping(engine_args or {})
     return VllmSampler(
         engine,
         tokenizer,
         name=f"vllm {vllm.__version__} {device}",
-        model_digest=f"{folder_digest(model_folder)}:{dtype}",
+        model_digest=f"{digests.digest}:{dtype}{shaped_by}",
+        former_digest=f"{digests.former}:{dtype}{shaped_by}",
         queue_length=math.ceil(QUEUE_FACTOR * batch_sequences),
     )
+
+
+def check_engine_args(engine_args: Mapping[str, object]) -> None:
+    """Check arguments against vLLM's own dataclass.
+
+    Raises:
+        EngineError: vllm is not installed, or does not take them.
+    """
+    import dataclasses
+
+    fields = dataclasses.fields(_import().EngineArgs)
+    check_arguments(engine_args, {field.name: field.type for field in fields})
+
+
+def _import() -> Any:
+    try:
+        import vllm
+    except ImportError as error:
+        raise EngineError(f"vllm cannot be imported: {error}", fix=_INSTALL) from error
+    return vllm
 
 
 def cpu_options(model_folder: Path, *, trust_remote_code: bool = False) -> dict[str, Any]:
@@ -138,7 +176,16 @@ def draw_by_inverse_cdf(worker: Any) -> None:
 class VllmSampler:
     """A `Sampler` over one `vllm.LLM`."""
 
-    def __init__(self, engine: Any, tokenizer: Any, *, name: str, model_digest: str, queue_length: int) -> None:
+    def __init__(
+        self,
+        engine: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        model_digest: str,
+        queue_length: int,
+        former_digest: str | None = None,
+    ) -> None:
         """Wrap an engine that is up.
 
         Args:
@@ -147,7 +194,9 @@ class VllmSampler:
             name: engine and version.
             model_digest: what identifies weights and tokenizer.
             queue_length: requests handed over at once.
+            former_digest: what earlier versions called the same.
         """
+        self._former_digest = former_digest if former_digest != model_digest else None
         self._engine, self._tokenizer = engine, tokenizer
         self._name, self._digest, self._queue_length = name, model_digest, queue_length
 
@@ -160,6 +209,11 @@ class VllmSampler:
     def model_digest(self) -> str:
         """Content digest of weights, tokenizer and type."""
         return self._digest
+
+    @property
+    def former_digest(self) -> str | None:
+        """What earlier versions called the same weights, where that differs."""
+        return self._former_digest
 
     @property
     def keeps_batches(self) -> bool:

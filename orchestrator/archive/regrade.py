@@ -10,7 +10,7 @@ from eval.api import Score
 from eval.grading.version import grader_version
 from eval.score_file import read_score
 from eval.scoring import load_again, regrade
-from orchestrator.evaluations import Target, evaluated_models, keep_score, resolve_target
+from orchestrator.evaluations import Target, evaluated_models, evaluated_target, keep_score, resolve_target
 from orchestrator.store.store import Store
 
 
@@ -32,7 +32,7 @@ def regrade_all(store: Store, only: str | None, *, data_folder: Path | None, cac
     Raises:
         OrchError: the target is unknown, or a benchmark's data are not here.
     """
-    targets = [resolve_target(only, store, cache_folder=cache_folder)] if only else _everything(store, cache_folder)
+    targets = [evaluated_target(only, store, cache_folder=cache_folder)] if only else _everything(store, cache_folder)
     return [change for target in targets for change in _regrade(target, store, data_folder)]
 
 

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 
 def compare(
-    first: Annotated[str, typer.Argument(help="Trial, trials (a,b,c: seeds), EXPERIMENT:ARM, TRIAL@STEP, or a model.")],
+    first: Annotated[
+        str,
+        typer.Argument(
+            help="Trial, trials (a,b,c: seeds), EXPERIMENT:ARM, TRIAL@STEP, or a model by path, id or name."
+        ),
+    ],
     second: Annotated[str, typer.Argument(help="What it is compared with.")],
     bench: Annotated[str, typer.Option(help="Benchmarks, separated by commas; all they share without it.")] = "",
     store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
@@ -30,7 +35,7 @@ def compare(
 
     runs, cache = Store(store), cache_dir or store / "models"
     sides = (read_side(first, runs, cache_folder=cache), read_side(second, runs, cache_folder=cache))
-    names = shared_benchmarks(*sides, wanted=tuple(name for name in bench.split(",") if name))
+    names = shared_benchmarks(*sides, wanted=_names(bench))
     found = {name: compare_arms(*(side.arm(name) for side in sides)) for name in names}
     adjusted = holm([difference.p_method for difference in found.values()])
     arms = ([side.arm(name) for name in names] for side in sides)
@@ -44,6 +49,12 @@ def compare(
 
         plot_differences(found, macro, plot, labels=(first, second))
         typer.echo(plot, err=as_json)
+
+
+def _names(bench: str) -> tuple[str, ...]:
+    """Benchmarks as scores call them: one of a file by the file's name."""
+    given = (name for name in bench.split(",") if name)
+    return tuple(Path(name).stem if name.endswith(".jsonl") else name for name in given)
 
 
 def _print_json(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -30,17 +31,31 @@ def evaluate(
     engine: Annotated[Literal["hf", "vllm", "openai"], typer.Option(help="What draws the samples.")] = "hf",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first questions of each benchmark.")] = None,
     temperature: Annotated[float, typer.Option(min=0.0)] = 1.0,
-    top_p: Annotated[float, typer.Option(min=0.0, max=1.0)] = 1.0,
+    top_p: Annotated[float, typer.Option(help="Above 0; 1 leaves every token in.")] = 1.0,
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Default: the benchmark's.")] = None,
     template: Annotated[str | None, typer.Option(help="Prompt template. Default: the benchmark's.")] = None,
     seed: Annotated[int, typer.Option(help="Sample seeds derive from it.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu or cuda. Default: cuda where there is one.")] = None,
-    dtype: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option()] = "float32",
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        typer.Option(help="auto: the model's own on a GPU, float32 on a CPU."),
+    ] = "auto",
     batch: Annotated[int, typer.Option(min=1, help="Sequences decoded at once.")] = 256,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes that sample. Default: one for each visible GPU.")
+        int | None, typer.Option(min=1, help="Processes that sample. Default: one for the GPUs of each engine.")
+    ] = None,
+    tensor_parallel: Annotated[int, typer.Option(min=1, help="For --engine vllm: GPUs that hold one model.")] = 1,
+    engine_arg: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="For --engine vllm: any argument of vLLM; repeatable.")
     ] = None,
     base_url: Annotated[str | None, typer.Option(help="For --engine openai: the endpoint, up to /v1.")] = None,
+    read_timeout: Annotated[
+        float, typer.Option(min=0.1, help="For --engine openai: seconds of silence before a request is sent again.")
+    ] = 600.0,
+    total_timeout: Annotated[
+        float, typer.Option(min=0.1, help="For --engine openai: seconds that one try may take in all.")
+    ] = 3600.0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Set stored samples aside and draw all anew.")] = False,
     store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
     data_dir: Annotated[Path | None, typer.Option(envvar="ORCH_DATA_DIR", help="Benchmark files.")] = None,
     cache_dir: Annotated[
@@ -53,17 +68,32 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Evaluate a model; samples already drawn are never drawn again."""
+    from eval.engines.vllm_arguments import read_arguments
+    from orchestrator.cli.eval_engine import EngineOptions, choose_engine
     from orchestrator.store.store import Store
 
     wanted = _settings(
         bench, k=k, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, template=template, seed=seed
     )
+    options = EngineOptions(
+        engine=engine,
+        device=device,
+        dtype=dtype,
+        batch=batch,
+        num_workers=workers,
+        tensor_parallel=tensor_parallel,
+        engine_args=read_arguments(engine_arg or []),
+        base_url=base_url,
+        read_timeout_s=read_timeout,
+        total_timeout_s=total_timeout,
+    )
     runs = Store(store)
-    target = _target(model, engine, runs, base_url=base_url, cache_folder=cache_dir or store / "models")
-    jobs = _jobs(wanted, target, data_dir=data_dir, limit=limit)
-    with _engine(
-        target, engine, device=device, dtype=dtype, batch=batch, num_workers=workers, base_url=base_url
-    ) as sampler:
+    chosen = choose_engine(options, model, runs, cache_folder=cache_dir or store / "models")
+    target = chosen.target
+    if max_new_tokens is None:
+        wanted = chosen.fitted(wanted, data_dir)
+    jobs = _jobs(wanted, target, data_dir=data_dir, limit=limit, is_fresh=fresh)
+    with contextlib.closing(chosen.open()) as sampler:
         keyed = _evaluate(jobs, sampler, target, runs, data_dir=data_dir)
     if mlflow and target.trial_id is None:
         _log_to_mlflow(target, keyed, tracking_uri)
@@ -71,7 +101,19 @@ def evaluate(
         typer.echo(json.dumps([_as_dict(summary) for summary in keyed.values()], indent=1))
     else:
         _print_table(target, list(keyed.values()))
-        typer.echo(f"samples: {target.eval_folder}\nnext: orch compare {model} OTHER --bench {bench}")
+        typer.echo(f"samples: {target.eval_folder}\nnext: {_next(target, model, list(keyed.values()), runs)}")
+
+
+def _next(target: Target, model: str, summaries: list[Summary], runs: Store) -> str:
+    """A comparison with what else was evaluated alike, as a command to paste; else one to be completed."""
+    from orchestrator.evaluations import evaluated_alike
+
+    scores = [summary.score for summary in summaries]
+    # An endpoint's name alone may name several models, its id only one.
+    first = target.owner_id if target.endpoint is not None else model
+    words = ["orch", "compare", first, evaluated_alike(target, scores, runs) or "OTHER"]
+    words += ["--bench", ",".join(score.benchmark for score in scores), "--store", str(runs.root)]
+    return shlex.join(words)
 
 
 def _settings(
@@ -103,16 +145,8 @@ def _settings(
     return found
 
 
-def _target(model: str, engine: str, runs: Store, *, base_url: str | None, cache_folder: Path) -> Target:
-    from orchestrator.evaluations import endpoint_target, resolve_target
-
-    if engine == "openai":
-        return endpoint_target(model, runs, base_url=base_url)
-    return resolve_target(model, runs, cache_folder=cache_folder)
-
-
 def _jobs(
-    wanted: dict[str, SamplingSettings], target: Target, *, data_dir: Path | None, limit: int | None
+    wanted: dict[str, SamplingSettings], target: Target, *, data_dir: Path | None, limit: int | None, is_fresh: bool
 ) -> dict[str, EvalJob]:
     """Return the score's key → what is to be evaluated for it; refuses damaged sets before a model is opened."""
     from eval.benchmarks.registry import load
@@ -121,38 +155,10 @@ def _jobs(
     jobs = []
     for name, settings in wanted.items():
         key = target.key(load(name, data_folder=data_dir, limit=limit).digest, settings, limit)
-        jobs.append(EvalJob(benchmark=name, settings=settings, folder=target.eval_folder / key, limit=limit))
+        folder = target.eval_folder / key
+        jobs.append(EvalJob(benchmark=name, settings=settings, folder=folder, limit=limit, is_fresh=is_fresh))
     check_jobs(jobs)
     return {job.folder.name: job for job in jobs}
-
-
-@contextlib.contextmanager
-def _engine(
-    target: Target,
-    engine: str,
-    *,
-    device: str | None,
-    dtype: str,
-    batch: int,
-    num_workers: int | None,
-    base_url: str | None,
-) -> Iterator[Sampler]:
-    from eval.engines import open_endpoint, open_sampler, visible_gpus
-
-    if engine == "openai":
-        opened = open_endpoint(target.model.path, base_url=str(base_url))
-    else:
-        chosen = device or ("cuda" if visible_gpus() else "cpu")
-        opened = open_sampler(
-            engine,
-            target.open_model(),
-            device=chosen,
-            dtype=dtype,
-            batch_sequences=batch,
-            num_workers=num_workers or (max(1, len(visible_gpus())) if chosen == "cuda" else 1),
-        )
-    with contextlib.closing(opened) as sampler:
-        yield sampler
 
 
 def _evaluate(
@@ -277,12 +283,24 @@ def _print_table(target: Target, summaries: list[Summary]) -> None:
         )
         if doubts := _doubts(summary):
             typer.secho(f"{score.benchmark}: {doubts}, counted as wrong", fg="yellow")
+        if summary.reasoning_rate:
+            share = f"{100 * summary.reasoning_rate:.1f} % of the completions"
+            typer.secho(f"{score.benchmark}: {share} had no content: their reasoning was graded", fg="yellow")
+        if settings.temperature == 0 and score.num_samples > 1:
+            typer.secho(
+                f"{score.benchmark}: T=0, so each question was drawn once and counts {score.num_samples} times",
+                dim=True,
+            )
 
 
 def _doubts(summary: Summary) -> str:
-    """Shares of completions whose grading came to no verdict; empty where all did."""
-    found = (("given up for time or memory", summary.timeout_rate), ("left undecided", summary.undecided_rate))
-    return ", ".join(f"{100 * share:.1f} % of the gradings {what}" for what, share in found if share)
+    """Shares of completions that came to no verdict; empty where all did."""
+    found = (
+        ("of the gradings given up for time or memory", summary.timeout_rate),
+        ("of the gradings left undecided", summary.undecided_rate),
+        ("of the requests left unanswered by the endpoint", summary.failed_rate),
+    )
+    return ", ".join(f"{100 * share:.1f} % {what}" for what, share in found if share)
 
 
 def _cells(summary: Summary) -> tuple[str, ...]:

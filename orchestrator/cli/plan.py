@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.terminal import reading
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -54,13 +56,14 @@ def plan(
     """List the trials of experiments: which are waiting, done or shared, and why; with --cluster, what they cost."""
     from orchestrator.config.spec import load_sweep
     from orchestrator.plan.make import make_plan
+    from orchestrator.store.known_models import model_digest_of
     from orchestrator.store.store import Store
 
     files, overrides = _files(words or [], every=every)
     asked = _asked(cluster, price=price, assume=assume or [])
     specs = [load_sweep(file, overrides) for file in files]
-    plans = [make_plan(spec) for spec in specs]
     runs = Store(store)
+    plans = [make_plan(spec, model_digest=model_digest_of(runs, on_bytes=reading)) for spec in specs]
     cost = None if asked is None else asked.cost(specs, plans, runs, data_dir)
     if every or len(plans) > 1:
         from orchestrator.cli.plan_union import show_union

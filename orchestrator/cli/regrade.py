@@ -10,7 +10,9 @@ import typer
 
 
 def regrade(
-    target: Annotated[str | None, typer.Argument(help="Trial, or a model evaluated; everything without it.")] = None,
+    target: Annotated[
+        str | None, typer.Argument(help="Trial, or a model evaluated, by path, id or name; everything without it.")
+    ] = None,
     store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
     data_dir: Annotated[Path | None, typer.Option(envvar="ORCH_DATA_DIR", help="Benchmark files.")] = None,
     cache_dir: Annotated[

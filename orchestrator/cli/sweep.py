@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from orchestrator.cli.terminal import reading
+
 if TYPE_CHECKING:
     from orchestrator.cli.display import Display
     from orchestrator.config.blocks import Notify
@@ -54,11 +56,12 @@ def sweep(
     """Run what is missing of an experiment; run again, it finds nothing to do."""
     from orchestrator.config.spec import load_sweep
     from orchestrator.plan.make import make_plan
+    from orchestrator.store.known_models import model_digest_of
     from orchestrator.store.store import Store
 
     spec = load_sweep(file, tuple(overrides or ()))
-    plan = make_plan(spec)
     runs = Store(store)
+    plan = make_plan(spec, model_digest=model_digest_of(runs, on_bytes=reading))
     if dry_run:
         _print_missing(plan, runs, data_dir, as_json=as_json)
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,9 @@ NARROWEST = 40
 """Columns below which nothing is laid out: a trial's id and a number."""
 ENDLESS = 100_000
 """Width of what is no terminal, for lists that are searched line by line."""
+
+SMALL_FOLDER = 1_000_000_000
+"""Bytes that are read in about a second."""
 
 
 def terminal_width(*, elsewhere: int = ENDLESS) -> int:
@@ -38,6 +42,17 @@ def print_columns(columns: Sequence[Column], *, above: Sequence[str] = (), colou
         heading = [typer.style(line, bold=True) for line in block.heading]
         lines = [typer.style(line, fg=colours[row]) if colours else line for row, line in block.rows]
         typer.echo("\n".join([*([""] if number else []), *heading, *lines]))
+
+
+def reading(path: str, done: int, total: int) -> None:
+    """Say how far a model folder was read that is identified for the first time; small ones need no word."""
+    if total < SMALL_FOLDER:
+        return
+    share = f"{done / 1e9:.1f} of {total / 1e9:.1f} GB"
+    if sys.stderr.isatty():
+        typer.echo(f"\rreading {path} to identify it: {share}", err=True, nl=done == total)
+    elif done == total:
+        typer.echo(f"read {path} to identify it: {share}; not again while its files stay as they are", err=True)
 
 
 def above_columns(common: Mapping[str, object]) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Literal
 
 from orchestrator.codec import CodecError, decode, encode
 from orchestrator.errors import DataError, ModelError, StoreError
-from orchestrator.store.files import REBUILD, create_json, read_json
+from orchestrator.store.files import REBUILD, create_json, read_json, write_json
 from orchestrator.store.redact import now
 
 FOLDER = "inputs"
@@ -67,12 +67,13 @@ class SeenInputs:
         seen = self.find(name)
         return {} if seen is None else seen.commits
 
-    def check(self, found: SeenInput, *, place: Path) -> bool:
+    def check(self, found: SeenInput, *, place: Path, former: str = "") -> bool:
         """Keep what is seen for the first time, and compare it from then on; whether this was the first time.
 
         Args:
             found: the input as it is on this machine.
             place: where its content lies here, for the message.
+            former: what earlier versions called the same content; kept under that, it is kept anew.
 
         Raises:
             DataError, ModelError: another content than at first. StoreError: the file does not read or write.
@@ -82,6 +83,9 @@ class SeenInputs:
             if create_json(self.file(found.name), encode(replace(found, seen_at=now()))):
                 return True
             seen = self.find(found.name)
+        if seen is not None and seen.digest == former != found.digest:
+            write_json(self.file(found.name), encode(replace(seen, digest=found.digest)))
+            return True
         if seen is not None and seen.digest != found.digest:
             raise self._changed(found, seen, place)
         return False

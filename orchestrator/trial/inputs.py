@@ -140,7 +140,7 @@ def _ready_set(name: str, seen: SeenInputs, data_folder: Path | None, progress: 
 def _ready_model(name: str, model: Model, seen: SeenInputs, cache: Path, progress: Progress) -> Path:
     if not is_of_hub(model):
         return resolve(model, cache_folder=cache, on_progress=progress.on_line)
-    from trainers.models.hub import hub_digest
+    from trainers.models.hub import hub_digests
 
     hub_id = checked_hub_id(model.path)
     folder = resolve(
@@ -150,9 +150,10 @@ def _ready_model(name: str, model: Model, seen: SeenInputs, cache: Path, progres
         on_progress=progress.on_line,
         on_bytes=progress.on_bytes,
     )
-    digest, commit = hub_digest(folder), folder.name
+    digests, commit = hub_digests(folder), folder.name
+    digest = digests.digest
     found = SeenInput(name=name, kind="model", digest=digest, commits={hub_id: commit})
-    if seen.check(found, place=folder.parents[1]):
+    if seen.check(found, place=folder.parents[1], former=digests.former):
         kept = f"trusted on first use, kept in {seen.file(name)}"
         progress.on_line(f"{name}: commit {commit[:12]}, sha256 {digest[:12]}…, {kept}")
     return folder

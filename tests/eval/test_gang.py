@@ -116,3 +116,14 @@ def test_visible_gpus_are_those_that_the_environment_leaves(monkeypatch):
     for value, gpus in {"": (), "-1": (), "2": ("2",), "0, GPU-ab": ("0", "GPU-ab")}.items():
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
         assert visible_gpus() == gpus
+
+
+def test_a_model_over_several_gpus_takes_its_own_of_them():
+    gang = open_gang(Worker, num_workers=2, gpus=("3", "5", "6", "8"), gpus_each=2)
+    try:
+        drawn = list(gang.sample_stream(singles([b"slow", *[b"x"] * 20])))
+    finally:
+        gang.close()
+    assert {one.text.split()[-1] for one in drawn} == {"3,5", "6,8"}
+    with pytest.raises(EngineError, match="2 workers of 2 GPUs each, but 3 GPUs"):
+        open_gang(Worker, num_workers=2, gpus=("0", "1", "2"), gpus_each=2)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import string
 from pathlib import Path
 
@@ -113,6 +114,9 @@ def test_what_cannot_be_opened_says_why(folder: Path, tmp_path: Path) -> None:
         open_hf_sampler(tmp_path / "nowhere")
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match="no safetensors file"):
+        open_hf_sampler(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
     with pytest.raises(ModelError, match="transformers cannot load the model"):
         open_hf_sampler(tmp_path)
     if not torch.cuda.is_available():
@@ -143,3 +147,21 @@ def test_two_processes_draw_what_one_draws(folder: Path) -> None:
         }
     finally:
         gang.close()
+
+
+def test_a_tokenizer_of_another_vocabulary_is_refused(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "model")
+    many = {chr(0x4E00 + number): number for number in range(100)} | {"<end>": 100}
+    Qwen2Tokenizer(vocab=many, merges=[], eos_token="<end>", pad_token="<end>", unk_token="<end>").save_pretrained(
+        tmp_path / "model"
+    )
+    with pytest.raises(ModelError, match="of another vocabulary: it knows 101 tokens, the model 27"):
+        open_hf_sampler(tmp_path / "model")
+
+
+def test_weights_that_were_cut_off_are_refused(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelError, match="was cut off"):
+        open_hf_sampler(tmp_path / "model")

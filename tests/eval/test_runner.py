@@ -352,3 +352,91 @@ def test_two_benchmarks_of_one_name_are_refused_before_anything_is_drawn(benchma
     with pytest.raises(DataError, match="2 benchmarks are called sums"):
         list(evaluate_all(jobs, FakeSampler(), data_folder=None))
     assert not (tmp_path / "e").exists()
+
+
+GREEDY = replace(SETTINGS, temperature=0.0)
+
+
+@pytest.mark.parametrize("keeps_batches", [False, True])
+def test_a_greedy_answer_is_drawn_once_and_stands_k_times(benchmark, tmp_path, keeps_batches):
+    sampler = FakeSampler()
+    sampler.keeps_batches = keeps_batches
+    score = run(benchmark, tmp_path / "e", sampler, GREEDY)
+    assert sorted(sampler.asked) == [(f"sums-{n:04}", 0) for n in range(6)]
+    rows = [json.loads(line) for line in lines(tmp_path / "e")]
+    assert len(rows) == len({(row["problem"], row["index"]) for row in rows}) == 24
+    assert len({(row["problem"], row["text"]) for row in rows}) == 6
+    assert score.generation_error == 0
+    more = FakeSampler()
+    assert run(benchmark, tmp_path / "more", more, replace(GREEDY, num_samples=20)).avg == score.avg
+    assert more.asked == []
+
+
+def test_greedy_copies_that_a_kill_left_out_are_made_without_drawing(benchmark, tmp_path):
+    whole = run(benchmark, tmp_path / "e", settings=GREEDY)
+    file = tmp_path / "e" / "samples.jsonl"
+    file.write_bytes(b"\n".join(line for line in lines(tmp_path / "e") if b'"index": 2' not in line) + b"\n")
+    sampler = FakeSampler()
+    assert run(benchmark, tmp_path / "e", sampler, GREEDY).per_problem == whole.per_problem
+    assert (sampler.asked, len(lines(tmp_path / "e"))) == ([], 24)
+
+
+class Renamed(FakeSampler):
+    """Of a model that an earlier version called m1."""
+
+    former_digest = "m1"
+
+    def __init__(self):
+        super().__init__("every byte")
+
+
+def test_samples_under_a_former_digest_are_gone_on_with(benchmark, tmp_path):
+    run(benchmark, tmp_path / "e", settings=replace(SETTINGS, num_samples=2))
+    sampler = Renamed()
+    run(benchmark, tmp_path / "more", sampler)
+    assert {index for _, index in sampler.asked} == {2, 3}
+    again = Renamed()
+    run(benchmark, tmp_path / "more", again)
+    assert again.asked == []
+
+
+def test_samples_of_every_byte_come_before_those_of_a_former_digest(benchmark, tmp_path):
+    run(benchmark, tmp_path / "e")
+    new = FakeSampler("every byte")
+    run(benchmark, tmp_path / "new", new)
+    assert len(new.asked) == 24
+    sampler = Renamed()
+    run(benchmark, tmp_path / "new", sampler)
+    assert sampler.asked == []
+    assert len({sample.key for sample in read_samples(tmp_path / "new" / "samples.jsonl")}) == 6
+
+
+def test_what_is_fresh_takes_nothing_over_even_after_a_kill(benchmark, tmp_path):
+    run(benchmark, tmp_path / "old" / "a", settings=replace(SETTINGS, num_samples=2))
+    job = EvalJob(benchmark=benchmark, settings=SETTINGS, folder=tmp_path / "old" / "b", is_fresh=True)
+    with pytest.raises(KeyboardInterrupt):
+        list(evaluate_all([job], FakeSampler(stop_after=5), data_folder=None))
+    sampler = FakeSampler()
+    list(evaluate_all([replace(job, is_fresh=False)], sampler, data_folder=None))
+    assert 24 - 5 <= len(sampler.asked) <= 24
+    sampler = FakeSampler()
+    list(evaluate_all([job], sampler, data_folder=None))
+    assert len(sampler.asked) == 24
+    assert len(list((tmp_path / "old" / "b").glob("samples.*.before.jsonl"))) >= 1
+
+
+class Failing(FakeSampler):
+    def sample(self, requests, settings):
+        for one in super().sample(requests, settings):
+            yield replace(one, text="", finish_reason="failed") if one.index == 1 else one
+
+
+def test_failed_samples_count_as_wrong_until_they_are_drawn_again(benchmark, tmp_path):
+    failed = run(benchmark, tmp_path / "e", Failing())
+    assert all(verdicts[1] == 0 for verdicts in failed.per_problem.values())
+    assert len(lines(tmp_path / "e")) == 24
+    sampler = FakeSampler()
+    mended = run(benchmark, tmp_path / "e", sampler)
+    assert sorted(sampler.asked) == [(f"sums-{n:04}", 1) for n in range(6)]
+    assert mended.per_problem == run(benchmark, tmp_path / "good", settings=SETTINGS).per_problem
+    assert len(list(read_samples(tmp_path / "e" / "samples.jsonl"))) == 24

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from eval.background import repeated
 from eval.errors import ModelError
-from eval.model_folder import check_folder, folder_digest
+from eval.model_folder import FolderDigests, check_folder, folder_digests
 
 HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 """What of a repository is fetched, and counts for its digest: no second copy of the weights, no documents."""
@@ -87,9 +87,9 @@ def fetch_model(
     return folder
 
 
-def hub_digest(folder: Path) -> str:
-    """The content digest of a model in the hub's cache, whatever else of the repository was fetched beside it."""
-    return folder_digest(folder, patterns=HUB_FILES)
+def hub_digests(folder: Path) -> FolderDigests:
+    """The content digests of a model in the hub's cache, whatever else of the repository was fetched beside it."""
+    return folder_digests(folder, patterns=HUB_FILES)
 
 
 def model_name(hub_id: str, revision: str | None) -> str:

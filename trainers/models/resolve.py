@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from eval.errors import ModelError
-from eval.model_folder import check_folder, folder_digest
+from eval.model_folder import FolderDigests, OnBytes, check_folder, folder_digests
 from trainers.models.tiny_spec import ARITHMETIC_TINY, TinySpec
 from trainers.recipe import Model
 
@@ -29,11 +29,26 @@ def model_digest(model: Model) -> str:
     Raises:
         ModelError: unknown builtin, missing or incomplete folder, or neither a folder nor a hub id.
     """
+    return model_digests(model).digest
+
+
+def model_digests(model: Model, *, on_bytes: OnBytes = lambda done, total: None) -> FolderDigests:
+    """Return `model_digest`, and what earlier versions called the same model.
+
+    Args:
+        model: what the recipe names.
+        on_bytes: told of progress while a folder is read for the first time.
+
+    Raises:
+        ModelError: as `model_digest`.
+    """
+    if Path(model.path).is_dir() and not model.path.startswith(_BUILTIN):
+        return folder_digests(Path(model.path), on_bytes=on_bytes)
     if model.path.startswith(_BUILTIN):
-        return _builtin(model.path).digest
-    if Path(model.path).is_dir():
-        return folder_digest(Path(model.path))
-    return f"{checked_hub_id(model.path)}@{model.revision or 'main'}"
+        named = _builtin(model.path).digest
+    else:
+        named = f"{checked_hub_id(model.path)}@{model.revision or 'main'}"
+    return FolderDigests(digest=named, former=named)
 
 
 def is_of_hub(model: Model) -> bool:

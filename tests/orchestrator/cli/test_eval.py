@@ -1,5 +1,7 @@
 import json
 import re
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from typer.testing import CliRunner
 
 from eval.errors import OrchError
 from eval.grading import version
+from eval.model_folder import FolderDigests, folder_digests
 from orchestrator.cli.compare import compare
 from orchestrator.cli.data import data
 from orchestrator.cli.eval import evaluate
@@ -189,6 +192,11 @@ def test_all_benchmarks_are_sampled_by_two_processes_and_two_of_one_name_are_ref
         (("eval", "/nowhere/model", "--bench", "arithmetic"), "/nowhere/model"),
         (("eval", "MODEL", "--bench", "arithmetic", "--template", "chatty"), "unknown prompt template"),
         (("eval", "MODEL", "--bench", "arithmetic", "--max-new-tokens", "4000"), "context"),
+        (("eval", "MODEL", "--bench", "arithmetic", "--top-p", "0"), "top_p is 0"),
+        (("eval", "MODEL", "--bench", "arithmetic", "--temperature", "inf"), "temperature is inf"),
+        (("eval", "MODEL", "--bench", "arithmetic", "--engine-arg", "seed=1"), "takes no --engine-arg"),
+        (("eval", "MODEL", "--bench", "arithmetic", "--tensor-parallel", "2"), "takes no --tensor-parallel"),
+        (("eval", "MODEL", "--bench", "arithmetic", "--engine", "vllm", "--engine-arg", "seed"), "write KEY=VALUE"),
         (("eval", "name", "--bench", "arithmetic", "--engine", "openai"), "needs an endpoint"),
         (
             ("eval", "name", "--bench", "arithmetic", "--engine", "openai", "--base-url", "http://127.0.0.1:9/v1"),
@@ -257,3 +265,65 @@ def test_scores_are_logged_to_mlflow_once_with_their_benchmark(two_models, store
 def test_a_dead_mlflow_server_costs_no_result(two_models, store):
     options = ("--bench", "arithmetic", "--k", 1, "--limit", 2, "--max-new-tokens", 4, "--store", store)
     assert "2×1" in orch("eval", two_models[0], *options, "--tracking-uri", "http://127.0.0.1:9")
+
+
+def test_new_tokens_are_capped_by_the_context_with_a_line(two_models, store, tmp_path):
+    file = tmp_path / "long.jsonl"
+    rows = [{"question": "x" * 150, "answer": "1"}, {"question": "y" * 20, "answer": "2"}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = ("eval", two_models[0], "--bench", file, "--k", 1, "--template", "plain", "--store", store, "--no-mlflow")
+    result = CliRunner().invoke(app, [str(word) for word in (*asked, "--limit", 1, "--json")])
+    (row,) = json.loads(result.stdout)
+    assert row["score"]["settings"]["max_new_tokens"] == 256 - 151
+    assert "long: at most 105 new tokens, not 4,096: the model's context of 256" in result.stderr
+    (both,) = json.loads(orch(*asked, "--json"))
+    assert both["score"]["settings"]["max_new_tokens"] == 105
+
+
+def test_a_greedy_evaluation_says_that_it_draws_once(two_models, store):
+    asked = ("--bench", "arithmetic", "--limit", 2, "--max-new-tokens", 4, "--store", store)
+    printed = orch("eval", two_models[0], *asked, "--k", 4, "--temperature", 0)
+    assert "T=0, so each question was drawn once and counts 4 times" in printed
+    assert "drawn once" not in orch("eval", two_models[0], *asked, "--k", 1, "--temperature", 0)
+
+
+@pytest.fixture
+def large_model(two_models, tmp_path, monkeypatch):
+    """A model with a file of which earlier versions read only parts."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    folder = shutil.copytree(two_models[0], tmp_path / "large")
+    (folder / "vocabulary.txt").write_bytes(bytes(5 << 20))
+    return folder
+
+
+def test_what_an_earlier_version_evaluated_is_found_with_a_line_and_only_for_one_content(
+    large_model, store, caplog, monkeypatch
+):
+    digests = folder_digests(large_model)
+    former = FolderDigests(digest=digests.former, former=digests.former)
+    with monkeypatch.context() as earlier:
+        for place in ("trainers.models.resolve", "eval.engines.hf"):
+            earlier.setattr(f"{place}.folder_digests", lambda *_, **__: former)
+        before = evaluated(large_model, store)
+    (file,) = store.glob("evaluations/*/eval/*/samples.jsonl")
+    lines = file.read_text()
+    assert "earlier version" not in caplog.text
+    assert evaluated(large_model, store)[0]["score"]["per_problem"] == before[0]["score"]["per_problem"]
+    assert file.read_text() == lines
+    assert caplog.text.count("found under the digest of an earlier version") == 1
+    assert "arithmetic" in orch("compare", large_model, large_model, "--store", store)
+    with (large_model / "vocabulary.txt").open("r+b") as content:
+        content.seek(70_000)
+        content.write(b"other")
+    evaluated(large_model, store)
+    assert len(list(store.glob("evaluations/*/eval/*/samples.jsonl"))) == 2
+
+
+def test_what_is_printed_next_works_for_folders_and_files_too(two_models, store, tmp_path):
+    file = tmp_path / "my sums.jsonl"
+    file.write_text('{"question": "1+1", "answer": "2"}\n{"question": "2+2", "answer": "4"}\n')
+    asked = ("--bench", file, "--k", 2, "--max-new-tokens", 4, "--template", "plain", "--store", store)
+    orch("eval", two_models[0], *asked)
+    printed = orch("eval", two_models[1], *asked)
+    (line,) = (line for line in printed.splitlines() if line.startswith("next: orch "))
+    assert "my sums" in orch(*shlex.split(line.removeprefix("next: orch ")))
