@@ -35,7 +35,7 @@ from eval.grading.prose import (
     take_words_off,
     tidy_tokens,
 )
-from eval.grading.quantities import read_based, read_quantity
+from eval.grading.quantities import is_written_number, read_based, read_quantity
 
 MAX_PARTS = 64
 
@@ -60,11 +60,11 @@ _ALIGNED = frozenset("align align* aligned gather gather* gathered equation equa
 _OF_GROUPS = frozenset((";", "\\\\", "wedge"))
 _OF_ITEMS = frozenset((",", ";", "\\\\", "and", "or", "And", "Or", "AND", "OR", "和", "或", "与", "或者", "vee"))
 _OF_COORDINATES, _COMMA, _CUP = frozenset((",", ";")), frozenset((",",)), frozenset(("cup",))
-_OF_ROWS, _OF_CELLS = frozenset(("\\\\",)), frozenset(("&",))
+_OF_ROWS, _OF_CELLS, _SQUARE = frozenset(("\\\\",)), frozenset(("&",)), frozenset(("[", "]"))
 _INFINITE = Formula(
     node=Call("infty"), symbols=frozenset(), names=frozenset(("infty",)), has_decimals=False, is_loose=False
 )
-_NUMBER = replace(_INFINITE, names=frozenset())
+_NO_NAMES = frozenset[str]()
 _WRITTEN_NUMBER = re.compile(r"-?\d{1,30}(?:\.\d{1,30})?")
 """What most answers are: read without a token."""
 _MINUS_INFINITE = replace(_INFINITE, node=Call("neg", (Call("infty"),)), names=frozenset(("neg", "infty")))
@@ -98,10 +98,10 @@ class Reading:
 def read(text: str) -> Reading:
     """Read an answer."""
     if _WRITTEN_NUMBER.fullmatch(text):
-        number = Number(Fraction(text), "." in text)
-        return Reading(
-            answer=Quantity(formula=replace(_NUMBER, node=number, has_decimals=number.is_decimal)), words=text
-        )
+        is_decimal = "." in text
+        number = Number(Fraction(text) if is_decimal else Fraction(int(text)), is_decimal)
+        formula = Formula(node=number, symbols=_NO_NAMES, names=_NO_NAMES, has_decimals=is_decimal, is_loose=False)
+        return Reading(answer=Quantity(formula=formula), words=text)
     try:
         tokens = tidy_tokens(tokenise(text))
     except (Unreadable, RecursionError):
@@ -117,9 +117,8 @@ def read(text: str) -> Reading:
         answer: Answer | None = _read_all(_with_round_brackets(rest))
     except (Unreadable, ArithmeticError, ValueError, RecursionError):
         answer = _words(rest)
-    is_number = [token.kind == "number" for token in rest]
     is_plain = all(token.kind in ("number", "word") or token.text in ("-", ".", ",") for token in rest)
-    num_beside = sum(a and b for a, b in pairwise(is_number)) if is_plain else 0
+    num_beside = sum(a.kind == b.kind == "number" for a, b in pairwise(rest)) if is_plain else 0
     num_parts = 1 + num_beside + sum(token.text in _OF_ITEMS for token in rest)
     return Reading(
         answer=answer,
@@ -223,6 +222,8 @@ def _has_matrix(tokens: Sequence[Token]) -> bool:
 
 def _read_item(tokens: Sequence[Token]) -> Answer:
     """Read one item of a list: a chain of relations, or a value."""
+    if is_written_number(tokens):
+        return read_quantity(tokens)
     texts = [token.text for token in tokens]
     num_signs = texts.count("pm")
     if num_signs == 1:
@@ -255,7 +256,7 @@ def _with_sign(token: Token, sign: str) -> Token:
 
 def _read_value(tokens: Sequence[Token]) -> Answer:
     """Read a union, a set, a tuple, an interval, a matrix or a single value."""
-    if len(tokens) == 1 and tokens[0].kind == "number":
+    if is_written_number(tokens):
         return read_quantity(tokens)
     pieces = _split(tokens, _CUP)
     if len(pieces) > 1:
@@ -367,6 +368,8 @@ def _read_matrix(tokens: Sequence[Token]) -> Answer:
 
 def _with_round_brackets(tokens: Sequence[Token]) -> list[Token]:
     """Write the open ends of `]1,3[` as round brackets."""
+    if not _has_any(tokens, _SQUARE):
+        return list(tokens)
     found, opened = list[Token](), list[bool]()
     for place, token in enumerate(tokens):
         text = token.text
@@ -390,6 +393,14 @@ def _ends_interval(tokens: Sequence[Token], place: int) -> bool:
     return behind in ("", "cup", ",", ")", ";") and before not in ("sqrt", "(", "[", ",")
 
 
+def _has_any(tokens: Sequence[Token], texts: frozenset[str]) -> bool:
+    """Whether a token is one of these: a plain loop, as it runs many times an answer and most answers are short."""
+    for token in tokens:
+        if token.text in texts:
+            return True
+    return False
+
+
 def _with_depth(tokens: Sequence[Token]) -> list[tuple[Token, int]]:
     """Return each token with the number of brackets around it; what closes nothing stays at 0."""
     depth, found = 0, []
@@ -404,7 +415,7 @@ def _with_depth(tokens: Sequence[Token]) -> list[tuple[Token, int]]:
 
 def _split(tokens: Sequence[Token], separators: frozenset[str]) -> list[list[Token]]:
     """Split tokens at separators outside brackets."""
-    if separators.isdisjoint(token.text for token in tokens):
+    if not _has_any(tokens, separators):
         return [list(tokens)]
     parts = [list[Token]()]
     for token, depth in _with_depth(tokens):

@@ -102,7 +102,7 @@ class Parser(Cursor):
     def product(self, depth: int, *, is_argument: bool = False) -> Node:
         r"""Read factors, with signs of multiplication or none; in an argument like `\sin 2x`, no brackets follow."""
         node = self.power(depth)
-        while True:
+        while self.place < len(self.tokens):
             text = self.peek()
             if text in _TIMES or text in _DIVIDES:
                 if is_argument and text in _DIVIDES:
@@ -114,7 +114,8 @@ class Parser(Cursor):
                     return node
                 node = self._side_by_side(node, depth)
             else:
-                return node
+                break
+        return node
 
     def _factor(self, node: Node, *, is_division: bool, depth: int) -> Node:
         is_negative = self.peek() == "-" and bool(self.take())
@@ -163,7 +164,7 @@ class Parser(Cursor):
     def power(self, depth: int) -> Node:
         """Read base, then '!', primes, degrees and '^' exponent behind it."""
         node = self.base(depth)
-        while True:
+        while self.place < len(self.tokens):
             text = self.peek()
             if text == "!":
                 self.take()
@@ -181,7 +182,8 @@ class Parser(Cursor):
                 self.take()
                 node = self.call("degree", node)
             else:
-                return node
+                break
+        return node
 
     def _take_degree(self) -> bool:
         if self.peek() == "circ":
@@ -234,7 +236,7 @@ class Parser(Cursor):
         if len(text) > MAX_DIGITS:
             raise Unreadable
         if text.isdigit():
-            return Number(Fraction(int(text)))
+            return Number(Fraction(int(text)))  # Fraction(text) parses by a pattern
         mantissa, _, exponent = text.lower().partition("e")
         if abs(int(exponent or 0)) > MAX_DIGITS:
             raise Unreadable
@@ -244,12 +246,23 @@ class Parser(Cursor):
 
     def group(self, opening: str, depth: int) -> Node:
         """Read a sum between brackets."""
+        number = self._lone_number(opening) if depth < MAX_DEPTH else None
+        if number is not None:
+            return number
         self.take(opening)
         bars, self._num_bars = self._num_bars, 0
         node = self.sum(depth + 1)
         self._num_bars = bars
         self.take(_GROUPS[opening])
         return node
+
+    def _lone_number(self, opening: str) -> Number | None:
+        """Read `{3}` without going through the levels of the grammar: most groups hold no more."""
+        inside = self.tokens[self.place + 1 : self.place + 3]
+        if len(inside) < 2 or inside[0].kind != "number" or inside[1].text != _GROUPS[opening]:
+            return None
+        self.place += 3
+        return self._number(inside[0].text)
 
     def argument_of_command(self, depth: int) -> Node:
         r"""Read a braced argument, or the one character that `\frac43` takes."""
@@ -371,8 +384,8 @@ class Parser(Cursor):
 
     def _derivative(self) -> str | None:
         r"""Return the name of `\frac{d^2 x}{d t^2}`, or None for a fraction of numbers."""
-        if self.peek() != "{":
-            return None
+        if self.peek() != "{" or self.peek(1)[:1] not in ("d", "p", ""):
+            return None  # no d or partial above the line
         try:
             middle = closing_brace(self.tokens, self.place)
             if self.tokens[middle + 1 : middle + 2] == [] or self.tokens[middle + 1].text != "{":
