@@ -202,7 +202,7 @@ def join_numbers(tokens: Sequence[Token], *, is_inside: bool) -> list[Token]:
 
     Inside brackets a plain comma joins only where another one, with a space, separates: (1,234, 5,678) has two items.
     """
-    if not any(token.kind == "number" and _may_be_group(token.text) for token in tokens[1:]):
+    if not _may_have_groups(tokens):
         return list(tokens)
     has_spaced = any(
         token.text == "," and place + 1 < len(tokens) and tokens[place + 1].is_spaced
@@ -224,9 +224,12 @@ def join_numbers(tokens: Sequence[Token], *, is_inside: bool) -> list[Token]:
     return joined
 
 
-def _may_be_group(number: str) -> bool:
-    """Whether a number has as many digits as a group: what most answers lack, told without a pattern."""
-    return len(number) == 3 or number[3:4] == "."
+def _may_have_groups(tokens: Sequence[Token]) -> bool:
+    """Whether a number has as many digits as a group of three: most answers have none, and need no further look."""
+    for token in tokens:
+        if token.kind == "number" and (len(token.text) == 3 or token.text[3:4] == "."):
+            return True
+    return False
 
 
 def _end_of_groups(tokens: Sequence[Token], start: int, *, comma_joins: bool) -> int:

@@ -182,7 +182,6 @@ def _list_of_digits(tokens: Sequence[Token]) -> Listing | None:
 
 
 def _read_list(tokens: Sequence[Token]) -> Answer:
-    is_or = any(token.text.lower() in ("or", "或", "vee", "或者") for token in tokens)
     parts = [part for part in _split(tokens, _OF_ITEMS) if part]
     if len(parts) > MAX_PARTS or not parts:
         raise Unreadable
@@ -190,6 +189,7 @@ def _read_list(tokens: Sequence[Token]) -> Answer:
     kept = tuple(item for item in items if not _is_about_index(item)) or items
     if len(kept) == 1:
         return kept[0]
+    is_or = any(token.text.lower() in ("or", "或", "vee", "或者") for token in tokens)
     if is_or and all(isinstance(item, Chain | Union) and _is_condition(item) for item in kept):
         return Union(kept)
     return Listing(brackets="", items=kept)
@@ -427,6 +427,13 @@ def _split(tokens: Sequence[Token], separators: frozenset[str]) -> list[list[Tok
 
 
 def _is_one_group(tokens: Sequence[Token]) -> bool:
-    """Whether the first bracket is closed by the last token."""
-    depths = [depth for _, depth in _with_depth(tokens)]
-    return depths[-1] == 0 and all(depth > 0 for depth in depths[1:-1])
+    """Whether the first bracket is closed by the last token, and by none before it."""
+    depth, last = 0, len(tokens) - 1
+    for place, token in enumerate(tokens):
+        if token.text in _CLOSING or token.text == "end":
+            depth = max(0, depth - 1)
+        if depth == 0 and 0 < place < last:
+            return False
+        if place < last and (token.text in _OPENING or token.text == "begin"):
+            depth += 1
+    return depth == 0

@@ -119,8 +119,8 @@ def _plain_characters(text: str) -> str:
 def _tokens(text: str, style: Style, depth: int) -> Iterator[Token]:
     if depth > MAX_NESTING:
         raise Unreadable
-    place, is_spaced = 0, False
-    while place < len(text):
+    place, is_spaced, length = 0, False, len(text)
+    while place < length:
         match = _PIECE.match(text, place)
         assert match is not None, "the last alternative takes any character"
         place = match.end()
