@@ -1,5 +1,8 @@
 import json
 import re
+import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -195,6 +198,49 @@ def test_other_graders_stand_beside_ours_and_are_never_mixed_with_it(two_models,
     # An evaluation that goes on takes over samples, never verdicts of another grader.
     (more,) = evaluated(two_models[0], store, k=4)
     assert more["score"]["grader_version"] == present
+
+
+class Judge(BaseHTTPRequestHandler):
+    """Takes every answer."""
+
+    def log_message(self, *args):
+        pass
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        reply = {
+            "choices": [{"message": {"content": "VERDICT: right"}}],
+            "usage": {"prompt_tokens": 1000, "completion_tokens": 5},
+        }
+        content = json.dumps(reply).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def test_a_judge_grades_what_is_stored_once_and_says_what_it_cost(two_models, store):
+    evaluated(two_models[0], store)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Judge)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    options = ("--grader", "judge", "--judge-model", "big", "--judge-url", url, "--store", str(store))
+    try:
+        first = CliRunner().invoke(app, ["regrade", str(two_models[0]), *options])
+        assert re.search(r"judge big: (\d+) asked, \d+ from earlier replies; \1,000 \+ \d+ tokens", first.stderr), (
+            first.output
+        )
+        assert "→ 100.00" in first.stdout
+        again = CliRunner().invoke(app, ["grade", "1", "1", "--all", "--question", "1?", *options[2:]])
+        assert re.search(r"^judge +right", again.stdout, re.MULTILINE)
+    finally:
+        server.shutdown()
+        server.server_close()
+    (file,) = (score for score in store.glob("evaluations/*/eval/*/score.json") if "judge:big@" in score.read_text())
+    shutil.rmtree(file.parent)
+    later = CliRunner().invoke(app, ["regrade", *options])  # nobody answers any more
+    assert "0 asked" in later.stderr, later.output
+    assert "→ 100.00" in later.stdout
 
 
 def test_grade_shows_what_all_graders_say(tmp_path):
