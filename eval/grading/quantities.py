@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from eval.grading.formula.nodes import Based, Formula, Quantity
-from eval.grading.formula.parser import FUNCTIONS, PROSE_WORDS, parse_formula
+from eval.grading.formula.operators import FUNCTIONS
+from eval.grading.formula.parser import PROSE_WORDS, parse_formula
 from eval.grading.formula.tokens import Token, Unreadable
 from eval.grading.units import PLAIN_UNITS, is_known
 
