@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from eval.api import Score
+from eval.graders.api import OURS, GraderName, regrade_command
 from orchestrator.errors import StoreError
 from orchestrator.plan.arm import arm_of, family_of
 from orchestrator.plan.trial import Plan, PlannedTrial
@@ -74,28 +75,33 @@ that the one among them with method `full` is the others' dense baseline; None f
 AXIS = "axis:"
 
 
-def frame(store: Store, experiment: str) -> pd.DataFrame:
+def frame(store: Store, experiment: str, grader: GraderName = OURS) -> pd.DataFrame:
     """All trials of an experiment in planned order, base models first; `attrs` holds `experiment` and `axes`.
+
+    Scores are those of one grader; what it has not graded is missing.
 
     Raises:
         StoreError: no such experiment, or a record does not read.
     """
     plan = store.plans.read(experiment)
-    rows = [row for planned in plan.entries for row in _rows(planned, store, plan)]
+    rows = [row for planned in plan.entries for row in _rows(planned, store, plan, grader)]
     columns = [*COLUMNS, *(AXIS + axis for axis in plan.axes)]
     table = pd.DataFrame(rows, columns=columns)
     table.attrs = {"experiment": experiment, "axes": list(plan.axes)}
     return table
 
 
-def _rows(planned: PlannedTrial, store: Store, plan: Plan) -> Iterator[dict[str, Any]]:
+def _rows(planned: PlannedTrial, store: Store, plan: Plan, grader: GraderName) -> Iterator[dict[str, Any]]:
     record = store.find(planned.trial.id)
-    scores = shown_scores(record, planned.evaluation)
+    scores = shown_scores(record, planned.evaluation, grader)
+    by_ours = scores if grader == OURS else shown_scores(record, planned.evaluation)
     step = final_step(planned)
     for benchmark in planned.evaluation.benchmarks:
         entry = scores.get((benchmark, step))
         score, fault = _read(entry, planned, store)
-        if entry is None:
+        if entry is None and (benchmark, step) in by_ours:
+            state, reason = "missing", f"not graded by {grader}: {regrade_command(grader)}"
+        elif entry is None:
             state, reason = _unscored(record, planned, store)
         else:
             state, reason = ("missing", fault) if score is None else ("scored", "")

@@ -18,6 +18,7 @@ from dashboards.frame import AXIS
 from dashboards.more_seeds import MoreSeeds, more_seeds
 from dashboards.selector_contrasts import SelectorContrast, selector_contrasts
 from eval.comparison import MOST_SEEDS, Arm, Difference, holm
+from eval.graders.api import grader_name, regrade_command
 from eval.seed_model import FEWEST_SEEDS
 from trainers.methods import DENSE
 
@@ -295,9 +296,8 @@ def _warnings(frame: pd.DataFrame) -> tuple[str, ...]:
     if len(counts) < 2:
         return ()
     told = ", ".join(f"{version} ({count} score{'' if count == 1 else 's'})" for version, count in counts.items())
-    return (
-        f"Graded by several versions, which are not compared: {told}. `orch regrade` brings all to the present one.",
-    )
+    command = regrade_command(grader_name(str(counts.index[0])))
+    return (f"Graded by several versions, which are not compared: {told}. `{command}` brings all to the present one.",)
 
 
 def _distinct(values: pd.Series) -> str:

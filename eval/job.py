@@ -173,7 +173,9 @@ class JobSamples:
     def write_score(self, elapsed_s: float) -> Score:
         """Average over what is stored, and keep it beside the samples."""
         samples = [self.samples[place] for place in self.wanted]
-        score = make_score(self.benchmark, self.job.settings, samples, elapsed_s=elapsed_s)
+        score = make_score(
+            self.benchmark, self.job.settings, samples, elapsed_s=elapsed_s, grader_version=grader_version()
+        )
         write_score(score, self.job.folder / "score.json")
         return score
 

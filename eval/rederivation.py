@@ -14,8 +14,8 @@ from typing import Any
 from eval.api import Benchmark, Problem, Score
 from eval.benchmarks.registry import declared, find_file
 from eval.errors import DataError
-from eval.grading import grade_many
-from eval.grading.version import grader_version
+from eval.graders.api import Grader, grader_name
+from eval.graders.registry import open_grader, open_grader_of
 from eval.samples import Sample
 from eval.scoring import load_again, make_score, samples_of
 
@@ -49,27 +49,34 @@ def rederive(score: Score, folder: Path, *, data_folder: Path | None) -> Rederiv
     except DataError as error:
         return Rederivation(score=None, differences=(error.what,), unchecked=())
     differences: list[str] = []
-    benchmark, why_not = _questions(score, data_folder)
-    if not why_not:
-        samples, turned = _graded_again(samples, benchmark)
+    grader = open_grader_of(score.grader_version)
+    benchmark, why_not = _questions(score, data_folder, grader)
+    if grader is not None and not why_not:
+        samples, turned = _graded_again(samples, benchmark, grader)
         differences += turned
-    again = make_score(benchmark, score.settings, samples, elapsed_s=score.elapsed_s)
-    again = replace(again, grader_version=score.grader_version)
+    again = make_score(
+        benchmark, score.settings, samples, elapsed_s=score.elapsed_s, grader_version=score.grader_version
+    )
     differences += _unequal_fields(score, again)
     return Rederivation(score=again, differences=tuple(differences), unchecked=(why_not,) if why_not else ())
 
 
-def _questions(score: Score, data_folder: Path | None) -> tuple[Benchmark, str]:
+def _questions(score: Score, data_folder: Path | None, grader: Grader | None) -> tuple[Benchmark, str]:
     """The benchmark of a score, or stand-ins with its ids and the reason why its answers cannot be graded again."""
     name = score.benchmark_source or score.benchmark
-    if score.grader_version != grader_version():
-        return _stand_ins(score), f"graded by {score.grader_version}, here is {grader_version()}: verdicts as stored"
+    if grader is None:
+        return _stand_ins(score), f"graded by {score.grader_version}, {_what_is_here(score)}: verdicts as stored"
     if not _is_at_hand(name, data_folder):
         return _stand_ins(score), f"the questions of {score.benchmark} are not on this machine: verdicts as stored"
     try:
         return load_again(score, data_folder=data_folder, limit=score.num_problems), ""
     except DataError as error:
         return _stand_ins(score), f"{error.what}: verdicts as stored"
+
+
+def _what_is_here(score: Score) -> str:
+    name = grader_name(score.grader_version)
+    return "which is asked over a network" if name == "judge" else f"here is {open_grader(name).version}"
 
 
 def _is_at_hand(name: str, data_folder: Path | None) -> bool:
@@ -90,10 +97,10 @@ def _stand_ins(score: Score) -> Benchmark:
     )
 
 
-def _graded_again(samples: Sequence[Sample], benchmark: Benchmark) -> tuple[list[Sample], list[str]]:
+def _graded_again(samples: Sequence[Sample], benchmark: Benchmark, grader: Grader) -> tuple[list[Sample], list[str]]:
     """The samples under fresh verdicts, and what turned; an undecided verdict keeps what is stored."""
     problems = {problem.id: problem for problem in benchmark.problems}
-    verdicts = grade_many((one.completion.text, problems[one.completion.problem_id]) for one in samples)
+    verdicts = grader.grade_many((one.completion.text, problems[one.completion.problem_id]) for one in samples)
     graded, turned = [], []
     for sample, verdict in zip(samples, verdicts, strict=True):
         if verdict.status in _UNDECIDED or sample.grade.status in _UNDECIDED:

@@ -1,4 +1,4 @@
-"""Graded samples to a `Score`: for `evaluate` as they are drawn, for `regrade` from a store of an older grader."""
+"""Graded samples to a `Score`: for `evaluate` as they are drawn, for `regrade` from a store of another grader."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from statistics import fmean
 from eval.api import Benchmark, SamplingSettings, Score
 from eval.benchmarks.registry import load
 from eval.errors import DataError
-from eval.grading import grade_many
-from eval.grading.version import grader_version
+from eval.graders.api import Grader
 from eval.samples import FILE, Sample, SampleStore, read_samples, samples_digest
 from eval.score_file import read_score, write_score
 from eval.stats import avg_at_k
 
 
 def make_score(
-    benchmark: Benchmark, settings: SamplingSettings, samples: Sequence[Sample], *, elapsed_s: float
+    benchmark: Benchmark,
+    settings: SamplingSettings,
+    samples: Sequence[Sample],
+    *,
+    elapsed_s: float,
+    grader_version: str,
 ) -> Score:
-    """Return the score of graded samples: K of each problem of the benchmark, in any order."""
+    """Return the score of graded samples: K of each problem of the benchmark, in any order, by one grader."""
     verdicts = {(one.completion.problem_id, one.completion.index): int(one.grade.is_correct) for one in samples}
     per_problem = {
         problem.id: tuple(verdicts[problem.id, index] for index in range(settings.num_samples))
@@ -41,7 +45,7 @@ def make_score(
         mean_tokens=fmean(sample.completion.num_tokens for sample in samples),
         per_problem=per_problem,
         settings=settings,
-        grader_version=grader_version(),
+        grader_version=grader_version,
         engine=" + ".join(sorted({sample.engine for sample in samples})),
         elapsed_s=elapsed_s,
         benchmark_source=benchmark.source,
@@ -81,13 +85,14 @@ def samples_of(score: Score, folder: Path) -> list[Sample]:
     return [stored[place] for place in wanted]
 
 
-def regrade(folder: Path, *, into: Path, data_folder: Path | None) -> Score:
+def regrade(folder: Path, *, into: Path, data_folder: Path | None, grader: Grader) -> Score:
     """Grade the stored samples of a score again, into another folder; nothing is sampled.
 
     Args:
-        folder: holds samples.jsonl and score.json of an older grader.
+        folder: holds samples.jsonl and score.json of another grader, or of an older version of this one.
         into: folder of the new score; another than `folder`.
         data_folder: where benchmark files lie.
+        grader: gives the verdicts.
 
     Raises:
         DataError: no score there, its benchmark changed since, or samples of it are missing.
@@ -99,13 +104,14 @@ def regrade(folder: Path, *, into: Path, data_folder: Path | None) -> Score:
     benchmark = load_again(before, data_folder=data_folder, limit=before.num_problems)
     samples = samples_of(before, folder)
     problems = {problem.id: problem for problem in benchmark.problems}
-    verdicts = grade_many((one.completion.text, problems[one.completion.problem_id]) for one in samples)
+    verdicts = grader.grade_many((one.completion.text, problems[one.completion.problem_id]) for one in samples)
     graded = [replace(one, grade=verdict) for one, verdict in zip(samples, verdicts, strict=True)]
     with SampleStore(into) as store:
         kept = store.read({one.key: None for one in graded})
         for one in graded:
             if (one.key, one.completion.index) not in kept:
                 store.append(one)
-    score = make_score(benchmark, before.settings, graded, elapsed_s=time.perf_counter() - started)
+    elapsed_s = time.perf_counter() - started
+    score = make_score(benchmark, before.settings, graded, elapsed_s=elapsed_s, grader_version=grader.version)
     write_score(score, into / "score.json")
     return score

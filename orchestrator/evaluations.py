@@ -18,6 +18,7 @@ from eval.api import SamplingSettings, Score
 from eval.comparison import Arm
 from eval.engines.fingerprint import Fingerprint
 from eval.errors import OrchError
+from eval.graders.api import OURS, GraderName, grader_name, regrade_command
 from eval.grading.version import grader_version
 from eval.model_folder import FolderDigests
 from eval.score_file import read_score, score_key, write_text
@@ -60,16 +61,22 @@ class Target:
         return self.model.path if self.endpoint is None else f"{self.model.path} at {self.endpoint.base_url}"
 
     def key(
-        self, benchmark_digest: str, settings: SamplingSettings, limit: int | None, *, step: int | None = None
+        self,
+        benchmark_digest: str,
+        settings: SamplingSettings,
+        limit: int | None,
+        *,
+        step: int | None = None,
+        grader: str | None = None,
     ) -> str:
-        """The key of one score under the present grader: of these weights, or of the trial's at another step."""
+        """The key of one score: of these weights, or of the trial's at another step; by our grader, or by a version."""
         return score_key(
             trial_id=self.owner_id,
             step=self.step if step is None else step,
             benchmark_digest=benchmark_digest,
             settings=settings,
             limit=limit,
-            grader_version=grader_version(),
+            grader_version=grader or grader_version(),
         )
 
 
@@ -274,18 +281,24 @@ class Side:
         return Arm(runs=dict(zip(self.seeds, runs, strict=True)), is_trained=self.is_trained)
 
 
-def read_side(text: str, store: Store, *, cache_folder: Path) -> Side:
-    """Find the scores behind one side of a comparison.
+def read_side(text: str, store: Store, *, cache_folder: Path, grader: GraderName = OURS) -> Side:
+    """Find the scores behind one side of a comparison, all by one grader.
 
     Raises:
         OrchError: nothing is called that, or nothing of it has been evaluated.
     """
     found = list(_runs(text, store, cache_folder))
-    seeds, runs = [seed for seed, _ in found], [scores for _, scores in found]
+    seeds = [seed for seed, _ in found]
+    runs = [[score for score in scores if grader_name(score.grader_version) == grader] for _, scores in found]
     if not any(runs):
+        is_graded_otherwise = any(scores for _, scores in found)
         is_arm = text.partition(":")[0] in store.plans.names()
         fix = "finish its sweep" if is_arm else f"orch eval {text} --bench … evaluates it"
-        raise OrchError(f"{text} has no scores yet", where=str(store.root), fix=fix)
+        raise OrchError(
+            f"{text} has no scores by the grader {grader} yet" if is_graded_otherwise else f"{text} has no scores yet",
+            where=str(store.root),
+            fix=regrade_command(grader) if is_graded_otherwise else fix,
+        )
     _check_seeds(text, seeds)
     merged: dict[str, tuple[Score, ...]] = {}
     for benchmark in dict.fromkeys(score.benchmark for run in runs for score in run):

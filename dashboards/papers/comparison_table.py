@@ -21,6 +21,7 @@ from dashboards.papers.score_columns import ScoreColumn, measure_row, own_column
 from dashboards.papers.verdicts import judge_claims
 from dashboards.table import SIGNIFICANT
 from eval.comparison import holm
+from eval.graders.api import OURS, GraderName
 from orchestrator.config.published import PublishedBlock, read_published
 from orchestrator.plan.trial import Plan
 from orchestrator.store.store import Store
@@ -35,8 +36,8 @@ def published_of(plan: Plan) -> PublishedBlock | None:
     return read_published(plan.config.get("published"))
 
 
-def compare_with_paper(store: Store, experiment: str) -> ComparedTable:
-    """Put a swept experiment beside the published table that its file names.
+def compare_with_paper(store: Store, experiment: str, grader: GraderName = OURS) -> ComparedTable:
+    """Put a swept experiment, graded by one grader, beside the published table that its file names.
 
     Raises:
         StoreError: no such experiment, or a record does not read.
@@ -51,7 +52,7 @@ def compare_with_paper(store: Store, experiment: str) -> ComparedTable:
             fix="add `published: {tables: [ID]}` to it (ids: `orch paper list`) and sweep it again",
         )
     tables = [find_table(table_id) for table_id in block.tables]
-    compared = compare(tables, read_runs(store, experiment, block.stands_for))
+    compared = compare(tables, read_runs(store, experiment, block.stands_for, grader))
     changed = drift(plan)
     return replace(compared, warnings=(changed, *compared.warnings)) if changed else compared
 

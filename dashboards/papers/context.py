@@ -8,6 +8,7 @@ from dataclasses import asdict
 from dashboards.papers.experiment_runs import ExperimentRuns
 from dashboards.papers.published import PublishedTable, Row
 from dashboards.table import SIGNIFICANT, seed_fact, settings_fact, size_facts
+from eval.graders.api import grader_name, regrade_command
 
 _NUM_NAMED = 4
 """Trials that share a reason: so many are named, the others counted."""
@@ -36,7 +37,8 @@ def table_warnings(rows: Sequence[Row], runs: ExperimentRuns) -> tuple[str, ...]
     versions = {str(name): len(part) for name, part in scored.groupby("grader_version", sort=False)}
     if len(versions) > 1:
         counts = ", ".join(f"{version} ({number} scores)" for version, number in versions.items())
-        warnings.append(f"Graded by several versions: {counts}. `orch regrade` brings all to the present one.")
+        command = regrade_command(grader_name(next(iter(versions))))
+        warnings.append(f"Graded by several versions: {counts}. `{command}` brings all to the present one.")
     behind = {arm for row in rows for arm in runs.arms_behind(row.arm)}
     strangers = [label for arm, label in runs.labels().items() if arm not in behind and label != "base"]
     if strangers:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from dashboards.frame import frame
 from dashboards.papers.published import Arm
+from eval.graders.api import OURS, GraderName
 from orchestrator.config.published import StandsFor
 from orchestrator.plan.arm import arm_of
 from orchestrator.plan.trial import Plan, PlannedTrial
@@ -84,13 +85,14 @@ class ExperimentRuns:
         return {arm: planned.arm_label for arm, planned in self._arms.items()}
 
 
-def read_runs(store: Store, experiment: str, stands_for: StandsFor) -> ExperimentRuns:
-    """Read a swept experiment.
+def read_runs(store: Store, experiment: str, stands_for: StandsFor, grader: GraderName = OURS) -> ExperimentRuns:
+    """Read a swept experiment with its scores by one grader.
 
     Raises:
         StoreError: no such experiment, or a record does not read.
     """
-    return ExperimentRuns(plan=store.plans.read(experiment), stands_for=stands_for, frame=frame(store, experiment))
+    plan = store.plans.read(experiment)
+    return ExperimentRuns(plan=plan, stands_for=stands_for, frame=frame(store, experiment, grader))
 
 
 def is_behind(planned: PlannedTrial, arm: Arm, stands_for: StandsFor) -> bool:

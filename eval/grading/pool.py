@@ -34,7 +34,8 @@ TASKS_PER_WORKER = 2_000
 CACHE_SIZE = 100_000
 
 _ROOT = Path(__file__).resolve().parents[2]
-_START = f"import sys; sys.path.insert(0, {str(_ROOT)!r}); from eval.grading.worker import main; main()"
+_START = f"import sys; sys.path.insert(0, {str(_ROOT)!r}); from eval.grading.worker import main; main(sys.argv[1])"
+_SYMBOLIC = "eval.grading.symbolic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,14 @@ class _Task:
 class WorkerPool:
     """Workers started on demand, up to a number, sharing one queue."""
 
-    def __init__(self, num_workers: int) -> None:
-        """Prepare a pool; no process is started before the first question."""
+    def __init__(self, num_workers: int, *, judge: str = _SYMBOLIC) -> None:
+        """Prepare a pool; no process is started before the first question.
+
+        Args:
+            num_workers: processes at most.
+            judge: the module whose `judge(answer, gold)` they call.
+        """
+        self._judge = judge
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._num_workers = num_workers
@@ -110,7 +117,7 @@ class WorkerPool:
         thread.start()
 
     def _serve(self) -> None:
-        worker = _Worker()
+        worker = _Worker(self._judge)
         with self._lock:
             self._workers.add(worker)
         while True:
@@ -142,7 +149,8 @@ class WorkerPool:
 class _Worker:
     """One child process, started at need and replaced when it fails or has worked enough."""
 
-    def __init__(self) -> None:
+    def __init__(self, judge: str) -> None:
+        self._judge = judge
         self._process: subprocess.Popen[bytes] | None = None
         self._num_tasks = 0
 
@@ -183,7 +191,7 @@ class _Worker:
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _START],
+                [sys.executable, "-c", _START, self._judge],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -211,18 +219,18 @@ class _Worker:
         return reply
 
 
-_shared: WorkerPool | None = None
+_shared: dict[str, WorkerPool] = {}
 _shared_lock = threading.Lock()
 
 
-def shared_pool() -> WorkerPool:
-    """Return this process's pool; a process that was forked gets its own."""
-    global _shared
+def shared_pool(judge: str = _SYMBOLIC) -> WorkerPool:
+    """Return this process's pool of a judge; a process that was forked gets its own."""
     with _shared_lock:
-        if _shared is None or _shared.process_id != os.getpid():
-            _shared = WorkerPool(num_workers=default_num_workers())
-            atexit.register(_shared.close)
-        return _shared
+        pool = _shared.get(judge)
+        if pool is None or pool.process_id != os.getpid():
+            pool = _shared[judge] = WorkerPool(num_workers=default_num_workers(), judge=judge)
+            atexit.register(pool.close)
+        return pool
 
 
 def default_num_workers() -> int:

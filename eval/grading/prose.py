@@ -33,6 +33,8 @@ _EMPHASIS = frozenset(("**", "*", "_", "#", ">", "'"))
 _FINAL = frozenset((".", ",", ";", ":", "?"))
 _PERIODS = frozenset(("overline", "dot", "bar"))
 _NUMPY = frozenset(("np", "math", "numpy"))
+_SETTLED_SIGNS = frozenset((".", "surd"))
+"""What beside words may be read otherwise for what stands before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,9 @@ def tidy_tokens(tokens: Sequence[Token]) -> tuple[Token, ...]:
     """Replace words that are signs by the signs, and drop emphasis and final punctuation."""
     found: list[Token] = []
     for token in _with_periods(tokens):
+        if token.kind != "word" and token.text not in _SETTLED_SIGNS:
+            found.append(token)
+            continue
         word = token.text.lower() if token.kind == "word" else ""
         before = found[-1] if found else None
         if word in _PERCENT and before is not None:
@@ -197,7 +202,7 @@ def join_numbers(tokens: Sequence[Token], *, is_inside: bool) -> list[Token]:
 
     Inside brackets a plain comma joins only where another one, with a space, separates: (1,234, 5,678) has two items.
     """
-    if sum(token.kind == "number" for token in tokens) < 2:
+    if not _may_have_groups(tokens):
         return list(tokens)
     has_spaced = any(
         token.text == "," and place + 1 < len(tokens) and tokens[place + 1].is_spaced
@@ -217,6 +222,14 @@ def join_numbers(tokens: Sequence[Token], *, is_inside: bool) -> list[Token]:
             joined.append(token)
             place += 1
     return joined
+
+
+def _may_have_groups(tokens: Sequence[Token]) -> bool:
+    """Whether a number has as many digits as a group of three: most answers have none, and need no further look."""
+    for token in tokens:
+        if token.kind == "number" and (len(token.text) == 3 or token.text[3:4] == "."):
+            return True
+    return False
 
 
 def _end_of_groups(tokens: Sequence[Token], start: int, *, comma_joins: bool) -> int:

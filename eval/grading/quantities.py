@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from eval.grading.formula.nodes import Based, Formula, Quantity
-from eval.grading.formula.parser import FUNCTIONS, PROSE_WORDS, parse_formula
+from eval.grading.formula.operators import FUNCTIONS
+from eval.grading.formula.parser import PROSE_WORDS, parse_formula
 from eval.grading.formula.tokens import Token, Unreadable
 from eval.grading.units import PLAIN_UNITS, is_known
 
@@ -31,10 +32,8 @@ def read_quantity(tokens: Sequence[Token]) -> Quantity:
     Raises:
         Unreadable: the value before the unit is no formula.
     """
-    if len(tokens) == 1 and tokens[0].kind == "number":
-        return _written(tokens[0].text)
-    if len(tokens) == 2 and tokens[0].text == "-" and tokens[1].kind == "number":
-        return _written(f"-{tokens[1].text}")
+    if is_written_number(tokens):
+        return _written("".join(token.text for token in tokens))
     tokens, currency = _without_currency(_with_flat_units(tokens))
     if tokens and tokens[-1].text == "%":
         return Quantity(formula=parse_formula(tokens[:-1]), is_percent=True)
@@ -54,6 +53,13 @@ def read_quantity(tokens: Sequence[Token]) -> Quantity:
         except Unreadable:
             symbols = None
     return Quantity(formula=parse_formula(value), unit=unit, with_unit_as_symbols=symbols)
+
+
+def is_written_number(tokens: Sequence[Token]) -> bool:
+    """Whether tokens are digits alone, with a minus or without: what most values are."""
+    if not tokens or tokens[-1].kind != "number":
+        return False
+    return len(tokens) == 1 or (len(tokens) == 2 and tokens[0].text == "-")
 
 
 @lru_cache(maxsize=16384)
@@ -162,6 +168,8 @@ def _begins_unit(tokens: Sequence[Token], place: int) -> bool:
 
 def read_based(tokens: Sequence[Token]) -> Based | None:
     r"""Read `4343_6`, `(52)_8`, `52_{\text{eight}}`, `52 base 8`, `A3_{16}`; None for anything else."""
+    if not any(token.text in ("_", "base") for token in tokens):
+        return None
     is_negative = bool(tokens) and tokens[0].text == "-"
     texts = [token.text for token in tokens[is_negative:] if token.text not in ("(", ")", "{", "}")]
     if "base" in texts and "_" not in texts:

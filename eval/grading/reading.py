@@ -13,6 +13,7 @@ from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
 
+from eval.grading.brackets import CLOSING, OPENING, is_one_group, split_at, with_depth, with_round_brackets
 from eval.grading.formula.nodes import (
     Answer,
     Call,
@@ -35,11 +36,10 @@ from eval.grading.prose import (
     take_words_off,
     tidy_tokens,
 )
-from eval.grading.quantities import read_based, read_quantity
+from eval.grading.quantities import is_written_number, read_based, read_quantity
 
 MAX_PARTS = 64
 
-_OPENING, _CLOSING = frozenset(("(", "[", "{", "\\{")), frozenset((")", "]", "}", "\\}"))
 _RELATIONS: dict[str, Relation] = {
     "=": "=", "==": "=", "equiv": "=", "<": "<", ">": ">", "<=": "<=", ">=": ">=", "le": "<=", "ge": ">=",
     "!=": "!=", "ne": "!=", "in": "in", "approx": "~", "simeq": "~", "sim": "~", "cong": "=", ":": ":",
@@ -64,7 +64,7 @@ _OF_ROWS, _OF_CELLS = frozenset(("\\\\",)), frozenset(("&",))
 _INFINITE = Formula(
     node=Call("infty"), symbols=frozenset(), names=frozenset(("infty",)), has_decimals=False, is_loose=False
 )
-_NUMBER = replace(_INFINITE, names=frozenset())
+_NO_NAMES = frozenset[str]()
 _WRITTEN_NUMBER = re.compile(r"-?\d{1,30}(?:\.\d{1,30})?")
 """What most answers are: read without a token."""
 _MINUS_INFINITE = replace(_INFINITE, node=Call("neg", (Call("infty"),)), names=frozenset(("neg", "infty")))
@@ -98,10 +98,10 @@ class Reading:
 def read(text: str) -> Reading:
     """Read an answer."""
     if _WRITTEN_NUMBER.fullmatch(text):
-        number = Number(Fraction(text), "." in text)
-        return Reading(
-            answer=Quantity(formula=replace(_NUMBER, node=number, has_decimals=number.is_decimal)), words=text
-        )
+        is_decimal = "." in text
+        number = Number(Fraction(text) if is_decimal else Fraction(int(text)), is_decimal)
+        formula = Formula(node=number, symbols=_NO_NAMES, names=_NO_NAMES, has_decimals=is_decimal, is_loose=False)
+        return Reading(answer=Quantity(formula=formula), words=text)
     try:
         tokens = tidy_tokens(tokenise(text))
     except (Unreadable, RecursionError):
@@ -114,12 +114,11 @@ def read(text: str) -> Reading:
     try:
         if taken.is_uncertain:
             raise Unreadable
-        answer: Answer | None = _read_all(_with_round_brackets(rest))
+        answer: Answer | None = _read_all(with_round_brackets(rest))
     except (Unreadable, ArithmeticError, ValueError, RecursionError):
         answer = _words(rest)
-    is_number = [token.kind == "number" for token in rest]
     is_plain = all(token.kind in ("number", "word") or token.text in ("-", ".", ",") for token in rest)
-    num_beside = sum(a and b for a, b in pairwise(is_number)) if is_plain else 0
+    num_beside = sum(a.kind == b.kind == "number" for a, b in pairwise(rest)) if is_plain else 0
     num_parts = 1 + num_beside + sum(token.text in _OF_ITEMS for token in rest)
     return Reading(
         answer=answer,
@@ -163,7 +162,7 @@ def _read_all(tokens: Sequence[Token]) -> Answer:
         tokens = tokens[arrows[-1] + 1 :]
     alternative = _list_of_digits(tokens)
     joined = join_numbers(tokens, is_inside=False)
-    groups = [group for group in _split(joined, _OF_GROUPS) if group]
+    groups = [group for group in split_at(joined, _OF_GROUPS) if group]
     if len(groups) > 1 and any(_has_comma(group) for group in groups) and not _has_matrix(joined):
         # p=5,q=2;p=7,q=2: answers of several values each
         return Listing(brackets="", items=tuple(_read_list(group) for group in groups))
@@ -183,14 +182,14 @@ def _list_of_digits(tokens: Sequence[Token]) -> Listing | None:
 
 
 def _read_list(tokens: Sequence[Token]) -> Answer:
-    is_or = any(token.text.lower() in ("or", "或", "vee", "或者") for token in tokens)
-    parts = [part for part in _split(tokens, _OF_ITEMS) if part]
+    parts = [part for part in split_at(tokens, _OF_ITEMS) if part]
     if len(parts) > MAX_PARTS or not parts:
         raise Unreadable
     items = tuple(item for part in parts for item in _flat(_read_item(part)))
     kept = tuple(item for item in items if not _is_about_index(item)) or items
     if len(kept) == 1:
         return kept[0]
+    is_or = any(token.text.lower() in ("or", "或", "vee", "或者") for token in tokens)
     if is_or and all(isinstance(item, Chain | Union) and _is_condition(item) for item in kept):
         return Union(kept)
     return Listing(brackets="", items=kept)
@@ -214,7 +213,7 @@ def _is_about_index(answer: Answer) -> bool:
 
 
 def _has_comma(tokens: Sequence[Token]) -> bool:
-    return len(_split(tokens, _COMMA)) > 1
+    return len(split_at(tokens, _COMMA)) > 1
 
 
 def _has_matrix(tokens: Sequence[Token]) -> bool:
@@ -223,6 +222,8 @@ def _has_matrix(tokens: Sequence[Token]) -> bool:
 
 def _read_item(tokens: Sequence[Token]) -> Answer:
     """Read one item of a list: a chain of relations, or a value."""
+    if is_written_number(tokens):
+        return read_quantity(tokens)
     texts = [token.text for token in tokens]
     num_signs = texts.count("pm")
     if num_signs == 1:
@@ -233,7 +234,7 @@ def _read_item(tokens: Sequence[Token]) -> Answer:
     if _RELATIONS.keys().isdisjoint(texts):
         return _read_value(tokens)
     sides, relations = [list[Token]()], list[Relation]()
-    for token, depth in _with_depth(tokens):
+    for token, depth in with_depth(tokens):
         relation = _RELATIONS.get(token.text) if depth == 0 and token.style != "text" else None
         if relation is None or (token.text == "in" and token.kind == "word"):
             sides[-1].append(token)
@@ -255,9 +256,9 @@ def _with_sign(token: Token, sign: str) -> Token:
 
 def _read_value(tokens: Sequence[Token]) -> Answer:
     """Read a union, a set, a tuple, an interval, a matrix or a single value."""
-    if len(tokens) == 1 and tokens[0].kind == "number":
+    if is_written_number(tokens):
         return read_quantity(tokens)
-    pieces = _split(tokens, _CUP)
+    pieces = split_at(tokens, _CUP)
     if len(pieces) > 1:
         return Union(tuple(_read_value(piece) for piece in pieces))
     if not tokens:
@@ -304,12 +305,12 @@ def _without_points(points: Answer) -> Answer:
 def _read_bracketed(tokens: Sequence[Token]) -> Answer | None:
     """Read brackets around the whole value; None where it has none, or where they only group."""
     opening, closing = tokens[0].text, tokens[-1].text
-    if len(tokens) < 2 or opening not in _OPENING or closing not in _CLOSING or not _is_one_group(tokens):
+    if len(tokens) < 2 or opening not in OPENING or closing not in CLOSING or not is_one_group(tokens):
         return None
     inner = join_numbers(tokens[1:-1], is_inside=True)
     if opening in ("\\{", "{") and closing in ("\\}", "}"):
         return _read_set(inner, is_escaped=opening == "\\{")
-    parts = _split(inner, _OF_COORDINATES)
+    parts = split_at(inner, _OF_COORDINATES)
     if len(parts) < 2 or not all(parts):
         return None
     if len(parts) > MAX_PARTS:
@@ -325,11 +326,11 @@ def _read_bracketed(tokens: Sequence[Token]) -> Answer | None:
 def _read_set(inner: Sequence[Token], *, is_escaped: bool) -> Answer | None:
     if not inner:
         return Empty()
-    for place, (token, depth) in enumerate(_with_depth(inner)):
+    for place, (token, depth) in enumerate(with_depth(inner)):
         # \{x | x > 3\}, \{x \in R : x > 3\}: the condition is the set
         if depth == 0 and token.text in ("|", ":") and 0 < place <= 5 and inner[0].kind in ("word", "command"):
             return _read_list(inner[place + 1 :])
-    parts = [part for part in _split(inner, _OF_ITEMS) if part]
+    parts = [part for part in split_at(inner, _OF_ITEMS) if part]
     if len(parts) > MAX_PARTS:
         raise Unreadable
     if len(parts) < 2 and not is_escaped:
@@ -354,68 +355,12 @@ def _read_matrix(tokens: Sequence[Token]) -> Answer:
     body = list(tokens[place + 1 : end])
     if name == "array" and body and body[0].text == "{":
         body = body[next(index for index, token in enumerate(body) if token.text == "}") + 1 :]
-    rows = [row for row in _split(body, _OF_ROWS) if row]
+    rows = [row for row in split_at(body, _OF_ROWS) if row]
     if name in _ALIGNED and rows:
         return _read_all([token for token in rows[-1] if token.text != "&"])
     if name not in _MATRICES or not rows:
         raise Unreadable
-    cells = [_split(row, _OF_CELLS) for row in rows]
+    cells = [split_at(row, _OF_CELLS) for row in rows]
     if len({len(row) for row in cells}) != 1 or sum(map(len, cells)) > MAX_PARTS:
         raise Unreadable
     return Matrix(tuple(tuple(_read_value(join_numbers(cell, is_inside=True)) for cell in row) for row in cells))
-
-
-def _with_round_brackets(tokens: Sequence[Token]) -> list[Token]:
-    """Write the open ends of `]1,3[` as round brackets."""
-    found, opened = list[Token](), list[bool]()
-    for place, token in enumerate(tokens):
-        text = token.text
-        if text == "]" and not opened:
-            token = token._replace(text="(")
-            opened.append(True)
-        elif text == "[" and opened and _ends_interval(tokens, place):
-            token = token._replace(text=")")
-            opened.pop()
-        elif text in ("[", "("):
-            opened.append(False)
-        elif text in ("]", ")") and opened:
-            opened.pop()
-        found.append(token)
-    return found
-
-
-def _ends_interval(tokens: Sequence[Token], place: int) -> bool:
-    behind = tokens[place + 1].text if place + 1 < len(tokens) else ""
-    before = tokens[place - 1].text
-    return behind in ("", "cup", ",", ")", ";") and before not in ("sqrt", "(", "[", ",")
-
-
-def _with_depth(tokens: Sequence[Token]) -> list[tuple[Token, int]]:
-    """Return each token with the number of brackets around it; what closes nothing stays at 0."""
-    depth, found = 0, []
-    for token in tokens:
-        if token.text in _CLOSING or token.text == "end":
-            depth = max(0, depth - 1)
-        found.append((token, depth))
-        if token.text in _OPENING or token.text == "begin":
-            depth += 1
-    return found
-
-
-def _split(tokens: Sequence[Token], separators: frozenset[str]) -> list[list[Token]]:
-    """Split tokens at separators outside brackets."""
-    if separators.isdisjoint(token.text for token in tokens):
-        return [list(tokens)]
-    parts = [list[Token]()]
-    for token, depth in _with_depth(tokens):
-        if depth == 0 and token.text in separators:
-            parts.append([])
-        else:
-            parts[-1].append(token)
-    return parts
-
-
-def _is_one_group(tokens: Sequence[Token]) -> bool:
-    """Whether the first bracket is closed by the last token."""
-    depths = [depth for _, depth in _with_depth(tokens)]
-    return depths[-1] == 0 and all(depth > 0 for depth in depths[1:-1])

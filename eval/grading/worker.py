@@ -1,21 +1,26 @@
-"""The child process of the slow path: reads questions from stdin, answers on stdout, and never outlives its use.
+"""The child process of a judge that may hang: reads questions from stdin, answers on stdout, never outlives its use.
 
     {"answer": …, "gold": …}  →  {"is_correct": true, "status": "ok", "elapsed_ms": 4.2}
 
 Three limits, none of which a computation in C can escape for ever: a Python alarm, then the kernel's own kill on CPU
-time, and a bound on memory. It ends when stdin closes, that is when its parent dies.
+time, and a bound on memory. It ends when stdin closes, that is when its parent dies. The judge is a module with a
+function `judge(answer, gold)`: math_verify behind the exact path (`eval.grading.symbolic`), or one of `eval.graders`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import logging
 import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from time import perf_counter
 from types import FrameType
+from typing import Literal
 
 SOFT_LIMIT_S = 3.0
 """A question that takes longer is answered with `timeout`."""
@@ -31,8 +36,14 @@ class SoftTimeout(BaseException):
     """Raised by the alarm. Not an Exception, so that no library's `except Exception` can swallow it."""
 
 
-def main() -> None:
-    """Answer questions until stdin closes."""
+WARM_UP = (r"\frac{1}{2}+x", "x+0.5")
+"""Asked before the first question: parsers build their tables at the first formula, which takes a second of its own."""
+
+Judge = Callable[[str, str], Literal["right", "wrong", "undecided"]]
+
+
+def main(module: str) -> None:
+    """Answer questions by the judge of a module until stdin closes."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     logging.disable(logging.CRITICAL)
@@ -41,12 +52,13 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, _on_alarm)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    from eval.grading import symbolic
-
-    print(json.dumps({"is_ready": True, "library": symbolic.__name__}), file=out, flush=True)
+    judge: Judge = importlib.import_module(module).judge
+    with contextlib.suppress(Exception):
+        judge(*WARM_UP)
+    print(json.dumps({"is_ready": True, "judge": module}), file=out, flush=True)
     while line := _next_line():
         question = json.loads(line)
-        reply = _answer(question["answer"], question["gold"])
+        reply = _answer(judge, question["answer"], question["gold"])
         print(json.dumps(reply), file=out, flush=True)
 
 
@@ -58,9 +70,7 @@ def _next_line() -> str:
         return ""
 
 
-def _answer(answer: str, gold: str) -> dict[str, bool | str | float]:
-    from eval.grading.symbolic import judge
-
+def _answer(judge: Judge, answer: str, gold: str) -> dict[str, bool | str | float]:
     started = perf_counter()
     signal.setitimer(signal.ITIMER_PROF, HARD_LIMIT_S)
     signal.setitimer(signal.ITIMER_REAL, SOFT_LIMIT_S)

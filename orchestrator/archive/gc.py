@@ -25,6 +25,7 @@ from typing import Literal
 
 from filelock import FileLock, Timeout
 
+from eval.graders.api import OURS, grader_name
 from orchestrator.archive.exchange import STAGING
 from orchestrator.store.files import explained
 from orchestrator.store.record import RunRecord, Status
@@ -152,7 +153,8 @@ def _spare_checkpoints(folder: Path, record: RunRecord, policy: KeepRule) -> lis
 
 def _best_step(record: RunRecord) -> int | None:
     """The step with the best mean over its benchmarks, among the steps with the most of them; ties to the later."""
-    steps = {entry.step: [one.avg for one in record.scores if one.step == entry.step] for entry in record.scores}
+    scores = [entry for entry in record.scores if grader_name(entry.grader_version) == OURS]
+    steps = {entry.step: [one.avg for one in scores if one.step == entry.step] for entry in scores}
     if not steps:
         return None
     return max(steps, key=lambda step: (len(steps[step]), fmean(steps[step]), step))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from eval.graders.api import GraderName
 
 if TYPE_CHECKING:
     from eval.comparison import Difference
@@ -21,6 +24,9 @@ def compare(
     ],
     second: Annotated[str, typer.Argument(help="What it is compared with.")],
     bench: Annotated[str, typer.Option(help="Benchmarks, separated by commas; all they share without it.")] = "",
+    grader: Annotated[
+        GraderName, typer.Option(help="Whose verdicts are compared: ours, or those of `orch regrade --grader …`.")
+    ] = "ours",
     store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
     cache_dir: Annotated[
         Path | None, typer.Option(envvar="ORCH_CACHE_DIR", help="Built models; STORE/models without it.")
@@ -34,7 +40,10 @@ def compare(
     from orchestrator.store.store import Store
 
     runs, cache = Store(store), cache_dir or store / "models"
-    sides = (read_side(first, runs, cache_folder=cache), read_side(second, runs, cache_folder=cache))
+    sides = (
+        read_side(first, runs, cache_folder=cache, grader=grader),
+        read_side(second, runs, cache_folder=cache, grader=grader),
+    )
     names = shared_benchmarks(*sides, wanted=_names(bench))
     found = {name: compare_arms(*(side.arm(name) for side in sides)) for name in names}
     adjusted = holm([difference.p_method for difference in found.values()])
@@ -72,6 +81,7 @@ def _print_json(
         "second": sides[1].label,
         "benchmarks": rows,
         "macro": asdict(macro) if macro else None,
+        "graders": _graders(sides, found),
     }
     typer.echo(json.dumps(payload, indent=1))
 
@@ -102,8 +112,13 @@ def _print_table(
         for number, (header, cells) in enumerate(zip(headers, zip(*rows, strict=True), strict=True))
     ]
     print_columns(columns, above=[f"A = {sides[0].label}, B = {sides[1].label} (percent)"])
-    for line in _notes(found):
+    for line in (f"Graded by {', '.join(_graders(sides, found))}.", *_notes(found)):
         typer.secho(line, dim=True)
+
+
+def _graders(sides: tuple[Side, Side], names: Iterable[str]) -> list[str]:
+    """The versions behind the verdicts: on a benchmark both sides have the same."""
+    return list(dict.fromkeys(score.grader_version for name in names for score in sides[0].scores[name]))
 
 
 def _sizes(difference: Difference) -> tuple[str, str]:

@@ -1,15 +1,19 @@
-"""`orch grade`: what the grader says about an answer and why, for one pair or a file of them."""
+"""`orch grade`: what a grader says about an answer and why, or all graders, for one pair or a file of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
+from eval.graders.api import GraderName
+from orchestrator.cli.judge import JudgeModel, JudgeUrl
+
 if TYPE_CHECKING:
     from eval.api import Grade, Problem
+    from eval.graders.api import Grader
 
 Kind = Literal["integer", "choice", "numeric", "expression"]
 
@@ -20,8 +24,19 @@ def grade(
     kind: Annotated[Kind, typer.Option(help="How answers may be compared.")] = "expression",
     tolerance: Annotated[float | None, typer.Option(help="Absolute error accepted, for --kind numeric.")] = None,
     jsonl: Annotated[
-        Path | None, typer.Option(help="Rows {answer or response, gold, kind?, tolerance?, choices?}; a verdict each.")
+        Path | None,
+        typer.Option(help="Rows {answer or response, gold, kind?, tolerance?, choices?, question?}; a verdict each."),
     ] = None,
+    grader: Annotated[GraderName, typer.Option(help="Who says it.")] = "ours",
+    every: Annotated[
+        bool, typer.Option("--all", help="What all graders say; the judge too, where its model is named.")
+    ] = False,
+    question: Annotated[str, typer.Option(help="What was asked: the judge reads it.")] = "",
+    judge_model: JudgeModel = None,
+    judge_url: JudgeUrl = None,
+    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder: keeps a judge's verdicts.")] = Path(
+        "runs"
+    ),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Grade an answer against a gold answer; write `--` before an answer that begins with a dash."""
@@ -29,40 +44,102 @@ def grade(
 
     from eval.errors import DataError
 
+    graders = _graders(grader, store, every=every, judge_model=judge_model, judge_url=judge_url)
     if jsonl is not None:
-        _grade_file(jsonl, kind)
+        _grade_file(jsonl, kind, graders, every=every)
         return
     if answer is None or gold is None:
         raise DataError("nothing to grade", fix="orch grade ANSWER GOLD, or orch grade --jsonl FILE")
-    problem = _problem({"gold": gold, "tolerance": tolerance}, kind)
-    verdict = _verdict(answer, problem)
+    problem = _problem({"gold": gold, "tolerance": tolerance, "question": question}, kind)
+    asked = Asked(answer, "\\boxed" in answer or "\\fbox" in answer, problem)
+    verdicts = {one.name: _said_by(one, [asked])[0] for one in graders}
     if as_json:
-        typer.echo(json.dumps(_as_row(verdict), ensure_ascii=False))
-        return
-    word = typer.style("right", fg="green") if verdict.is_correct else typer.style("wrong", fg="red")
-    typer.echo(f"{word}   {_reason(verdict)}")
+        rows = {name: _as_row(verdict) for name, verdict in verdicts.items()}
+        typer.echo(json.dumps(rows if every else rows[grader], ensure_ascii=False))
+    elif every:
+        _print_all(verdicts, gold, kind)
+    else:
+        _print_one(verdicts[grader], gold, kind)
+
+
+def _graders(
+    name: GraderName, store: Path, *, every: bool, judge_model: str | None, judge_url: str | None
+) -> list[Grader]:
+    from eval.graders.api import GRADERS
+    from orchestrator.cli.judge import open_named
+
+    if not every:
+        return [open_named(name, store, judge_model=judge_model, judge_url=judge_url)]
+    has_judge = bool(judge_model or judge_url)
+    return [
+        open_named(one, store, judge_model=judge_model, judge_url=judge_url)
+        if one == "judge"
+        else open_named(one, store)
+        for one in GRADERS
+        if one != "judge" or has_judge
+    ]
+
+
+class Asked(NamedTuple):
+    """One pair to grade."""
+
+    text: str
+    is_response: bool
+    """A whole response, not a bare answer."""
+    problem: Problem
+
+
+def _said_by(grader: Grader, asked: list[Asked]) -> list[Grade]:
+    """Ours takes a bare answer as it stands; the others know responses only, and are given it in a box."""
+    from eval.grading import grade_answer_async, grade_async
+
+    if grader.name == "ours":
+        pending = [(grade_async if one.is_response else grade_answer_async)(one.text, one.problem) for one in asked]
+        return [future.result() for future in pending]
+    return grader.grade_many((one.text if one.is_response else f"\\boxed{{{one.text}}}", one.problem) for one in asked)
+
+
+def _print_one(verdict: Grade, gold: str, kind: Kind) -> None:
+    typer.echo(f"{_word(verdict)}   {_reason(verdict)}")
     typer.echo(f"answer  {verdict.answer if verdict.answer is not None else '–'}")
     typer.echo(f"gold    {gold}   ({kind})")
     typer.echo(f"decided in {verdict.elapsed_ms:.2f} ms by {verdict.method}, grader {verdict.grader_version}")
 
 
-def _grade_file(file: Path, kind: Kind) -> None:
+def _print_all(verdicts: dict[GraderName, Grade], gold: str, kind: Kind) -> None:
+    for name, verdict in verdicts.items():
+        typer.echo(f"{name:<12} {_word(verdict)}   {_reason(verdict)}")
+    answers = dict.fromkeys(verdict.answer for verdict in verdicts.values() if verdict.answer is not None)
+    typer.echo(f"answer       {' | '.join(answers) or '–'}")
+    typer.echo(f"gold         {gold}   ({kind})")
+    typer.echo(f"graders      {', '.join(verdict.grader_version for verdict in verdicts.values())}")
+
+
+def _word(verdict: Grade) -> str:
+    return typer.style("right", fg="green") if verdict.is_correct else typer.style("wrong", fg="red")
+
+
+def _grade_file(file: Path, kind: Kind, graders: list[Grader], *, every: bool) -> None:
     import json
 
     from eval.errors import DataError
-    from eval.grading import grade_answer_async, grade_async
 
-    pending = []
+    rows: list[dict[str, Any]] = []
+    asked: list[Asked] = []
     for row, where in _rows(file):
         problem = _problem(row, kind, where)
         if isinstance(row.get("response"), str):
-            pending.append((row, grade_async(row["response"], problem)))
+            asked.append(Asked(row["response"], True, problem))
         elif isinstance(row.get("answer"), str | int | float):
-            pending.append((row, grade_answer_async(str(row["answer"]), problem)))
+            asked.append(Asked(str(row["answer"]), False, problem))
         else:
             raise DataError("a row has neither answer nor response", where=where)
-    for row, verdict in pending:
-        typer.echo(json.dumps(row | {"verdict": _as_row(verdict.result())}))
+        rows.append(row)
+    said = {one.name: _said_by(one, asked) for one in graders}
+    for place, row in enumerate(rows):
+        verdicts = {name: _as_row(grades[place]) for name, grades in said.items()}
+        found = {"verdicts": verdicts} if every else {"verdict": next(iter(verdicts.values()))}
+        typer.echo(json.dumps(row | found))
 
 
 def _rows(file: Path) -> Iterator[tuple[dict[str, Any], str]]:
@@ -85,19 +162,12 @@ def _problem(row: dict[str, Any], kind: Kind, where: str = "command line") -> Pr
     tolerance = row.get("tolerance", row.get("error"))
     return Problem(
         id="graded",
-        question="",
+        question=str(row.get("question") or ""),
         answer=str(row["gold"]).strip(),
         kind=stated,
         tolerance=float(tolerance) if tolerance else None,
         choices=tuple(str(choice) for choice in row.get("choices") or ()),
     )
-
-
-def _verdict(text: str, problem: Problem) -> Grade:
-    from eval.grading import grade as grade_response
-    from eval.grading import grade_answer
-
-    return grade_response(text, problem) if "\\boxed" in text or "\\fbox" in text else grade_answer(text, problem)
 
 
 def _as_row(verdict: Grade) -> dict[str, Any]:
@@ -140,4 +210,7 @@ _REASONS = {
     "infinite": "infinity against a number",
     "not_a_number": "an integer must be written as one",
     "math_verify": "compared symbolically",
+    "qwen": "by the rules of Qwen2.5-Math's evaluation",
+    "prime": "by the rules of PRIME's reward",
+    "judge": "by what a model says",
 }

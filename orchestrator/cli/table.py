@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from eval.graders.api import GraderName
+
 if TYPE_CHECKING:
     from orchestrator.store.store import Store
 
@@ -23,6 +25,9 @@ def table(
     published: Annotated[
         bool, typer.Option(help="Beside the published table that the experiment names, with its claims.")
     ] = False,
+    grader: Annotated[
+        GraderName, typer.Option(help="Whose verdicts are averaged: ours, or those of `orch regrade --grader …`.")
+    ] = "ours",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file instead.")] = None,
     store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
 ) -> None:
@@ -32,26 +37,42 @@ def table(
 
     printed = _published if published else _own
     if output is None:
-        typer.echo(printed(Store(store), experiment, format, terminal_width(elsewhere=FILE_WIDTH)), nl=False)
+        width = terminal_width(elsewhere=FILE_WIDTH)
+        typer.echo(printed(Store(store), experiment, format, width=width, grader=grader), nl=False)
         if format == "text" and not published and "published" in Store(store).plans.read(experiment).config:
             typer.echo(f"  orch table {experiment} --published    # beside the paper")
         return
-    write_atomically(output.absolute(), printed(Store(store), experiment, format, FILE_WIDTH).encode())
+    text = printed(Store(store), experiment, format, width=FILE_WIDTH, grader=grader)
+    write_atomically(output.absolute(), text.encode())
     typer.echo(output)
 
 
-def _own(store: Store, experiment: str, format: Format, width: int) -> str:  # noqa: A002  # the name of the option
+def _own(
+    store: Store,
+    experiment: str,
+    format: Format,  # noqa: A002  # the name of the option
+    *,
+    width: int,
+    grader: GraderName,
+) -> str:
     from dashboards.drift import with_drift
     from dashboards.frame import frame
     from dashboards.render import render
     from dashboards.table import table as make_table
 
-    own = with_drift(make_table(frame(store, experiment)), store.plans.read(experiment))
+    own = with_drift(make_table(frame(store, experiment, grader)), store.plans.read(experiment))
     return render(own, format, width=width)
 
 
-def _published(store: Store, experiment: str, format: Format, width: int) -> str:  # noqa: A002  # as above
+def _published(
+    store: Store,
+    experiment: str,
+    format: Format,  # noqa: A002  # as above
+    *,
+    width: int,
+    grader: GraderName,
+) -> str:
     from dashboards.papers.comparison_table import compare_with_paper
     from dashboards.papers.render import render_compared
 
-    return render_compared(compare_with_paper(store, experiment), format, width=width)
+    return render_compared(compare_with_paper(store, experiment, grader), format, width=width)

@@ -70,7 +70,7 @@ def _seconds(record: RunRecord) -> dict[str, float]:
     """Piece → seconds it took, all attempts together."""
     seconds = {
         evaluation_key(entry.settings, entry.benchmark, entry.step, entry.limit): entry.elapsed_s
-        for entry in record.scores
+        for entry in reversed(record.scores)  # of one piece the first was drawn, the others graded again
     }
     if record.train is not None:
         seconds["train"] = sum(spent for phase, spent in record.phase_seconds.items() if phase != "evaluate")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from eval.graders.api import OURS, grader_name
 from orchestrator.errors import OrchError
 from orchestrator.plan.trial import PlannedTrial
 from orchestrator.status.driver import Wait, live_drivers, waits_of
@@ -231,7 +232,8 @@ def _scores(
     """
     if wanted is None:
         final = final_step(planned)
-        return {entry.benchmark: entry.avg for entry in record.scores if entry.step == final}, False
+        ours = [entry for entry in record.scores if grader_name(entry.grader_version) == OURS]
+        return {entry.benchmark: entry.avg for entry in ours if entry.step == final}, False
     keys = {one.key for one in wanted}
     scores = {entry.benchmark: entry.avg for entry in record.scores if entry.key in keys}
     return scores, holds_all(record, planned, wanted)

@@ -47,6 +47,7 @@ class ScoreOutline:
     step: int
     benchmark: str
     avg: float
+    grader_version: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from eval.api import SamplingSettings
 from eval.benchmarks.registry import digest
+from eval.graders.api import OURS, GraderName, grader_name
 from eval.grading.version import grader_version
 from eval.score_file import score_key
 from orchestrator.config.blocks import EvalSettings
@@ -96,19 +97,26 @@ def _digest(name: str, data_folder: Path | None) -> str:
     return digest(name, data_folder)
 
 
-def shown_scores(record: RunRecord | None, evaluation: EvalSettings) -> dict[tuple[str, int], ScoreEntry]:
-    """The scores that an experiment asked for, by (benchmark as asked for, step); of regraded ones the latest."""
+def shown_scores(
+    record: RunRecord | None, evaluation: EvalSettings, grader: GraderName = OURS
+) -> dict[tuple[str, int], ScoreEntry]:
+    """The scores that an experiment asked for, by (benchmark as asked for, step), all by one grader.
+
+    Of those that several versions of the grader gave, the latest.
+    """
     wanted = sampling_settings(evaluation)
     asked = {benchmark_name(benchmark): benchmark for benchmark in evaluation.benchmarks}
     chosen: dict[tuple[str, int], ScoreEntry] = {}
     for entry in sorted(record.scores if record else (), key=lambda entry: entry.finished_at):
+        if grader_name(entry.grader_version) != grader:
+            continue
         if entry.settings == wanted and entry.limit == evaluation.limit and entry.benchmark in asked:
             chosen[asked[entry.benchmark], entry.step] = entry
     return chosen
 
 
 def is_shown_whole(record: RunRecord, planned: PlannedTrial) -> bool:
-    """Whether training is over and a table has a score for every benchmark of the plan, of whatever grader.
+    """Whether training is over and a table has a score for every benchmark of the plan, of whatever version of ours.
 
     Unlike `is_complete` it asks for no benchmark's file: mirrors and reports run where those need not be.
     """

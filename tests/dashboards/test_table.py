@@ -188,6 +188,26 @@ def test_a_regraded_score_replaces_the_old_one_and_mixed_graders_are_named(tmp_p
     )
 
 
+def test_a_table_shows_one_grader_and_says_what_another_has_not_graded(tmp_path: Path) -> None:
+    made = finished(tmp_path)
+    record = made.store.read(made.trials[1].trial.id)
+    theirs = {f"q{number}": (1, 1, 1, 1) for number in range(20)}
+    record = made.add_score(record, made.trials[1], "arithmetic", theirs, second=10, grader="qwen:abc")
+    before = table_of(made)
+    made.store.write(record)
+    assert table_of(made) == before
+    shown = table(frame(made.store, made.experiment, "qwen"))
+    assert [row.average.avg for row in shown.rows] == [None, None, 1.0]
+    assert shown.rows[1].cells[0].note == "not graded by qwen: orch regrade --grader qwen"
+    assert "grader qwen:abc" in shown.facts[-1]
+    assert shown.warnings == ()
+    record = made.store.read(made.trials[0].trial.id)
+    record = made.add_score(record, made.trials[0], "arithmetic", theirs, second=10, grader="qwen:older")
+    made.store.write(record)
+    (warning,) = table(frame(made.store, made.experiment, "qwen")).warnings
+    assert "`orch regrade --grader qwen` brings all to the present one" in warning
+
+
 def test_nothing_run_yet_is_still_a_table(tmp_path: Path) -> None:
     shown = table_of(MadeUp(tmp_path))
     assert [row.average.note for row in shown.rows] == ["not run yet"] * 3

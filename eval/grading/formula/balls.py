@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache, lru_cache
 from math import isqrt
 
 PRECISION = 50
@@ -211,7 +212,7 @@ def logarithm(value: Value) -> Value:
     if value == 1:
         return Fraction(0)
     x = _positive(value)
-    return _rounded(x.re.ln(CONTEXT), _ZERO, x.radius / (x.re - x.radius) + _ULP)
+    return _rounded(_logarithm(x.re), _ZERO, x.radius / (x.re - x.radius) + _ULP)
 
 
 def sine(value: Value) -> Value:
@@ -269,9 +270,18 @@ def whole_part(value: Value, function: Callable[[Fraction | Decimal], int]) -> F
     return Fraction(low)
 
 
+@cache
 def pi() -> Ball:
     """Return π."""
-    return _rounded(_PI)
+    with decimal.localcontext(CONTEXT):
+        return _rounded(_PI)
+
+
+@cache
+def base_of_logarithms() -> Value:
+    """Return e."""
+    with decimal.localcontext(CONTEXT):
+        return exponential(Fraction(1))
 
 
 def imaginary_unit() -> Ball:
@@ -342,6 +352,12 @@ def _positive(value: Value) -> Ball:
     if x.re - x.radius <= 0:
         raise Undefined
     return x
+
+
+@lru_cache(maxsize=4096)
+def _logarithm(x: Decimal) -> Decimal:
+    """Kept, as it is the dearest of all steps, and the same few bases (e, 2, 10) are raised at every point."""
+    return x.ln(CONTEXT)
 
 
 def _sine_and_cosine(angle: Decimal) -> tuple[Decimal, Decimal]:

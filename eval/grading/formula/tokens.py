@@ -119,12 +119,16 @@ def _plain_characters(text: str) -> str:
 def _tokens(text: str, style: Style, depth: int) -> Iterator[Token]:
     if depth > MAX_NESTING:
         raise Unreadable
-    place, is_spaced = 0, False
-    while place < len(text):
+    place, is_spaced, length = 0, False, len(text)
+    while place < length:
         match = _PIECE.match(text, place)
         assert match is not None, "the last alternative takes any character"
         place = match.end()
-        kind, piece = str(match.lastgroup), match[0]
+        kind, piece = match.lastgroup, match[0]
+        if kind in ("number", "word", "sign"):
+            yield Token(kind, piece, is_spaced, style)  # type: ignore[arg-type]
+            is_spaced = False
+            continue
         if kind in ("space", "fence"):
             is_spaced = True
             continue
@@ -166,7 +170,7 @@ def _tokens(text: str, style: Style, depth: int) -> Iterator[Token]:
                 continue
             yield _command(_RENAMED.get(name, name), is_spaced, style)
         else:
-            yield Token(kind, piece if kind != "row" else "\\\\", is_spaced, style)  # type: ignore[arg-type]
+            yield Token("row", "\\\\", is_spaced, style)
         is_spaced = False
 
 

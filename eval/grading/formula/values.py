@@ -329,7 +329,7 @@ _OPERATIONS: dict[str, Callable[..., Value]] = {
     "cosh": lambda x: _half(x, 1),
     "tanh": lambda x: _over(_half(x, -1), _half(x, 1)),
     "pi": balls.pi,
-    "e": lambda: balls.exponential(_ONE),
+    "e": balls.base_of_logarithms,
     "i": balls.imaginary_unit,
     "infty": _undefined,
 }

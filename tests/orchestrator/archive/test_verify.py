@@ -8,6 +8,8 @@ import pytest
 from kept_sweep import EXPERIMENT, Kept, add_checkpoint, flip
 from typer.testing import CliRunner
 
+from eval.graders.registry import open_grader
+from orchestrator.archive.regrade import regrade_all
 from orchestrator.archive.verify import Verification, verify_sweep
 from orchestrator.cli import app
 from orchestrator.store.files import write_json
@@ -125,10 +127,29 @@ def test_what_cannot_be_made_again_here_is_said_and_no_difference(kept: Kept) ->
 
 
 def test_verdicts_of_another_grader_are_taken_as_stored(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eval.rederivation.grader_version", lambda: "f" * 12)
+    monkeypatch.setattr("eval.graders.ours.grader_version", lambda: "f" * 12)
     findings = verify(kept).findings
     assert [one.kind for one in findings] == ["unchecked"] * 3
     assert "here is ffffffffffff" in findings[0].what
+
+
+def test_scores_of_another_grader_are_made_again_by_it(kept: Kept) -> None:
+    trial = kept.plan.entries[1].trial.id
+    (change,) = regrade_all(
+        kept.store, trial, data_folder=None, cache_folder=kept.store.root / "models", grader=open_grader("qwen")
+    )
+    verification = verify(kept)
+    assert (verification.findings, verification.num_scores) == ([], 4)
+    entry = kept.store.read(trial).scores[-1]
+    assert entry.grader_version == change.after.grader_version
+    file = kept.store.eval_folder(trial, entry.key) / "samples.jsonl"
+    lines = file.read_text().splitlines()
+    row = json.loads(lines[0])
+    row["grade"]["is_correct"] = was_right = not row["grade"]["is_correct"]
+    file.write_text("\n".join([json.dumps(row), *lines[1:]]) + "\n")
+    ((name, what),) = found(verify(kept))
+    assert name == entry.key
+    assert what.endswith("stored as right, graded wrong" if was_right else "stored as wrong, graded right")
 
 
 def test_the_command_lists_differences_down_to_the_cell_and_exits_1(kept: Kept) -> None:

@@ -2,6 +2,8 @@ import json
 import re
 import shlex
 import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -169,6 +171,99 @@ def test_regrade_without_a_target_takes_models_and_jsonl_benchmarks_too(two_mode
     file.write_text('{"question": "1+1", "answer": "3"}\n')
     with pytest.raises(OrchError, match="mine has changed since it was evaluated"):
         orch("regrade", "--store", store)
+
+
+def test_other_graders_stand_beside_ours_and_are_never_mixed_with_it(two_models, store):
+    for model in two_models:
+        evaluated(model, store)
+    present = version.grader_version()
+    (row,) = json.loads(orch("regrade", two_models[0], "--grader", "qwen", "--store", store, "--json"))
+    qwen = row["grader_after"]
+    assert qwen.startswith("qwen:")
+    assert row["grader_before"] == present
+    assert "nothing to do" in orch("regrade", two_models[0], "--grader", "qwen", "--store", store)
+    assert "nothing to do" in orch("regrade", "--store", store)
+    scores = [json.loads(file.read_text()) for file in store.glob("evaluations/*/eval/*/score.json")]
+    assert sorted(score["grader_version"] for score in scores) == sorted([present, present, qwen])
+    ours, theirs = (
+        next(score for score in scores if score["grader_version"] == grader and score["avg"] == average)
+        for grader, average in ((present, row["before"]), (qwen, row["after"]))
+    )
+    assert ours["samples_digest"] == theirs["samples_digest"]
+    assert json.loads(orch("compare", *two_models, "--store", store, "--json"))["graders"] == [present]
+    with pytest.raises(OrchError, match="has no scores by the grader qwen yet") as caught:
+        orch("compare", *two_models, "--grader", "qwen", "--store", store)
+    assert caught.value.fix == "orch regrade --grader qwen"
+    orch("regrade", "--grader", "qwen", "--store", store)
+    assert json.loads(orch("compare", *two_models, "--grader", "qwen", "--store", store, "--json"))["graders"] == [qwen]
+    assert f"Graded by {qwen}." in orch("compare", *two_models, "--grader", "qwen", "--store", store)
+    # An evaluation that goes on takes over samples, never verdicts of another grader.
+    (more,) = evaluated(two_models[0], store, k=4)
+    assert more["score"]["grader_version"] == present
+
+
+class Judge(BaseHTTPRequestHandler):
+    """Takes every answer."""
+
+    def log_message(self, *args):
+        pass
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        reply = {
+            "choices": [{"message": {"content": "VERDICT: right"}}],
+            "usage": {"prompt_tokens": 1000, "completion_tokens": 5},
+        }
+        content = json.dumps(reply).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def test_a_judge_grades_what_is_stored_once_and_says_what_it_cost(two_models, store):
+    evaluated(two_models[0], store)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Judge)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    options = ("--grader", "judge", "--judge-model", "big", "--judge-url", url, "--store", str(store))
+    try:
+        first = CliRunner().invoke(app, ["regrade", str(two_models[0]), *options])
+        assert re.search(r"judge big: (\d+) asked, \d+ from earlier replies; \1,000 \+ \d+ tokens", first.stderr), (
+            first.output
+        )
+        assert "→ 100.00" in first.stdout
+        again = CliRunner().invoke(app, ["grade", "1", "1", "--all", "--question", "1?", *options[2:]])
+        assert re.search(r"^judge +right", again.stdout, re.MULTILINE)
+    finally:
+        server.shutdown()
+        server.server_close()
+    (file,) = (score for score in store.glob("evaluations/*/eval/*/score.json") if "judge:big@" in score.read_text())
+    shutil.rmtree(file.parent)
+    later = CliRunner().invoke(app, ["regrade", *options])  # nobody answers any more
+    assert "0 asked" in later.stderr, later.output
+    assert "→ 100.00" in later.stdout
+
+
+def test_grade_shows_what_all_graders_say(tmp_path):
+    said = json.loads(orch("grade", "[1,2]", "(1,2)", "--all", "--json"))
+    assert {name: verdict["is_correct"] for name, verdict in said.items()} == {
+        "ours": False, "math_verify": False, "qwen": True, "prime": False,
+    }  # fmt: skip
+    printed = orch("grade", "[1,2]", "(1,2)", "--all")
+    assert re.search(r"^qwen +right ", printed, re.MULTILINE)
+    assert re.search(r"^prime +wrong ", printed, re.MULTILINE)
+    file = tmp_path / "pairs.jsonl"
+    file.write_text('{"answer": "5", "gold": "5"}\n{"response": "So x is 5.", "gold": "5"}\n')
+    rows = [json.loads(line) for line in orch("grade", "--jsonl", file, "--all").splitlines()]
+    assert [row["verdicts"]["ours"]["is_correct"] for row in rows] == [True, False]
+    assert [row["verdicts"]["qwen"]["is_correct"] for row in rows] == [True, True]
+    (one, _) = [json.loads(line) for line in orch("grade", "--jsonl", file, "--grader", "prime").splitlines()]
+    assert one["verdict"]["grader_version"].startswith("prime:")
+    with pytest.raises(OrchError, match="needs a model and its endpoint"):
+        orch("grade", "1", "1", "--grader", "judge")
+    with pytest.raises(OrchError, match="the grader qwen asks no model"):
+        orch("grade", "1", "1", "--grader", "qwen", "--judge-model", "big")
 
 
 def test_all_benchmarks_are_sampled_by_two_processes_and_two_of_one_name_are_refused(two_models, store, tmp_path):

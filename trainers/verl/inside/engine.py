@@ -8,6 +8,7 @@ Shapes: N response tokens of a micro-batch.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from trainers.verl.launch.pulse import Pulse, PulseFile
 
 SCORES, DISTANCE, LEAVE_ONE_OUT, LEARNING_RATE = "orch_scores", "orch_distance", "orch_leave_one_out", "orch_lr"
 """What the trainer tells the engine with a batch."""
-SCALER_FILE = "loss_scale.pt"
+SCALER_FILE = "loss_scale.json"
 
 
 class ScoringEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl is untyped
@@ -57,13 +58,13 @@ class ScoringEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl is unty
         """Save what verl does, and the scale of float16's loss, which is the same on every worker."""
         super().save_checkpoint(local_path, *arguments, **options)
         if self.scaler is not None and torch.distributed.get_rank() == 0:
-            torch.save(self.scaler.state_dict(), Path(local_path) / SCALER_FILE)
+            (Path(local_path) / SCALER_FILE).write_text(json.dumps(self.scaler.state_dict()))
 
     def load_checkpoint(self, local_path: str, *arguments: Any, **options: Any) -> None:
         """Load what `save_checkpoint` saved."""
         super().load_checkpoint(local_path, *arguments, **options)
         if self.scaler is not None and (Path(local_path) / SCALER_FILE).is_file():
-            self.scaler.load_state_dict(torch.load(Path(local_path) / SCALER_FILE, weights_only=True))
+            self.scaler.load_state_dict(json.loads((Path(local_path) / SCALER_FILE).read_text()))
 
     def _build_module(self) -> Any:
         """Build the model, and let its head answer questions."""
