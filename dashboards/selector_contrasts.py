@@ -2,6 +2,7 @@
 
 Two arms are compared if their recipes differ in the selection alone and keep the same share of tokens: each selector
 with ETS, the method that the others set out to improve, and each with as many random tokens, where there are such arms.
+An axis on which both stand, such as the dense steps before selection, has to have one value for both.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from dashboards.cells import Found, make_cell
+from dashboards.frame import AXIS
 from dashboards.more_seeds import MoreSeeds, more_seeds
 from eval.comparison import Difference, holm
-from trainers.methods import CONTROL, DENSE, FIRST_SELECTOR
+from trainers.methods import CONTROL, DENSE, FIRST_SELECTOR, METHODS
 
 REFERENCES = (FIRST_SELECTOR, CONTROL)
 """What selectors are compared with, the first before the second."""
 NO_SELECTOR = (DENSE, CONTROL)
+_OWN_AXES = tuple(AXIS + axis for axis in ("selection", "selection.method", "selection.preset", "selection.end"))
+"""Axes that say which selector an arm is, and so differ between two selectors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +83,23 @@ def selector_contrasts(
     )
 
 
+def control_fact(frame: pd.DataFrame) -> tuple[str, ...]:
+    """The ratios at which selectors stand beside no random arm, in one line; empty where each has its own."""
+    trained = frame[frame["kind"] == "train"].drop_duplicates("arm")
+    controls = {(one["family"], one["ratio"]) for _, one in trained.iterrows() if one["method"] == CONTROL}
+    lacking = {
+        float(one["ratio"])
+        for _, one in trained.iterrows()
+        if one["method"] != CONTROL
+        and METHODS[one["method"]].has_ratio
+        and (one["family"], one["ratio"]) not in controls
+    }
+    if not lacking:
+        return ()
+    ratios = ", ".join(f"{ratio:g}" for ratio in sorted(lacking))
+    return (f"No arm of random tokens at ratio {ratios}: whether these selectors beat chance is not tested.",)
+
+
 def _pairs(parts: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, str]]:
     firsts = {arm: part.iloc[0] for arm, part in parts.items() if part["kind"].iloc[0] == "train"}
     for reference in REFERENCES:
@@ -87,5 +108,12 @@ def _pairs(parts: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, str]]:
                 is_selector = ours["method"] not in (*NO_SELECTOR, reference)
                 is_reference = theirs["method"] == reference and ours["family"] == theirs["family"]
                 is_same_end = reference == CONTROL or ours["end"] == theirs["end"]
-                if is_selector and is_reference and is_same_end and ours["ratio"] == theirs["ratio"]:
+                is_same_share = ours["ratio"] == theirs["ratio"]
+                if is_selector and is_reference and is_same_end and is_same_share and _is_same_place(ours, theirs):
                     yield arm, other
+
+
+def _is_same_place(ours: pd.Series, theirs: pd.Series) -> bool:
+    """Whether two arms have one value on each axis on which both stand."""
+    axes = [name for name in ours.index if name.startswith(AXIS) and name not in _OWN_AXES]
+    return all(ours[axis] == theirs[axis] for axis in axes if pd.notna(ours[axis]) and pd.notna(theirs[axis]))
