@@ -1,8 +1,6 @@
 """Selector against selector on as many tokens: the comparison that the papers are about, and tables show first.
 
-Two arms are compared if their recipes differ in the selection alone and keep the same share of tokens: each selector
-with ETS, the method that the others set out to improve, and each with as many random tokens, where there are such arms.
-An axis on which both stand, such as the dense steps before selection, has to have one value for both.
+Which those are is for `orchestrator.plan.contrasts` to say.
 """
 
 from __future__ import annotations
@@ -16,13 +14,8 @@ from dashboards.cells import Found, make_cell
 from dashboards.frame import AXIS
 from dashboards.more_seeds import MoreSeeds, more_seeds
 from eval.comparison import Difference, holm
-from trainers.methods import CONTROL, DENSE, FIRST_SELECTOR, METHODS
-
-REFERENCES = (FIRST_SELECTOR, CONTROL)
-"""What selectors are compared with, the first before the second."""
-NO_SELECTOR = (DENSE, CONTROL)
-_OWN_AXES = tuple(AXIS + axis for axis in ("selection", "selection.method", "selection.preset", "selection.end"))
-"""Axes that say which selector an arm is, and so differ between two selectors."""
+from orchestrator.plan.contrasts import ArmTraits, selector_pairs
+from trainers.methods import CONTROL, METHODS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,18 +95,16 @@ def control_fact(frame: pd.DataFrame) -> tuple[str, ...]:
 
 def _pairs(parts: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, str]]:
     firsts = {arm: part.iloc[0] for arm, part in parts.items() if part["kind"].iloc[0] == "train"}
-    for reference in REFERENCES:
-        for arm, ours in firsts.items():
-            for other, theirs in firsts.items():
-                is_selector = ours["method"] not in (*NO_SELECTOR, reference)
-                is_reference = theirs["method"] == reference and ours["family"] == theirs["family"]
-                is_same_end = reference == CONTROL or ours["end"] == theirs["end"]
-                is_same_share = ours["ratio"] == theirs["ratio"]
-                if is_selector and is_reference and is_same_end and is_same_share and _is_same_place(ours, theirs):
-                    yield arm, other
+    return selector_pairs([_traits(arm, first) for arm, first in firsts.items()])
 
 
-def _is_same_place(ours: pd.Series, theirs: pd.Series) -> bool:
-    """Whether two arms have one value on each axis on which both stand."""
-    axes = [name for name in ours.index if name.startswith(AXIS) and name not in _OWN_AXES]
-    return all(ours[axis] == theirs[axis] for axis in axes if pd.notna(ours[axis]) and pd.notna(theirs[axis]))
+def _traits(arm: str, first: pd.Series) -> ArmTraits:
+    axes = {str(name).removeprefix(AXIS): value for name, value in first.items() if str(name).startswith(AXIS)}
+    return ArmTraits(
+        arm=arm,
+        family=first["family"],
+        method=first["method"],
+        ratio=None if pd.isna(first["ratio"]) else float(first["ratio"]),
+        end=first["end"],
+        axes={axis: value for axis, value in axes.items() if pd.notna(value)},
+    )

@@ -54,11 +54,12 @@ def sweep(
     """Run what is missing of an experiment; run again, it finds nothing to do."""
     from orchestrator.config.spec import load_sweep
     from orchestrator.plan.make import make_plan
+    from orchestrator.status.looks import SeedLooks
     from orchestrator.store.store import Store
 
     spec = load_sweep(file, tuple(overrides or ()))
-    plan = make_plan(spec)
     runs = Store(store)
+    plan = SeedLooks(runs).grown(make_plan(spec))
     if dry_run:
         _print_missing(plan, runs, data_dir, as_json=as_json)
         return
