@@ -22,6 +22,8 @@ from trainers.methods import CONTROL, METHODS
 class SelectorContrast:
     """One selector minus another, on the average of the benchmarks."""
 
+    arm: str
+    reference_arm: str
     labels: tuple[str, ...]
     """Place of the first in the grid, one text a label column."""
     method: str
@@ -32,6 +34,8 @@ class SelectorContrast:
     """Holm over all contrasts between selectors; None below two seeds."""
     more: MoreSeeds | None
     """What would decide it; None where it is decided or cannot be told."""
+    looks: str = ""
+    """What stands in the place of p where looks at the data decided the number of seeds (`seed_looks`)."""
 
 
 def selector_contrasts(
@@ -56,6 +60,8 @@ def selector_contrasts(
             continue
         contrasts.append(
             SelectorContrast(
+                arm=arm,
+                reference_arm=other,
                 labels=labels[arm],
                 method=str(parts[arm]["method"].iloc[0]),
                 reference=str(parts[other]["method"].iloc[0]),

@@ -121,7 +121,8 @@ def drift_of(seen: Seen, time: float, effect: float) -> float:
         return 0.0
     if seen.minimum_detectable <= 0:
         return _MOST_DRIFT
-    return min(_SHOWN * effect / seen.minimum_detectable / math.sqrt(time), _MOST_DRIFT)
+    drift = _SHOWN * effect / seen.minimum_detectable / math.sqrt(time)
+    return round(min(drift, _MOST_DRIFT), 2)  # so that boundaries are computed for few values
 
 
 def spent(level: float, time: float) -> float:
@@ -146,7 +147,7 @@ def boundaries(
     return tuple(found)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=2**14)
 def futility(drift: float, times: tuple[float, ...], upper: tuple[float, ...]) -> tuple[float, ...]:
     """a: one a look; 0 where nothing may be given up yet, at most c."""
     found: list[float] = []

@@ -342,7 +342,7 @@ class TrialQueue:
         self._is_look_due = False
         if plan is not self._plan:
             num_more, _ = self.adopt(plan)
-            self._settings.on_event(f"not decided yet: {num_more} trials more")
+            self._settings.on_event(f"not decided yet: {num_more} more trial{'' if num_more == 1 else 's'}")
 
     def _move(self, trial_id: str, stage: Stage) -> None:
         self._is_look_due = self._is_look_due or stage == "over"

@@ -1,12 +1,14 @@
 """The group-sequential design against published boundaries, against simulation, and what it says of looks."""
 
 import math
+from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulated_arms import World, looks
 
 from eval.design import Design
 from eval.sequential import Seen, boundaries, crossing, futility, judge, shrinkage, spent
@@ -116,3 +118,16 @@ def test_contrasts_share_alpha() -> None:
     assert DESIGN.shared_by(4).alpha == pytest.approx(0.0125)
     assert judge([seen(0.04, 0.01, 4e-5)], DESIGN).verdict == "benefit"
     assert judge([seen(0.04, 0.01, 4e-5)], DESIGN.shared_by(10)).verdict == "open"
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_simulated_sweeps_are_seldom_wrong_and_spare_seeds(*, is_shared: bool) -> None:
+    """Of two arms that do not differ; `benchmarks/bench_until_decided.py` has the full tables."""
+    world = World(num_questions=30, num_samples=16, seed_sd=0.25, is_shared=is_shared)
+    design = replace(DESIGN, effect=0.04 if is_shared else 0.08)
+    drawn = world.draw(np.random.default_rng(7), num_seeds=design.at_most, repetitions=150)
+    found = [judge(one, design) for one in looks(*drawn, design)]
+    wrong = np.mean([one.verdict in ("benefit", "harm") for one in found])
+    assert wrong <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 150)
+    assert np.mean([one.verdict == "futile" for one in found]) > 0.75
+    assert np.mean([design.at_least - 1 + one.look for one in found]) < 0.8 * design.at_most

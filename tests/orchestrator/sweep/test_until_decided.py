@@ -1,4 +1,4 @@
-"""Sweeps whose seeds are decided by looks at their results: what they train, when they end, and that a kill is nothing."""
+"""Sweeps whose seeds are decided by looks at their results: what they train, when they end, what a kill changes."""
 
 import os
 import signal
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from lab import Lab
 
+from dashboards.drift import drift
 from orchestrator.config.spec import load_sweep
 from orchestrator.plan.arm import arm_of
 from orchestrator.plan.contrasts import arms_of
@@ -36,9 +37,7 @@ def seeds_of(plan: Plan) -> Counter[str]:
 
 
 def verdicts(lab: Lab, plan: Plan) -> dict[str, tuple[str, int]]:
-    return {
-        one.contrast.label: (one.judgement.verdict, one.num_seeds) for one in SeedLooks(lab.store).of(plan)
-    }
+    return {one.contrast.label: (one.judgement.verdict, one.num_seeds) for one in SeedLooks(lab.store).of(plan)}
 
 
 def check_decided(lab: Lab, kept: Plan) -> None:
@@ -51,6 +50,7 @@ def check_decided(lab: Lab, kept: Plan) -> None:
             needed[arm] = max(needed[arm], one.num_seeds)
     trained = Counter(arm_of(one) for one in kept.entries if one.trial.kind == "train")
     assert trained == needed  # no arm got a seed that no contrast asked for
+    assert len(set(trained.values())) > 1  # and one was decided before the others
     assert verdicts(lab, kept)["gmts · 0.2 − ets · 0.2"][0] == "benefit"
     assert SeedLooks(lab.store).grown(kept) is kept
 
@@ -95,6 +95,7 @@ def test_a_sweep_trains_until_every_contrast_is_decided(
     assert {row.state for row in outcome.rows} == {"done"}
     assert len(outcome.rows) == len(kept.entries)
     check_decided(lab, kept)
+    assert drift(kept) == ""  # what the looks added is no change of the file
     again = lab.sweep(plan)
     assert (again.num_started, again.exit_code) == (0, 0)
     assert lab.store.plans.read(plan.experiment) == kept
@@ -104,16 +105,16 @@ def test_a_sweep_trains_until_every_contrast_is_decided(
 
 
 def stop_after_every_trial(lab: Lab, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sweep, and end the driver after each trial, until three looks' worth are done; nothing but the store is kept."""
+    """Sweep ten times, and end the driver after each trial: nothing but the store is kept."""
+    finish = TrialQueue.finish
     for _ in range(10):
         stop = StopSignal(stop_file(lab.store.root, plan.experiment))
+
+        def finish_and_stop(queue: TrialQueue, trial_id: str, stop: StopSignal = stop, **more: str | None) -> None:
+            stop.request()
+            finish(queue, trial_id, **more)
+
         with monkeypatch.context() as patched:
-            finish = TrialQueue.finish
-
-            def finish_and_stop(queue: TrialQueue, trial_id: str, stop: StopSignal = stop, **more: str | None) -> None:
-                stop.request()
-                finish(queue, trial_id, **more)
-
             patched.setattr(TrialQueue, "finish", finish_and_stop)
             lab.sweep(plan, stop=stop)
         stop.close()
