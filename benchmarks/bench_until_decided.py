@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "eval" / "fakes"))
 
 from simulated_arms import World, difference, looks, p_values
 
-from eval.design import Design
-from eval.sequential import Judgement, judge
+from eval.sequential.design import Design
+from eval.sequential.judge import Judgement, judge
 
 DESIGN = Design(at_least=3, at_most=10, alpha=0.05, effect=0.0)
 WORLDS: Mapping[str, World] = {

@@ -35,8 +35,8 @@ def with_looks(table: Table, plan: Plan, store: Store) -> Table:
         for one in table.selectors
     )
     heading = (
-        f"Seeds until decided: looks at {design.at_least} to {design.at_most} seeds, alpha {design.alpha:g} "
-        f"over {len(found)} contrasts, effect {100 * design.effect:g}. Other p values are as if the number of seeds had "
+        f"Seeds until decided: looks at {design.at_least} to {design.at_most} seeds, alpha {design.alpha:g} over "
+        f"{len(found)} contrasts, effect {100 * design.effect:g}. Other p values are as if the number of seeds had "
         "been fixed before, and too bold."
     )
     return replace(table, selectors=selectors, facts=(*table.facts, heading, *map(_sentence, found)))
@@ -52,9 +52,9 @@ def _short(looks: ContrastLooks) -> str:
 def _sentence(looks: ContrastLooks) -> str:
     judgement = looks.judgement
     said = f"{looks.contrast.label}: {_short(looks)}"
-    if judgement.value is None or judgement.adjusted is None:
+    if judgement.seen is None or judgement.adjusted is None:
         return said + "."
     return (
-        f"{said} ({looks.num_seeds} seeds an arm): {_MEANING[judgement.verdict]}; {100 * judgement.value:+.1f} there, "
-        f"median-unbiased {100 * judgement.adjusted:+.1f}."
+        f"{said} ({looks.num_seeds} seeds an arm): {_MEANING[judgement.verdict]}; "
+        f"{100 * judgement.seen.value:+.1f} there, median-unbiased {100 * judgement.adjusted:+.1f}."
     )

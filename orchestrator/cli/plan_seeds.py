@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from eval.sequential import expected_seeds
+from eval.sequential.expected import expected_seeds
 from orchestrator.config.blocks import UntilDecided
 from orchestrator.plan.contrasts import arms_of, primary_contrasts
 from orchestrator.plan.trial import Plan, PlannedTrial

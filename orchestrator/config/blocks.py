@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from eval.design import Design
 from eval.errors import OrchError
+from eval.sequential.design import Design
 from trainers.recipe.ranges import check_finite, require
 
 

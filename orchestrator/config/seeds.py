@@ -9,7 +9,7 @@
       contrasts:                 # left out: each selector against ETS and against random tokens, at its ratio
         - {first: {selection: gmts}, second: {selection: ets}}
 
-What it computes stands in `eval/sequential.py`, what it does to a plan in `orchestrator/plan/growth.py`.
+What it computes stands in `eval/sequential/`, what it does to a plan in `orchestrator/plan/growth.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from eval.design import Design
+from eval.sequential.design import Design
 from orchestrator.config.blocks import DeclaredContrast, Misfit, UntilDecided
 from orchestrator.config.fields import check_name, convert
 from orchestrator.config.schedule import read_where

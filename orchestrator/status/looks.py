@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from eval.comparison import Arm, compare_on_all
 from eval.seed_model import FEWEST_SEEDS
-from eval.sequential import Judgement, Seen, judge
+from eval.sequential.judge import Judgement, Seen, judge
 from eval.stats import PerProblem
 from orchestrator.config.blocks import UntilDecided
 from orchestrator.plan.arm import arm_of

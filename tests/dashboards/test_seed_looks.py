@@ -11,7 +11,7 @@ from dashboards.frame import frame
 from dashboards.render import render
 from dashboards.seed_looks import with_looks
 from dashboards.table import Table, table
-from eval.design import Design
+from eval.sequential.design import Design
 from orchestrator.config.blocks import UntilDecided
 
 ARMS = (("grpo", "full"), ("grpo", "ets"), ("grpo", "gmts"), ("grpo", "random"))

@@ -1,17 +1,25 @@
 """The group-sequential design against published boundaries, against simulation, and what it says of looks."""
 
 import math
+import sys
 from dataclasses import replace
+from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulated_arms import World, looks
+from scipy.special import ndtri
+from scipy.stats import ttest_1samp
 
-from eval.design import Design
-from eval.sequential import Seen, boundaries, crossing, futility, judge, shrinkage, spent
+from eval.sequential.boundaries import boundaries, crossing, futility, shrinkage, spent, upper_bounds
+from eval.sequential.design import Design
+from eval.sequential.judge import Seen, judge
+
+sys.path.insert(0, str(Path(__file__).parent / "fakes"))
+
+from simulated_arms import World, looks
 
 DESIGN = Design(at_least=3, at_most=10, alpha=0.05, effect=0.01)
 
@@ -61,7 +69,7 @@ def paths(drift: float, times: tuple[float, ...], repetitions: int) -> np.ndarra
 
 
 def test_futility_gives_up_a_true_effect_no_more_often_than_it_may() -> None:
-    drift, upper = 3.2, boundaries(0.05, DESIGN.times)
+    drift, upper = 3.2, upper_bounds(DESIGN)
     inner = futility(drift, DESIGN.times, upper)
     moves = np.abs(paths(drift, DESIGN.times, 20_000))
     first_out = np.where((moves >= upper).any(1), (moves >= upper).argmax(1), 99)
@@ -85,7 +93,7 @@ def test_the_adjusted_estimate_is_as_often_too_high_as_too_low(drift: float) -> 
 
 
 def test_an_early_success_is_taken_down_and_a_first_look_is_not() -> None:
-    upper = boundaries(0.05, DESIGN.times)
+    upper = upper_bounds(DESIGN)
     assert shrinkage(5.0, DESIGN.times[:1], upper) == 1.0
     assert 0.5 < shrinkage(3.0, DESIGN.times[:5], upper) < 1.0
     assert shrinkage(0.0, DESIGN.times[:5], upper) == 1.0
@@ -112,6 +120,17 @@ def seen(value: float, error: float, p_value: float | None) -> Seen:
 def test_looks_are_judged_in_order(looks: list[Seen], verdict: str, look: int) -> None:
     found = judge(looks, DESIGN)
     assert (found.verdict, found.look) == (verdict, look)
+
+
+@pytest.mark.parametrize(("at_least", "at_most", "alpha"), [(2, 10, 0.05), (3, 10, 0.05), (3, 10, 0.01), (5, 6, 0.05)])
+def test_estimated_variances_reject_no_more_than_alpha(at_least: int, at_most: int, alpha: float) -> None:
+    """Student's t by scipy after every seed, drawn apart from what the boundaries were calibrated with."""
+    design = Design(at_least=at_least, at_most=at_most, alpha=alpha, effect=0.01)
+    drawn = np.random.default_rng(5).normal(size=(20_000, at_most))
+    looked = [ttest_1samp(drawn[:, :count], 0, axis=1).pvalue for count in range(at_least, at_most + 1)]
+    deviates = np.abs(ndtri(np.array(looked).T / 2))
+    rejected = (deviates >= upper_bounds(design)).any(axis=1).mean()
+    assert rejected == pytest.approx(alpha, abs=4 * math.sqrt(alpha / 20_000))
 
 
 def test_contrasts_share_alpha() -> None:

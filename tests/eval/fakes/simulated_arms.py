@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.comparison import minimum_detectable
-from eval.design import Design
 from eval.seed_model import Components, Term, components
-from eval.sequential import Seen
+from eval.sequential.design import Design
+from eval.sequential.judge import Seen
 
 DIFFICULTY = (1.0, 1.5)
 """Beta distribution of the questions' chances."""

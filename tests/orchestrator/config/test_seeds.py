@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.design import Design
+from eval.sequential.design import Design
 from orchestrator.config.spec import load_sweep
 from orchestrator.errors import OrchError
 from orchestrator.plan.contrasts import primary_contrasts

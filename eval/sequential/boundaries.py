@@ -16,6 +16,9 @@ Futility (|Z_k| ≤ a_k) spends β = 1 − power in the same way where the true 
     g(t) = 2 − 2Φ(z_{β/2} / √t),   θ_k = (z_{.975} + z_{.8}) · effect / (D_k √t_k)
     P_θ(a_j < |Z_j| < c_j for j < k, |Z_k| ≤ a_k) = g(t_k) − g(t_{k−1})
 
+The variance is estimated anew at each look, which makes the Z_k of few seeds less alike than that. So f is taken at the
+level at which Student's t after `at_least` to `at_most` seeds, with these c, rejects in α (`calibrated`, simulated).
+
 c does not know of a, so to go on in spite of futility costs nothing (non-binding), and it depends on no data: the
 questions, which all looks share, only make the Z_k more alike, which rejects less. D_k is what the seeds of look k
 would show with 80 % power (`minimum_detectable`): its error is not below what sampling alone gives, as seeds that came
@@ -39,90 +42,24 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.design import Design
+from eval.sequential.design import Design
 
 Numbers = NDArray[np.float64]
-Verdict = Literal["benefit", "harm", "futile", "undecided", "open"]
-"""`futile`: a difference of `effect` is not to be expected any more; `undecided`: `at_most` seeds did not decide;
-`open`: the next look may."""
 
 POWER = 0.8
+SHOWN = 1.959964 + 0.841621
+"""z_{.975} + z_{.8}: a difference of so many errors is shown with 80 % power."""
 FURTHEST = 8.0
 """Boundaries beyond this are never reached: 1e-15."""
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
-_SHOWN = 1.959964 + 0.841621
-"""z_{.975} + z_{.8}: a difference of so many errors is shown with 80 % power."""
-_MOST_DRIFT = 40.0
+MOST_DRIFT = 40.0
 """θ where futility and estimates are looked for: beyond it everything is decided at the first look."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """A difference at one look."""
-
-    value: float
-    minimum_detectable: float
-    """What this many seeds would show with 80 % power, were there one look; NaN where that is not known."""
-    p_value: float | None
-    """Two-sided; None where nothing varies, which decides nothing."""
-
-    @property
-    def deviate(self) -> float:
-        """Z."""
-        from scipy.special import ndtri
-
-        if self.p_value is None:
-            return 0.0
-        return float(math.copysign(min(-ndtri(self.p_value / 2), FURTHEST), self.value))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
-    """What the looks until now say."""
-
-    verdict: Verdict
-    look: int
-    """Number of the look that decided, or of the last one; 0 before the first."""
-    value: float | None
-    """The difference at that look."""
-    adjusted: float | None
-    """The median-unbiased one."""
-
-
-def judge(looks: Sequence[Seen], design: Design) -> Judgement:
-    """Go through the looks in order and stop at the first that decides."""
-    upper = boundaries(design.alpha, design.times)
-    for place, seen in enumerate(looks[: len(upper)]):
-        verdict = _verdict(seen, upper, place, design)
-        if verdict != "open" or place + 1 == len(looks):
-            adjusted = seen.value * shrinkage(seen.deviate, design.times[: place + 1], upper)
-            return Judgement(verdict=verdict, look=place + 1, value=seen.value, adjusted=adjusted)
-    return Judgement(verdict="open", look=0, value=None, adjusted=None)
-
-
-def _verdict(seen: Seen, upper: Sequence[float], place: int, design: Design) -> Verdict:
-    if abs(seen.deviate) >= upper[place]:
-        return "benefit" if seen.value > 0 else "harm"
-    if seen.p_value is not None and seen.minimum_detectable >= 0:
-        inner = futility(drift_of(seen, design.times[place], design.effect), design.times[: place + 1], upper)
-        if abs(seen.deviate) <= inner[-1]:
-            return "futile"
-    return "undecided" if place + 1 == len(upper) else "open"
-
-
-def drift_of(seen: Seen, time: float, effect: float) -> float:
-    """θ of a true difference of `effect`, from the error at one look; 0 where that is not known."""
-    if math.isnan(seen.minimum_detectable):
-        return 0.0
-    if seen.minimum_detectable <= 0:
-        return _MOST_DRIFT
-    drift = _SHOWN * effect / seen.minimum_detectable / math.sqrt(time)
-    return round(min(drift, _MOST_DRIFT), 2)  # so that boundaries are computed for few values
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
+_REPETITIONS, _HALVINGS = 100_000, 12
+"""Of the simulated t tests; the level is found to a four-thousandth of itself."""
 
 
 def spent(level: float, time: float) -> float:
@@ -130,6 +67,43 @@ def spent(level: float, time: float) -> float:
     from scipy.special import ndtr, ndtri
 
     return float(2 * ndtr(ndtri(level / 2) / math.sqrt(time)))
+
+
+def upper_bounds(design: Design) -> tuple[float, ...]:
+    """C of a design, one a look."""
+    return boundaries(calibrated(design.alpha, design.at_least, design.at_most), design.times)
+
+
+@lru_cache(maxsize=256)
+def calibrated(alpha: float, at_least: int, at_most: int) -> float:
+    """The level whose boundaries Student's t crosses with chance `alpha`, where seeds alone vary."""
+    from scipy.special import ndtr
+
+    p_values_RK = _p_values_of_nothing(at_least, at_most)
+    times = tuple(count / at_most for count in range(at_least, at_most + 1))
+
+    def crossed(level: float) -> float:
+        return float((p_values_RK < 2 * ndtr(-np.array(boundaries(level, times)))).any(axis=1).mean())
+
+    low, high = alpha / 4, alpha
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if crossed(middle) > alpha else (middle, high)
+    return low
+
+
+@lru_cache(maxsize=4)
+def _p_values_of_nothing(at_least: int, at_most: int) -> Numbers:
+    """(repetitions, looks) of Student's t, where there is no difference."""
+    from scipy.special import stdtr
+
+    drawn = np.random.default_rng(0).normal(size=(_REPETITIONS, at_most))
+    counts = np.arange(1, at_most + 1)
+    sums, squares = drawn.cumsum(axis=1), (drawn**2).cumsum(axis=1)
+    looked_at = slice(at_least - 1, None)
+    count, total = counts[looked_at], sums[:, looked_at]
+    variance = (squares[:, looked_at] - total**2 / count) / (count - 1)
+    return np.asarray(2 * stdtr(count - 1, -np.abs(total) / np.sqrt(variance * count)))
 
 
 @lru_cache(maxsize=256)
@@ -176,7 +150,7 @@ def shrinkage(deviate: float, times: Sequence[float], upper: Sequence[float]) ->
     if len(times) < 2 or abs(deviate) < 1e-9:
         return 1.0
     ends = (*upper[: len(times) - 1], abs(deviate))
-    drift = _solve(lambda theta: sum(crossing(ends, times, theta)), 0.5, low=-_MOST_DRIFT, high=_MOST_DRIFT)
+    drift = _solve(lambda theta: sum(crossing(ends, times, theta)), 0.5, low=-MOST_DRIFT, high=MOST_DRIFT)
     return drift * math.sqrt(times[-1]) / abs(deviate)
 
 
@@ -232,32 +206,3 @@ def _solve(function: Callable[[float], float], wanted: float, *, low: float, hig
     if ends[0] * ends[1] >= 0:
         return low if abs(ends[0]) <= abs(ends[1]) else high
     return float(brentq(lambda x: function(x) - wanted, low, high, xtol=1e-9))
-
-
-def expected_seeds(
-    design: Design, pairs: Sequence[tuple[int, int]], *, has_effect: bool, repetitions: int = 1000
-) -> Numbers:
-    """Mean number of seeds of each arm, drawn with one generator; where seeds alone vary.
-
-    Args:
-        design: of one contrast.
-        pairs: first and second arm of each contrast.
-        has_effect: whether each contrast has a difference that `at_most` seeds would show with 80 % power in one look,
-            or none.
-        repetitions: simulated sweeps.
-    """
-    num_arms, most = 1 + max(arm for pair in pairs for arm in pair), design.at_most
-    drawn = np.random.default_rng(0).normal(0, math.sqrt(0.5), size=(repetitions, num_arms, most))
-    counts = np.arange(design.at_least, most + 1)
-    upper = np.array(boundaries(design.alpha, design.times))
-    inner = np.array(futility(_SHOWN, design.times, tuple(upper)))
-    needed = np.zeros((repetitions, num_arms))
-    for first, second in pairs:
-        differences = drawn[:, first] - drawn[:, second] + has_effect * _SHOWN / math.sqrt(most)
-        deviates = np.abs(differences.cumsum(axis=1)[:, counts - 1] / np.sqrt(counts))
-        is_over = (deviates >= upper) | (deviates <= inner)
-        is_over[:, -1] = True
-        stops = counts[is_over.argmax(axis=1)]
-        for arm in (first, second):
-            needed[:, arm] = np.maximum(needed[:, arm], stops)
-    return np.asarray(needed.mean(axis=0))

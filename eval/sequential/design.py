@@ -1,4 +1,4 @@
-"""When a group-sequential design looks, and what may go wrong how often. What follows stands in `eval/sequential.py`.
+"""When a group-sequential design looks, and what may go wrong how often; what follows from it stands in `boundaries`.
 
 Plain data that an experiment file is checked against, so it imports nothing heavy.
 """
