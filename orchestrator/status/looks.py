@@ -77,6 +77,8 @@ class SeedLooks:
         Raises:
             StoreError: a record or a score does not read.
         """
+        if plan.until is None:
+            return plan
         wanted: dict[str, int] = {}
         for one in self.of(plan):
             for arm in (one.contrast.first, one.contrast.second):

@@ -97,7 +97,7 @@ class TrialQueue:
         self._order: StartOrder | None = None
         self._is_draining = False
         self._is_look_due = True
-        """Whether a trial has ended since the plan was last asked to grow."""
+        """Whether a trial has ended, or the plan was replaced, since it was last asked to grow."""
         self.adopt(plan)
 
     @property
@@ -136,11 +136,15 @@ class TrialQueue:
     def adopt(self, plan: Plan) -> tuple[int, int]:
         """Work on this plan from here on; how many trials came and went. What runs already runs on."""
         with self._lock:
+            view, asked = (
+                SweepView(self._store, plan.entries, data_folder=self._settings.data_folder),
+                self._requests.all(),
+            )
+            rows = view.rows()  # before anything changes, as a record may not read
             old, self._trials = self._trials, {planned.trial.id: planned for planned in plan.entries}
-            self._plan, self._order = plan, None
-            self._view = SweepView(self._store, plan.entries, data_folder=self._settings.data_folder)
-            self._asked = self._requests.all()
-            for row in self._view.rows():
+            self._plan, self._order, self._view, self._asked = plan, None, view, asked
+            self._is_look_due = True
+            for row in rows:
                 if row.id not in old:
                     self._since.setdefault(row.id, row.attempts)
                     self._stages[row.id] = _FIRST_STAGE.get(row.state, "ready")
@@ -336,12 +340,12 @@ class TrialQueue:
             return
         try:
             plan = self._settings.grow(self._plan)
+            num_more = self.adopt(plan)[0] if plan is not self._plan else 0
         except (OrchError, OSError) as error:
-            log.warning("the results cannot be looked at: %s", error)
+            log.warning("the results cannot be looked at now: %s", error)
             return
         self._is_look_due = False
-        if plan is not self._plan:
-            num_more, _ = self.adopt(plan)
+        if num_more:
             self._settings.on_event(f"not decided yet: {num_more} more trial{'' if num_more == 1 else 's'}")
 
     def _move(self, trial_id: str, stage: Stage) -> None:

@@ -13,6 +13,7 @@ from lab import Lab
 
 from dashboards.drift import drift
 from orchestrator.config.spec import load_sweep
+from orchestrator.errors import OrchError
 from orchestrator.plan.arm import arm_of
 from orchestrator.plan.contrasts import arms_of
 from orchestrator.plan.growth import with_num_seeds
@@ -79,6 +80,25 @@ def test_a_queue_grows_before_anybody_finds_it_over(lab: Lab) -> None:
     listed = TrialQueue(replace(plan, until=None), lab.store, settings)
     listed.refresh()
     assert listed.plan is not largest
+
+
+def test_results_that_do_not_read_are_looked_at_again(lab: Lab) -> None:
+    """A file server may be back: nothing is raised into a scheduler, and the next refresh asks anew."""
+    plan = plan_of(lab)
+    largest = with_num_seeds(plan, dict.fromkeys(arms_of(plan), 3))
+    answers: list[Plan | OrchError] = [OrchError("a score does not read"), largest, largest]
+
+    def grow(now: Plan) -> Plan:
+        answer = answers.pop(0)
+        if isinstance(answer, OrchError):
+            raise answer
+        return answer
+
+    queue = TrialQueue(plan, lab.store, QueueSettings(grow=grow))
+    queue.refresh()
+    assert queue.plan is plan
+    queue.refresh()
+    assert queue.plan is largest
 
 
 @pytest.mark.parametrize("is_interrupted", [False, True])
