@@ -10,7 +10,7 @@ from orchestrator.codec import encode
 from orchestrator.config.spec import SweepSpec, load_sweep
 from orchestrator.errors import OrchError
 from orchestrator.plan.identity import canonical_json
-from orchestrator.plan.trial import Plan
+from orchestrator.plan.trial import Plan, PlannedTrial
 
 
 def drift(plan: Plan) -> str:
@@ -29,6 +29,7 @@ def drift(plan: Plan) -> str:
     parts = [
         f"{len(wanted - kept)} of its trials were not planned then" if wanted - kept else "",
         f"{len(kept - wanted)} of those planned then are not wanted any more" if kept - wanted else "",
+        "its seeds are decided in another way" if spec.until != plan.until else "",
     ]
     if not any(parts):
         return ""
@@ -49,8 +50,13 @@ def _kept(plan: Plan) -> frozenset[str]:
     return frozenset(
         _spelled(planned.trial.recipe, planned.trial.seed, planned.evaluation)
         for planned in plan.entries
-        if planned.trial.kind == "train"
+        if planned.trial.kind == "train" and not _is_grown(planned, plan)
     )
+
+
+def _is_grown(planned: PlannedTrial, plan: Plan) -> bool:
+    """Whether a look at the results added it, which is no change of the file."""
+    return plan.until is not None and (planned.trial.seed or 0) >= plan.until.design.at_least
 
 
 def _spelled(*parts: object) -> str:

@@ -148,7 +148,7 @@ def _selector_grids(table: Table) -> list[Grid]:
                     *one.labels,
                     one.reference,
                     _delta(one.found),
-                    p_cell(one.found, one.p_adjusted, one.more),
+                    one.looks or p_cell(one.found, one.p_adjusted, one.more),
                     *([p_text(one.found.p_checkpoints)] if has_one_seed else []),
                 )
                 for one in table.selectors

@@ -1,7 +1,6 @@
 """Selector against selector on as many tokens: the comparison that the papers are about, and tables show first.
 
-Two arms are compared if their recipes differ in the selection alone and keep the same share of tokens: each selector
-with ETS, the method that the others set out to improve, and each with as many random tokens, where there are such arms.
+Which those are is for `orchestrator.plan.contrasts` to say.
 """
 
 from __future__ import annotations
@@ -12,19 +11,19 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from dashboards.cells import Found, make_cell
+from dashboards.frame import AXIS
 from dashboards.more_seeds import MoreSeeds, more_seeds
 from eval.comparison import Difference, holm
-from trainers.methods import CONTROL, DENSE, FIRST_SELECTOR
-
-REFERENCES = (FIRST_SELECTOR, CONTROL)
-"""What selectors are compared with, the first before the second."""
-NO_SELECTOR = (DENSE, CONTROL)
+from orchestrator.plan.contrasts import ArmTraits, selector_pairs
+from trainers.methods import CONTROL, METHODS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectorContrast:
     """One selector minus another, on the average of the benchmarks."""
 
+    arm: str
+    reference_arm: str
     labels: tuple[str, ...]
     """Place of the first in the grid, one text a label column."""
     method: str
@@ -35,6 +34,8 @@ class SelectorContrast:
     """Holm over all contrasts between selectors; None below two seeds."""
     more: MoreSeeds | None
     """What would decide it; None where it is decided or cannot be told."""
+    looks: str = ""
+    """What stands in the place of p where looks at the data decided the number of seeds (`seed_looks`)."""
 
 
 def selector_contrasts(
@@ -59,6 +60,8 @@ def selector_contrasts(
             continue
         contrasts.append(
             SelectorContrast(
+                arm=arm,
+                reference_arm=other,
                 labels=labels[arm],
                 method=str(parts[arm]["method"].iloc[0]),
                 reference=str(parts[other]["method"].iloc[0]),
@@ -79,13 +82,35 @@ def selector_contrasts(
     )
 
 
+def control_fact(frame: pd.DataFrame) -> tuple[str, ...]:
+    """The ratios at which selectors stand beside no random arm, in one line; empty where each has its own."""
+    trained = frame[frame["kind"] == "train"].drop_duplicates("arm")
+    controls = {(one["family"], one["ratio"]) for _, one in trained.iterrows() if one["method"] == CONTROL}
+    lacking = {
+        float(one["ratio"])
+        for _, one in trained.iterrows()
+        if one["method"] != CONTROL
+        and METHODS[one["method"]].has_ratio
+        and (one["family"], one["ratio"]) not in controls
+    }
+    if not lacking:
+        return ()
+    ratios = ", ".join(f"{ratio:g}" for ratio in sorted(lacking))
+    return (f"No arm of random tokens at ratio {ratios}: whether these selectors beat chance is not tested.",)
+
+
 def _pairs(parts: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, str]]:
     firsts = {arm: part.iloc[0] for arm, part in parts.items() if part["kind"].iloc[0] == "train"}
-    for reference in REFERENCES:
-        for arm, ours in firsts.items():
-            for other, theirs in firsts.items():
-                is_selector = ours["method"] not in (*NO_SELECTOR, reference)
-                is_reference = theirs["method"] == reference and ours["family"] == theirs["family"]
-                is_same_end = reference == CONTROL or ours["end"] == theirs["end"]
-                if is_selector and is_reference and is_same_end and ours["ratio"] == theirs["ratio"]:
-                    yield arm, other
+    return selector_pairs([_traits(arm, first) for arm, first in firsts.items()])
+
+
+def _traits(arm: str, first: pd.Series) -> ArmTraits:
+    axes = {str(name).removeprefix(AXIS): value for name, value in first.items() if str(name).startswith(AXIS)}
+    return ArmTraits(
+        arm=arm,
+        family=first["family"],
+        method=first["method"],
+        ratio=None if pd.isna(first["ratio"]) else float(first["ratio"]),
+        end=first["end"],
+        axes={axis: value for axis, value in axes.items() if pd.notna(value)},
+    )

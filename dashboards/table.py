@@ -16,7 +16,7 @@ import pandas as pd
 from dashboards.cells import Cell, Found, make_cell
 from dashboards.frame import AXIS
 from dashboards.more_seeds import MoreSeeds, more_seeds
-from dashboards.selector_contrasts import SelectorContrast, selector_contrasts
+from dashboards.selector_contrasts import SelectorContrast, control_fact, selector_contrasts
 from eval.comparison import MOST_SEEDS, Arm, Difference, holm
 from eval.graders.api import grader_name, regrade_command
 from eval.seed_model import FEWEST_SEEDS
@@ -287,7 +287,7 @@ def _facts(frame: pd.DataFrame, rows: Sequence[Row]) -> tuple[str, ...]:
             "One seed: no verdict on a method. “These checkpoints differ” is of these two alone: it says nothing of "
             "training again, and at least one seed more of each is needed."
         )
-    facts += settings_fact(frame)
+    facts += [*control_fact(frame), *settings_fact(frame)]
     return tuple(facts)
 
 

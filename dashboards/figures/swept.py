@@ -10,6 +10,7 @@ import pandas as pd
 
 from dashboards.drift import with_drift
 from dashboards.frame import frame
+from dashboards.seed_looks import with_looks
 from dashboards.table import Row, Table, table
 from orchestrator.plan.arm import arm_of
 from orchestrator.plan.trial import Plan, PlannedTrial
@@ -94,7 +95,7 @@ def read_swept(store: Store, experiment: str) -> Swept:
     return Swept(
         plan=plan,
         frame=data,
-        table=with_drift(table(data), plan),
+        table=with_looks(with_drift(table(data), plan), plan, store),
         records={trial_id: record for trial_id, record in found.items() if record is not None},
         arms=arms,
         curves={trial_id: _curves(store, trial_id) for trial_id in trial_ids},

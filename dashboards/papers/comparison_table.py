@@ -72,7 +72,7 @@ def compare(tables: Sequence[PublishedTable], runs: ExperimentRuns) -> ComparedT
         columns=tuple(_shown(column, runs) for column in columns),
         rows=tuple(_marked(rows, measured, [row for _, row in printed])),
         claims=judge_claims(first, load_papers(), runs),
-        facts=table_facts(first, runs),
+        facts=table_facts(first, [row for _, row in printed], runs),
         warnings=table_warnings([row for _, row in printed], runs),
         doubts=first.doubts,
     )

@@ -7,15 +7,17 @@ from dataclasses import asdict
 
 from dashboards.papers.experiment_runs import ExperimentRuns
 from dashboards.papers.published import PublishedTable, Row
+from dashboards.selector_contrasts import control_fact
 from dashboards.table import SIGNIFICANT, seed_fact, settings_fact, size_facts
 from eval.graders.api import grader_name, regrade_command
+from trainers.methods import CONTROL
 
 _NUM_NAMED = 4
 """Trials that share a reason: so many are named, the others counted."""
 
 
-def table_facts(table: PublishedTable, runs: ExperimentRuns) -> tuple[str, ...]:
-    """Sizes, settings, how errors and marks were made, what stands for what."""
+def table_facts(table: PublishedTable, rows: Sequence[Row], runs: ExperimentRuns) -> tuple[str, ...]:
+    """Sizes, settings, how errors and marks were made, what stands for what, and what controls there are."""
     frame = runs.frame
     return (
         *_stand_ins(table, runs),
@@ -26,6 +28,8 @@ def table_facts(table: PublishedTable, runs: ExperimentRuns) -> tuple[str, ...]:
         "correction over the column.",
         f"In the paper: {table.emphasis.rule}" + ("" if table.emphasis.complete else " Not all marks survive."),
         *_sampling(table),
+        *_unprinted_controls(rows, runs),
+        *control_fact(frame),
         *settings_fact(frame),
     )
 
@@ -39,11 +43,25 @@ def table_warnings(rows: Sequence[Row], runs: ExperimentRuns) -> tuple[str, ...]
         counts = ", ".join(f"{version} ({number} scores)" for version, number in versions.items())
         command = regrade_command(grader_name(next(iter(versions))))
         warnings.append(f"Graded by several versions: {counts}. `{command}` brings all to the present one.")
-    behind = {arm for row in rows for arm in runs.arms_behind(row.arm)}
-    strangers = [label for arm, label in runs.labels().items() if arm not in behind and label != "base"]
+    strangers = _unprinted(rows, runs, controls=False)
     if strangers:
         warnings.append(f"Arms that stand in no row: {'; '.join(strangers)}.")
     return (*warnings, *_unscored(runs))
+
+
+def _unprinted_controls(rows: Sequence[Row], runs: ExperimentRuns) -> tuple[str, ...]:
+    labels = _unprinted(rows, runs, controls=True)
+    if not labels:
+        return ()
+    return (f"Random arms that the paper does not print, in `orch table {runs.plan.experiment}`: {'; '.join(labels)}.",)
+
+
+def _unprinted(rows: Sequence[Row], runs: ExperimentRuns, *, controls: bool) -> list[str]:
+    """Labels of the trained arms that stand in no row: those of random tokens, or all others."""
+    behind = {arm for row in rows for arm in runs.arms_behind(row.arm)}
+    trained = runs.frame[runs.frame["kind"] == "train"]
+    wanted = set(trained.loc[(trained["method"] == CONTROL) == controls, "arm"])
+    return [label for arm, label in runs.labels().items() if arm in wanted - behind]
 
 
 def _unscored(runs: ExperimentRuns) -> Iterator[str]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from dashboards.columns import Column
     from orchestrator.cli.plan_cost import CostAsked, PlanCost
+    from orchestrator.cli.plan_seeds import SeedsAhead
     from orchestrator.plan.trial import Plan, PlannedTrial
     from orchestrator.status.rows import TrialRow
     from orchestrator.store.store import Store
@@ -54,8 +55,10 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print every trial as JSON.")] = False,
 ) -> None:
     """List the trials of experiments: which are waiting, done or shared, and why; with --cluster, what they cost."""
+    from orchestrator.cli.plan_seeds import seeds_ahead
     from orchestrator.config.spec import load_sweep
     from orchestrator.plan.make import make_plan
+    from orchestrator.status.looks import SeedLooks
     from orchestrator.store.known_models import model_digest_of
     from orchestrator.store.store import Store
 
@@ -63,28 +66,32 @@ def plan(
     asked = _asked(cluster, price=price, assume=assume or [])
     specs = [load_sweep(file, overrides) for file in files]
     runs = Store(store)
-    plans = [make_plan(spec, model_digest=model_digest_of(runs, on_bytes=reading)) for spec in specs]
+    find = model_digest_of(runs, on_bytes=reading)
+    plans = [SeedLooks(runs).grown(make_plan(spec, model_digest=find)) for spec in specs]
     cost = None if asked is None else asked.cost(specs, plans, runs, data_dir)
     if every or len(plans) > 1:
         from orchestrator.cli.plan_union import show_union
 
         show_union(plans, cost, as_json=as_json)
         return
+    ahead = seeds_ahead(plans[0], None if cost is None else cost.gpu_hours)
     decisions, missing = _decide(plans[0], runs, data_dir), _missing(plans[0], runs, data_dir)
     if as_json:
-        _print_json(plans[0], decisions, missing, cost)
+        _print_json(plans[0], decisions, missing, (cost, ahead))
         return
     _print_table(plans[0], decisions[:limit_rows], cost)
     if hidden := len(decisions) - len(decisions[:limit_rows]):
         typer.echo(f"… and {hidden} more: --limit-rows {len(decisions)} shows all, --json too")
     typer.echo(_summary(plans[0], decisions))
+    if ahead is not None:
+        typer.echo(ahead.text())
     for line in _trusted(plans[0]):
         typer.secho(line, fg="yellow")
     if cost is not None:
         typer.echo(cost.text())
     if missing:
         typer.echo(f"not on this machine yet, and fetched by `orch sweep`: {', '.join(one.name for one in missing)}")
-    typer.echo(f"  orch sweep {' '.join([str(files[0]), *overrides])}")
+    typer.echo(f"  orch sweep {' '.join([str(files[0]), *map(_quoted, overrides)])}")
 
 
 def _files(words: Sequence[str], *, every: bool) -> tuple[list[Path], tuple[str, ...]]:
@@ -108,6 +115,11 @@ def _files(words: Sequence[str], *, every: bool) -> tuple[list[Path], tuple[str,
             "there are no experiment files", where=", ".join(map(str, folders)), fix="give the folder that has them"
         )
     return found, overrides
+
+
+def _quoted(change: str) -> str:
+    """A change as a shell takes it."""
+    return f"'{change}'" if " " in change else change
 
 
 def _is_yaml(word: str) -> bool:
@@ -219,8 +231,15 @@ def _trusted(made: Plan) -> list[str]:
     return [f"runs code that comes with {path} (model.trust_remote_code)" for path in sorted(models)]
 
 
-def _print_json(made: Plan, decisions: Sequence[Decision], missing: Sequence[Input], cost: PlanCost | None) -> None:
+def _print_json(
+    made: Plan,
+    decisions: Sequence[Decision],
+    missing: Sequence[Input],
+    forecast: tuple[PlanCost | None, SeedsAhead | None],
+) -> None:
     import json
+
+    cost, ahead = forecast
 
     rows = [
         {
@@ -240,4 +259,5 @@ def _print_json(made: Plan, decisions: Sequence[Decision], missing: Sequence[Inp
     payload = {"experiment": made.experiment, "file": made.file, "digest": made.digest, "axes": made.axes}
     summary = {"num_trials": len(rows), "unfetched": [one.name for one in missing], "trials": rows}
     summary |= {} if cost is None else {"cost": cost.json()}
+    summary |= {} if ahead is None else {"seeds": ahead.json()}
     typer.echo(json.dumps({**payload, **summary}, indent=1, allow_nan=False))

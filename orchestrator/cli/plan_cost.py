@@ -107,6 +107,11 @@ class PlanCost:
         spent = total(piece.estimate for piece in cost.pieces)
         return hours(spent.seconds), hours(spent.seconds * cost.num_gpus)
 
+    def gpu_hours(self, planned: PlannedTrial) -> float:
+        """Of one trial, from its beginning."""
+        cost = self.coster.cost(planned)
+        return total(piece.estimate for piece in cost.pieces).seconds * cost.num_gpus / _HOUR_S
+
     def trial_json(self, planned: PlannedTrial) -> dict[str, Any]:
         """Of one trial: seconds with their interval, by modelled phase, GPU-hours, disk."""
         cost = self.coster.cost(planned)
@@ -114,7 +119,7 @@ class PlanCost:
         return {
             **_interval(spent, "seconds", 1.0),
             "is_measured": spent.is_measured,
-            "gpu_hours": spent.seconds * cost.num_gpus / _HOUR_S,
+            "gpu_hours": self.gpu_hours(planned),
             "modelled_phase_seconds": dict(cost.phase_seconds),
             "disk_gb": cost.disk_gb,
             "resources": encode(cost.fit.resources),

@@ -56,12 +56,13 @@ def sweep(
     """Run what is missing of an experiment; run again, it finds nothing to do."""
     from orchestrator.config.spec import load_sweep
     from orchestrator.plan.make import make_plan
+    from orchestrator.status.looks import SeedLooks
     from orchestrator.store.known_models import model_digest_of
     from orchestrator.store.store import Store
 
     spec = load_sweep(file, tuple(overrides or ()))
     runs = Store(store)
-    plan = make_plan(spec, model_digest=model_digest_of(runs, on_bytes=reading))
+    plan = SeedLooks(runs).grown(make_plan(spec, model_digest=model_digest_of(runs, on_bytes=reading)))
     if dry_run:
         _print_missing(plan, runs, data_dir, as_json=as_json)
         return

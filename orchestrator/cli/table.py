@@ -58,9 +58,11 @@ def _own(
     from dashboards.drift import with_drift
     from dashboards.frame import frame
     from dashboards.render import render
+    from dashboards.seed_looks import with_looks
     from dashboards.table import table as make_table
 
-    own = with_drift(make_table(frame(store, experiment, grader)), store.plans.read(experiment))
+    plan = store.plans.read(experiment)
+    own = with_looks(with_drift(make_table(frame(store, experiment, grader)), plan), plan, store)
     return render(own, format, width=width)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eval.errors import OrchError
+from eval.sequential.design import Design
 from trainers.recipe.ranges import check_finite, require
 
 
@@ -189,3 +190,21 @@ class Schedule:
     def caps(self) -> dict[str, int]:
         """Label → most at once."""
         return {cap.label: cap.running for cap in self.at_most}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredContrast:
+    """Arms that are compared in order to decide: each of the first with each of the second, where they may be."""
+
+    first: dict[str, tuple[str, ...]]
+    second: dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UntilDecided:
+    """`sweep.seeds` where looks at the data say how many there are."""
+
+    design: Design
+    """Its alpha is that of all contrasts together."""
+    contrasts: tuple[DeclaredContrast, ...] = ()
+    """Empty: each selector against ETS, and against random tokens, at its ratio."""

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
-from orchestrator.config.blocks import Misfit
+from orchestrator.config.blocks import Misfit, UntilDecided
 from orchestrator.config.fields import check_name
+from orchestrator.config.seeds import read_until_decided
 
 AxisValues = dict[str, Any]
 """Axis → value; lists are kept as tuples so that points can be compared."""
@@ -33,6 +34,8 @@ class Sweep:
     exclude: tuple[Condition, ...] = ()
     when: Mapping[str, Condition] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
+    until: UntilDecided | None = None
+    """What says how many seeds there will be; `seeds` are then the first."""
     replaced: frozenset[str] = frozenset()
     """Axes whose values the command line gave: an `exclude` over them may match nothing."""
 
@@ -62,10 +65,28 @@ def read_sweep(block: Any) -> Sweep:
             name: _condition(condition, f"sweep.when.{name}")
             for name, condition in _mapping(values.get("when") or {}, "sweep.when").items()
         },
-        seeds=read_seeds(values.get("seeds", [0])),
     )
     _check_references(sweep)
-    return sweep
+    return with_seeds(sweep, values.get("seeds", [0]))
+
+
+def with_seeds(sweep: Sweep, value: Any) -> Sweep:
+    """The sweep with these seeds: a list, or a block `until: decided`.
+
+    Raises:
+        Misfit: neither, or a design beside a point that has a seed of its own.
+    """
+    if not isinstance(value, Mapping):
+        return replace(sweep, seeds=read_seeds(value), until=None)
+    for name, conditions in (("include", sweep.include), ("exclude", sweep.exclude)):
+        if any(SEED in condition for condition in conditions):
+            raise Misfit(
+                f"sweep.{name} names seeds, and sweep.seeds leaves open how many there are",
+                where=f"sweep.{name}",
+                fix="take the seed out of it, or list the seeds",
+            )
+    until = read_until_decided(value)
+    return replace(sweep, seeds=tuple(range(until.design.at_least)), until=until)
 
 
 def read_seeds(value: Any) -> tuple[int, ...]:

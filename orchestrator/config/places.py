@@ -34,6 +34,9 @@ class Places:
         for spelled in (plain, f"sweep.{plain}"):
             if spelled in self.changes:
                 return f"{PLACE}: {self.changes[spelled].text}"
+        for change in self.changes.values():
+            if isinstance(change.value, dict) and plain.startswith(change.key.removeprefix("sweep.") + "."):
+                return f"{PLACE}: {change.text}"
         file, path = self._file_of(key, plain, chosen)
         return place_in(file, path, key)
 

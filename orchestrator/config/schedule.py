@@ -38,6 +38,21 @@ def read_schedule(block: Any) -> Schedule:
     return Schedule(priority=tuple(priorities), at_most=tuple(caps), deadline_s=deadline_s)
 
 
+def read_where(block: Any, key: str) -> dict[str, tuple[str, ...]]:
+    """A choice of trials: trait → the values that it may have.
+
+    Raises:
+        Misfit: no block of keys, or an empty one.
+    """
+    values = _mapping(block, key, known=None)
+    if not values:
+        raise Misfit(f"{key} is empty", where=key, fix="name what the trials have, as in {selection: ets}")
+    return {
+        name: tuple(_text(value) for value in (listed if isinstance(listed, list) else [listed]))
+        for name, listed in values.items()
+    }
+
+
 def _rules(
     values: Mapping[str, Any], name: str, *, of: str, least: int | None
 ) -> list[tuple[dict[str, tuple[str, ...]], int]]:
@@ -51,18 +66,8 @@ def _rules(
         number: int = convert(block.get(of), int, key=f"{key}.{of}")
         if least is not None and number < least:
             raise Misfit(f"{key}.{of} is {number}", where=f"{key}.{of}", fix=f"it must be {least} or more")
-        rules.append((_where(block.get("where"), f"{key}.where"), number))
+        rules.append((read_where(block.get("where"), f"{key}.where"), number))
     return rules
-
-
-def _where(block: Any, key: str) -> dict[str, tuple[str, ...]]:
-    values = _mapping(block, key, known=None)
-    if not values:
-        raise Misfit(f"{key} is empty", where=key, fix="name what the trials have, as in {selection: ets}")
-    return {
-        name: tuple(_text(value) for value in (listed if isinstance(listed, list) else [listed]))
-        for name, listed in values.items()
-    }
 
 
 def _text(value: Any) -> str:

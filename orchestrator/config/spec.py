@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 
 from omegaconf.errors import OmegaConfBaseException
 
-from orchestrator.config.blocks import EvalSettings, Guards, Misfit, Notify, Schedule, Scheduling
+from orchestrator.config.blocks import EvalSettings, Guards, Misfit, Notify, Schedule, Scheduling, UntilDecided
 from orchestrator.config.compose import Composer, Config, resolve
 from orchestrator.config.fields import (
     GROUPS,
@@ -31,7 +31,7 @@ from orchestrator.config.fields import (
     is_list,
     type_of,
 )
-from orchestrator.config.grid import AxisValues, Sweep, expand, read_seeds, read_sweep, replace_axis
+from orchestrator.config.grid import AxisValues, Sweep, expand, read_seeds, read_sweep, replace_axis, with_seeds
 from orchestrator.config.overrides import Change, read_overrides
 from orchestrator.config.packaged import find_experiment
 from orchestrator.config.places import Places
@@ -72,6 +72,8 @@ class SweepSpec:
     scheduling: Scheduling
     schedule: Schedule
     """Priorities, caps and patience."""
+    until: UntilDecided | None
+    """What says how many seeds there will be; None where they are listed."""
     notify: Notify
     """Where notifications go."""
     config: dict[str, Any]
@@ -129,6 +131,7 @@ class _Reader:
             points=points,
             scheduling=self._shared(Scheduling, "cluster", cells),
             schedule=schedule,
+            until=sweep.until,
             notify=self._shared(Notify, "notify", cells),
             config={**self._set({**self.composer.compose(self.groups)}, self.values), "overrides": self._texts()},
             place_of=lambda key: self.places.place_of(key, self.groups),
@@ -153,7 +156,7 @@ class _Reader:
         for change in self.changes.values():
             key, value = change.key, change.value
             if key in ("seeds", "sweep.seeds"):
-                sweep = replace(sweep, seeds=read_seeds(value))
+                sweep = with_seeds(sweep, value)
             elif key.startswith("sweep."):
                 raise Misfit(
                     f"{key} cannot be changed here", where=key, fix="name the axis itself, as in selection.ratio=[0.1]"

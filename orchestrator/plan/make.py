@@ -12,6 +12,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import OrchError, PlanError
+from orchestrator.plan.contrasts import primary_contrasts
 from orchestrator.plan.identity import base_trial_id, trial_id
 from orchestrator.plan.trial import Plan, PlannedTrial, Trial, plan_digest
 from orchestrator.plan.where import check_schedule
@@ -50,15 +51,18 @@ def make_plan(
         _put(trained, trials.trained(point), spec)
     entries = (*bases.values(), *trained.values())
     _placed(spec, "schedule", lambda: check_schedule(spec.schedule, entries))
-    return Plan(
+    plan = Plan(
         experiment=spec.experiment,
         file=str(spec.file),
         axes=spec.axes,
         entries=entries,
         config=spec.config,
-        digest=plan_digest(spec.experiment, spec.axes, entries, schedule=spec.schedule),
+        digest=plan_digest(spec.experiment, spec.axes, entries, schedule=spec.schedule, until=spec.until),
         schedule=spec.schedule,
+        until=spec.until,
     )
+    _placed(spec, "sweep.seeds", lambda: primary_contrasts(plan))
+    return plan
 
 
 class _Trials:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from orchestrator.codec import encode
-from orchestrator.config.blocks import EvalSettings, Guards, Schedule
+from orchestrator.config.blocks import EvalSettings, Guards, Schedule, UntilDecided
 from orchestrator.plan.identity import hash_of
 from trainers.recipe import Model, Recipe, Resources
-
-if TYPE_CHECKING:
-    pass
 
 TrialKind = Literal["train", "base"]
 
@@ -72,10 +69,17 @@ class Plan:
     digest: str
     """Changes whenever a trial, its place in the grid, its evaluation or its resources do, or the schedule."""
     schedule: Schedule = field(default_factory=Schedule)
+    until: UntilDecided | None = None
+    """What adds seeds to the entries as results come (`growth`); None where the entries are all there will be."""
 
 
 def plan_digest(
-    experiment: str, axes: tuple[str, ...], entries: tuple[PlannedTrial, ...], *, schedule: Schedule
+    experiment: str,
+    axes: tuple[str, ...],
+    entries: tuple[PlannedTrial, ...],
+    *,
+    schedule: Schedule,
+    until: UntilDecided | None = None,
 ) -> str:
     """Return what changes whenever a trial, its place in the grid, its evaluation, resources or schedule does."""
     shapes: dict[tuple[EvalSettings, Resources], str] = {}
@@ -85,5 +89,6 @@ def plan_digest(
         if shape not in shapes:
             shapes[shape] = hash_of(list(shape))
         places.append([planned.trial.id, planned.axes, shapes[shape]])
-    content = {"experiment": experiment, "axes": axes, "places": places}
-    return hash_of(content if schedule == Schedule() else {**content, "schedule": encode(schedule)})
+    content: dict[str, Any] = {"experiment": experiment, "axes": axes, "places": places}
+    content |= {} if schedule == Schedule() else {"schedule": encode(schedule)}
+    return hash_of(content | ({} if until is None else {"until": encode(until)}))

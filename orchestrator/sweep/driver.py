@@ -20,6 +20,7 @@ from pathlib import Path
 from orchestrator.errors import PlanError, StoreError
 from orchestrator.plan.trial import Plan, PlannedTrial
 from orchestrator.status.driver import read_report, report_file
+from orchestrator.status.looks import SeedLooks
 from orchestrator.status.rows import SweepView, TrialRow, count_states
 from orchestrator.status.state import TO_RUN, UNDO
 from orchestrator.store.inputs import SeenInputs
@@ -141,6 +142,8 @@ def run_sweep(
         StoreError: the runs folder is unusable, or another driver has this experiment.
         PlanError: a trial that cannot run here. OrchError: inputs that cannot be had.
     """
+    looks = SeedLooks(store)
+    plan = looks.grown(plan)
     view = SweepView(store, plan.entries, data_folder=settings.data_folder)
     missing, was_drained = unfinished_trials(view), False
     check_possible(missing, plan, store, settings)
@@ -158,7 +161,7 @@ def run_sweep(
             if missing:
                 with around or nullcontext():
                     plan, was_drained = _drive(
-                        plan, store, settings, open_scheduler, stop, _Reports(on_event, on_progress)
+                        plan, store, settings, open_scheduler, stop, _Reports(on_event, on_progress), looks
                     )
     return SweepOutcome(
         experiment=plan.experiment,
@@ -245,6 +248,7 @@ def _drive(
     open_scheduler: Callable[[], Scheduler],
     stop: StopSignal,
     reports: _Reports,
+    looks: SeedLooks,
 ) -> tuple[Plan, bool]:
     """Run what is missing of a plan and of those that replace it; the last of them, and whether it was drained."""
     workers = WorkerSettings(
@@ -257,6 +261,13 @@ def _drive(
         working_folder=Path.cwd(),
         python_path=settings.python_path,
     )
+
+    def grow(now: Plan) -> Plan:
+        grown = looks.grown(now)
+        if grown is not now:
+            store.plans.save(grown)  # before any of it starts: workers read their trial there
+        return grown
+
     queue = TrialQueue(
         plan,
         store,
@@ -265,6 +276,7 @@ def _drive(
             max_running=settings.max_running,
             first_retry_wait_s=settings.first_retry_wait_s,
             is_stopping=lambda: stop.is_requested,
+            grow=grow,
             give_up=lambda planned, why: record_unplaced(planned, workers, why),
             on_event=reports.on_event,
         ),

@@ -58,6 +58,8 @@ class QueueSettings:
     """Before a trial that failed for a passing reason is started again; doubled each time."""
     is_stopping: Callable[[], bool] = lambda: False
     """Whether the whole sweep was asked to stop: what dies then was killed, and is not tried again."""
+    grow: Callable[[Plan], Plan] = lambda plan: plan
+    """The plan with the seeds that its design asks for by now, kept in the store where it has grown."""
     give_up: Callable[[PlannedTrial, str], None] = lambda planned, why: None
     """Puts on record that a trial was never placed, and why."""
     on_event: Callable[[str], None] = log.info
@@ -94,6 +96,8 @@ class TrialQueue:
         self._unplaced_since_s: dict[str, float] = {}
         self._order: StartOrder | None = None
         self._is_draining = False
+        self._is_look_due = True
+        """Whether a trial has ended, or the plan was replaced, since it was last asked to grow."""
         self.adopt(plan)
 
     @property
@@ -132,11 +136,15 @@ class TrialQueue:
     def adopt(self, plan: Plan) -> tuple[int, int]:
         """Work on this plan from here on; how many trials came and went. What runs already runs on."""
         with self._lock:
+            view, asked = (
+                SweepView(self._store, plan.entries, data_folder=self._settings.data_folder),
+                self._requests.all(),
+            )
+            rows = view.rows()  # before anything changes, as a record may not read
             old, self._trials = self._trials, {planned.trial.id: planned for planned in plan.entries}
-            self._plan, self._order = plan, None
-            self._view = SweepView(self._store, plan.entries, data_folder=self._settings.data_folder)
-            self._asked = self._requests.all()
-            for row in self._view.rows():
+            self._plan, self._order, self._view, self._asked = plan, None, view, asked
+            self._is_look_due = True
+            for row in rows:
                 if row.id not in old:
                     self._since.setdefault(row.id, row.attempts)
                     self._stages[row.id] = _FIRST_STAGE.get(row.state, "ready")
@@ -190,6 +198,7 @@ class TrialQueue:
                     if has_tried and problem is not None:
                         self._settings.on_event(f"the supervisor of {trial_id} failed: {problem}")
                     self._settle(trial_id, has_tried=has_tried, problem=problem, node=node)
+            self._grow()
 
     def finish_all(self) -> None:
         """What was handed out has ended with the scheduler that ran it."""
@@ -235,6 +244,7 @@ class TrialQueue:
                     elif stage == "blocked" and self._culprit(trial_id) is None:
                         self._move(trial_id, "ready")
             self._give_up_overdue(moment_s)
+            self._grow()
 
     def waiting(self) -> tuple[Waiting, ...]:
         """What everything that does not run waits for."""
@@ -324,7 +334,22 @@ class TrialQueue:
                 self._settings.on_event(f"{trial_id} is set aside: {error}")
                 self._move(trial_id, "unread")
 
+    def _grow(self) -> None:
+        """Take in what a look at the results adds, before anybody can find that all is over."""
+        if not self._is_look_due or self._plan.until is None:
+            return
+        try:
+            plan = self._settings.grow(self._plan)
+            num_more = self.adopt(plan)[0] if plan is not self._plan else 0
+        except (OrchError, OSError) as error:
+            log.warning("the results cannot be looked at now: %s", error)
+            return
+        self._is_look_due = False
+        if num_more:
+            self._settings.on_event(f"not decided yet: {num_more} more trial{'' if num_more == 1 else 's'}")
+
     def _move(self, trial_id: str, stage: Stage) -> None:
+        self._is_look_due = self._is_look_due or stage == "over"
         if "ready" in (stage, self._stages[trial_id]):
             self._order = None
         self._stages[trial_id] = stage

@@ -75,10 +75,12 @@ def test_tables_that_print_the_same_arm_share_its_trial() -> None:
         return {entry.trial.id for entry in plan_of(experiment).entries}
 
     assert ids("gmts_table1") < ids("gmts_table4")
-    assert len(ids("gmts_table4") & ids("gmts_table5")) == 2  # the base model and DAPO on all tokens
+    assert len(ids("gmts_table4") & ids("gmts_table5")) == 3  # the base model, DAPO on all tokens and a random 90 %
     assert ids("gmts_figure3") < ids("gmts_table2")
-    assert len(ids("ict_table2") & ids("ict_table3")) == 6  # the base model and five seeds of ICT
-    assert len(ids("ict_table1") & ids("ict_table2")) == 11  # the base model, all tokens and ICT on GSM8K
+    assert len(ids("ict_table2") & ids("ict_table3")) == 11  # the base model, five seeds of ICT, five of a random 10 %
+    assert (
+        len(ids("ict_table1") & ids("ict_table2")) == 16
+    )  # the base model; all tokens, ICT and a random 10 % on GSM8K
 
 
 def test_gmts_clips_as_its_appendix_says_under_both_algorithms() -> None:

@@ -194,10 +194,10 @@ def test_a_changed_experiment_file_is_warned_of(tmp_path: Path, monkeypatch) -> 
     file.write_text(text.replace("[grpo, dapo]", "[grpo]"))
     assert (
         drift(plan)
-        == f"{file} changed since this sweep: 4 of those planned then are not wanted any more. Sweep it again."
+        == f"{file} changed since this sweep: 5 of those planned then are not wanted any more. Sweep it again."
     )
     file.write_text(text.replace("seeds: [0]", "seeds: [0, 1]"))
-    assert drift(plan) == f"{file} changed since this sweep: 8 of its trials were not planned then. Sweep it again."
+    assert drift(plan) == f"{file} changed since this sweep: 10 of its trials were not planned then. Sweep it again."
     file.write_text("defaults: [nothing]")
     assert "does not read any more" in drift(plan)
     assert drift(replace(plan, file=str(tmp_path / "gone.yaml"))) == ""

@@ -297,6 +297,28 @@ def test_selectors_on_as_many_tokens_stand_first(tmp_path: Path) -> None:
     assert "minus" not in render(table_of(finished(tmp_path / "none")), "md")
 
 
+def test_a_table_without_random_tokens_at_a_ratio_says_so(tmp_path: Path) -> None:
+    told = "No arm of random tokens at ratio 0.2"
+    without = MadeUp(tmp_path / "without", arms=(("grpo", "full"), ("grpo", "ets"), ("dapo", "random")))
+    beside = MadeUp(tmp_path / "beside", arms=(("grpo", "full"), ("grpo", "ets"), ("grpo", "random")))
+    dense = MadeUp(tmp_path / "dense", arms=(("grpo", "full"),))
+    for name in ("text", "md", "latex", "html"):
+        assert told in render(table_of(without), name)  # random tokens under another algorithm are none
+        assert told not in render(table_of(beside), name)
+        assert told not in render(table_of(dense), name)
+
+
+def test_arms_at_two_places_of_an_axis_are_not_compared(tmp_path: Path) -> None:
+    """ICT after 10 dense steps is compared with random tokens after 10, not after 20."""
+    made = MadeUp(tmp_path, arms=(("grpo", "gmts"), ("grpo", "random")), seeds=(0, 1))
+    for planned in made.trials:
+        made.finish(planned, rate=0.5)
+    for first, second, num_contrasts in ((10, 10, 1), (10, 20, 0), (10, None, 1)):
+        rows = frame(made.store, made.experiment)
+        rows["axis:selection.warmup_steps"] = rows["method"].map({"gmts": first, "random": second})
+        assert len(table(rows).selectors) == num_contrasts
+
+
 def test_significance_is_marked_after_holm(tmp_path: Path) -> None:
     made = MadeUp(tmp_path, seeds=(0, 1, 2))
     made.finish(made.base, rate=0.3)

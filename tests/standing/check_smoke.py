@@ -1,6 +1,6 @@
 """What the smoke sweep must show on every machine; reads what `orch table smoke --format json` prints.
 
-Its digits depend on the processor, and which selection is ahead on the seed. What holds anywhere is that all nine rows
+Its digits depend on the processor, and which selection is ahead on the seed. What holds anywhere is that all 11 rows
 have a number, that the checkpoints trained on all tokens are above the model they began from by more than twice the
 error, and that one seed an arm gives no p about a method.
 """
@@ -11,7 +11,7 @@ import json
 import sys
 from typing import Any
 
-NUM_ROWS = 9
+NUM_ROWS = 11
 SURE = 2.0
 """Standard errors between a difference and chance."""
 

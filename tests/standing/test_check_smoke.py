@@ -20,10 +20,15 @@ SEEN = {
 def table(deltas: tuple[float, ...]) -> dict:
     rows = [{"labels": ["base", "–", "–"], "average": {"avg": 0.373, "delta_base": None, "note": ""}}]
     for number, delta in enumerate(deltas):
-        labels = [("grpo", "dapo")[number // 4], SELECTIONS[number % 4], "–" if number % 4 == 0 else "0.2"]
-        difference = {"delta": delta / 100, "standard_error": 0.03}
-        rows.append({"labels": labels, "average": {"avg": 0.373 + delta / 100, "delta_base": difference, "note": ""}})
+        selection = SELECTIONS[number % 4]
+        rows.append(row(("grpo", "dapo")[number // 4], selection, "–" if selection == "full" else "0.2", delta=delta))
+    rows += [row(algorithm, "random", "0.2", delta=10.0) for algorithm in ("grpo", "dapo")]  # nothing is asked of them
     return {"rows": rows}
+
+
+def row(*labels: str, delta: float) -> dict:
+    difference = {"delta": delta / 100, "standard_error": 0.03}
+    return {"labels": [*labels], "average": {"avg": 0.373 + delta / 100, "delta_base": difference, "note": ""}}
 
 
 @pytest.mark.parametrize("deltas", SEEN.values(), ids=SEEN)
@@ -41,7 +46,7 @@ def test_a_row_without_a_number_and_a_missing_row_are_told() -> None:
     assert faults(shown) == ["grpo ets 0.2 has no number: failed"]
     del shown["rows"][5]
     assert faults(shown) == [
-        "8 rows instead of 9",
+        "10 rows instead of 11",
         "grpo ets 0.2 has no number: failed",
         "1 arms on all tokens instead of 2",
     ]

@@ -4,12 +4,16 @@ Arm a under seed s is right on question q with the chance 1/(1 + exp(−(ease_q 
 Shapes: R repetitions, S seeds, N questions.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.comparison import minimum_detectable
 from eval.seed_model import Components, Term, components
+from eval.sequential.design import Design
+from eval.sequential.judge import Seen
 
 DIFFICULTY = (1.0, 1.5)
 """Beta distribution of the questions' chances."""
@@ -61,3 +65,19 @@ def p_values(found: Components) -> NDArray[np.float64]:
 
     error = np.sqrt(np.where(found.variance > 0, found.variance, np.inf))
     return np.asarray(2 * stdtr(found.degrees, -np.abs(found.value) / error))
+
+
+def looks(first: NDArray[np.float64], second: NDArray[np.float64], design: Design) -> Iterator[tuple[Seen, ...]]:
+    """Of each repetition what a sweep would see, look by look."""
+    counts = range(design.at_least, design.at_most + 1)
+    yield from zip(*(_seen(first[:, :count], second[:, :count]) for count in counts), strict=True)
+
+
+def _seen(first: NDArray[np.float64], second: NDArray[np.float64]) -> Iterator[Seen]:
+    found = difference(first, second)
+    assert found.seed is not None
+    floored = replace(found, seed=np.maximum(found.seed, found.residual))
+    errors, degrees, p = np.sqrt(floored.variance), floored.degrees, p_values(found)
+    for place, value in enumerate(found.value):
+        detectable = minimum_detectable(float(errors[place]), float(degrees[place]))
+        yield Seen(value=float(value), minimum_detectable=detectable, p_value=float(p[place]))

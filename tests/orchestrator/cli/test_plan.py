@@ -217,3 +217,24 @@ def test_a_cost_that_cannot_be_told_is_refused(file: Path, arguments: list[str],
 def test_no_file_is_refused_with_what_to_name() -> None:
     with pytest.raises(PlanError, match=r"no experiment file is given[\s\S]*or use --all"):
         run()
+
+
+def test_seeds_until_decided_are_shown_with_what_they_may_come_to(file: Path, tmp_path: Path) -> None:
+    store = ("--store", tmp_path / "runs")
+    file.write_text(
+        EXPERIMENT.replace("[full, ets]", "[full, ets, random]").replace(
+            "[0, 1]", "{until: decided, at_least: 2, at_most: 5, effect: 0.02}"
+        )
+    )
+    text = run(file, *store, "selection.ratio=0.2", "selection=[ets,random]")
+    assert "a look after each of 2 to 5 seeds an arm, alpha 0.05 over 1 contrast, effect 2 points" in text
+    assert "contrasts  ets − random" in text
+    assert "5 at least, 11 at most" in text
+    seeds = json.loads(run(file, *store, "--json"))["seeds"]
+    trials = seeds["trials"]
+    assert seeds["gpu_hours"] is None
+    assert trials["fewest"] == 7  # the base model, and two seeds of three arms
+    assert trials["most"] == 13  # no contrast needs more of the dense arm
+    assert trials["fewest"] < trials["if_different"] < trials["most"]
+    assert trials["fewest"] < trials["if_equal"] < trials["most"]
+    assert "seeds" not in json.loads(run(file, *store, "--json", "seeds=[0,1]"))

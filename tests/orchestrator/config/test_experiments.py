@@ -9,8 +9,9 @@ import yaml
 from orchestrator.config.fields import GROUPS, check_keys
 from orchestrator.config.grid import KEYS
 from orchestrator.config.spec import load_sweep
+from orchestrator.plan.arm import family_of
 from orchestrator.plan.make import make_plan
-from trainers.methods import METHODS, PRESETS
+from trainers.methods import CONTROL, METHODS, PRESETS
 
 FOLDER = Path(__file__).parents[3] / "experiments"
 PAPERS = ("gmts_", "ict_", "ets_")
@@ -53,14 +54,14 @@ def test_every_method_and_every_preset_has_a_file() -> None:
             assert set(PRESETS[name]) <= set(values), f"{name} states all its switches"
 
 
-def test_smoke_is_base_and_two_algorithms_by_four_selections() -> None:
+def test_smoke_is_base_and_two_algorithms_by_five_selections() -> None:
     plan = make_plan(load_sweep(FOLDER / "smoke.yaml"))
     assert [entry.label for entry in plan.entries] == [
         "base",
         *(
             f"{algorithm} · {arm} · seed 0"
             for algorithm in ("grpo", "dapo")
-            for arm in ("full", "ets · 0.2", "gmts · 0.2", "ict · 0.2")
+            for arm in ("full", "ets · 0.2", "gmts · 0.2", "ict · 0.2", "random · 0.2")
         ),
     ]
     recipes = [entry.trial.recipe for entry in plan.entries if entry.trial.recipe is not None]
@@ -74,16 +75,30 @@ def test_the_ratio_ablation_has_the_arms_of_gmts_table_4() -> None:
         (point.axes["algorithm"], point.axes["selection"], point.axes.get("selection.ratio")) for point in spec.points
     }
     ratios = (0.9, 0.7, 0.5, 0.2, 0.1)
-    expected = {(name, method, ratio) for name in ("dapo", "grpo") for method in ("ets", "gmts") for ratio in ratios}
+    expected = {
+        (name, method, ratio) for name in ("dapo", "grpo") for method in ("ets", "gmts", "random") for ratio in ratios
+    }
     assert arms == expected | {("dapo", "full", None), ("grpo", "full", None)}
     assert {point.recipe.model.path for point in spec.points} == {"Qwen/Qwen2.5-Math-1.5B"}
     assert {(point.recipe.prompts_per_step, point.recipe.group_size) for point in spec.points} == {(64, 16)}
     assert {point.recipe.learning_rate for point in spec.points} == {3e-5}
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.yaml")))
+def test_a_random_arm_stands_beside_each_ratio_of_a_selector(name: str) -> None:
+    """Wherever selectors are compared with anything: what chance would reach has to be known."""
+    entries = make_plan(load_sweep(FOLDER / f"{name}.yaml")).entries
+    trained = [(family_of(one), one.trial.recipe.selection) for one in entries if one.trial.recipe is not None]
+    if len({repr(one) for one in trained}) == 1:
+        return
+    controls = {(family, chosen.ratio) for family, chosen in trained if chosen.method == CONTROL}
+    for family, chosen in trained:
+        assert not METHODS[chosen.method].has_ratio or (family, chosen.ratio) in controls, chosen
+
+
 def test_the_command_line_of_the_readme_narrows_the_ablation() -> None:
     spec = load_sweep(FOLDER / "ratio_ablation.yaml", ["selection.ratio=[0.1,0.2]", "seeds=[0,1,2]"])
-    assert len(spec.points) == 2 * (1 + 2 * 2) * 3
+    assert len(spec.points) == 2 * (1 + 3 * 2) * 3
 
 
 def test_the_examples_of_the_guide_have_the_points_they_say(tmp_path: Path) -> None:

@@ -89,6 +89,22 @@ class FakeTrainer:
         )
 
 
+class SelectorTrainer(FakeTrainer):
+    """Its policies differ by selection, and answer rightly as often as RATES says of it."""
+
+    def train(self, job: TrainJob) -> TrainResult:
+        result = super().train(job)
+        if result.is_finished:
+            method, path = job.recipe.selection.method, result.model_folder / "state.json"
+            state = json.loads(path.read_text())["state"]
+            path.write_text(json.dumps({"state": f"{method} {chain(state, method)}"}))
+        return result
+
+
+RATES = {"gmts": 0.95, "ets": 0.6}
+"""Selection → share of right answers; half where none is named."""
+
+
 @dataclass
 class FakeSampler:
     """Answers right or wrong by a hash of (policy, seed); the question carries its answer."""
@@ -111,7 +127,9 @@ class FakeSampler:
         for request in requests:
             time.sleep(float(os.environ.get("FAKE_SAMPLE_S", "0")))
             answer = bytes(request.prompt_tokens).decode().split()[-1]
-            is_right = int(chain(self.state, request.seed)[:8], 16) % 2
+            drawn = int(chain(self.state, request.seed)[:8], 16)
+            rate = RATES.get(self.state.partition(" ")[0])
+            is_right = drawn % 2 if rate is None else drawn < rate * 2**32
             yield Completion(
                 problem_id=request.problem_id,
                 index=request.index,

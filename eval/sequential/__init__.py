@@ -1,0 +1,1 @@
+"""Group-sequential designs: looks at a difference after every seed."""
