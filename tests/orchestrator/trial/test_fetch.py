@@ -209,6 +209,8 @@ def test_a_machine_without_gpus_says_so_before_it_fetches_and_names_the_twin(sit
     refused = site.sweep("cluster=gpu", "cluster.num_gpus=99")
     assert as_it_is.returncode == 2
     assert "asks for 64 GPUs, and this machine has" in as_it_is.stderr, "its engine is not what is said first"
+    dry = site.orch("sweep", "experiments/ratio_ablation.yaml", "cluster.num_gpus=64", "--dry-run")
+    assert (dry.returncode, dry.stderr) == (2, as_it_is.stderr), "a dry run promises nothing that a sweep refuses"
     assert refused.returncode == 2
     assert "asks for 99 GPUs, and this machine has" in refused.stderr
     assert "fix: orch sweep experiments/gmts_table4_tiny.yaml runs the same comparison on a CPU" in refused.stderr
