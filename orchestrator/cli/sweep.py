@@ -185,7 +185,7 @@ def _report(outcome: SweepOutcome, plan: Plan, runs: Store, choice: _Choice) -> 
     """Print how it ended: the failures, the table, and the commands that are useful next."""
     if outcome.handed_to is not None and not choice.is_json:
         typer.echo(f"{outcome.experiment}: the plan was handed to the driver that runs it, {outcome.handed_to}")
-        typer.echo(f"  orch status {outcome.experiment} --watch")
+        typer.echo(f"  orch watch {outcome.experiment}")
         return
     if outcome.num_started == 0 and outcome.handed_to is None:
         _catch_up(outcome.experiment, runs, choice)
