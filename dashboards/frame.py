@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from eval.api import Score
+from eval.api import MEASURES, Score
 from eval.graders.api import OURS, GraderName, regrade_command
 from orchestrator.errors import StoreError
 from orchestrator.plan.arm import arm_of, family_of
@@ -25,6 +25,13 @@ from orchestrator.store.redact import now
 from orchestrator.store.requests import Requests
 from orchestrator.store.scores import benchmark_name, final_step, shown_scores
 from orchestrator.store.store import Store
+
+_MEASURES = {name: measure["column"] for name, measure in MEASURES.items()}
+"""Field of a score → its column."""
+_ASKED = ("num_samples", "temperature", "max_new_tokens", "template")
+"""Of the plan's evaluation, so that rows without a score have them too."""
+_FOUND = ("num_problems", "benchmark_digest", "grader_version", "engine")
+"""Of the score, beside its measures."""
 
 COLUMNS = (
     "trial",
@@ -46,20 +53,9 @@ COLUMNS = (
     "state",
     "reason",
     "alarms",
-    "avg",
-    "se",
-    "generation_se",
-    "num_problems",
-    "num_samples",
-    "clip_rate",
-    "no_box_rate",
-    "mean_tokens",
-    "temperature",
-    "max_new_tokens",
-    "template",
-    "benchmark_digest",
-    "grader_version",
-    "engine",
+    *_MEASURES.values(),
+    *_ASKED,
+    *_FOUND,
     "per_problem",
 )
 """Columns of every frame; one column an axis follows, named `axis:<axis>`.
@@ -161,28 +157,12 @@ def _read(entry: ScoreEntry | None, planned: PlannedTrial, store: Store) -> tupl
 
 def _score_columns(entry: ScoreEntry | None, score: Score | None, planned: PlannedTrial) -> dict[str, Any]:
     evaluation = planned.evaluation
-    columns: dict[str, Any] = {
-        "num_samples": evaluation.num_samples,
-        "temperature": evaluation.temperature,
-        "max_new_tokens": evaluation.max_new_tokens,
-        "template": evaluation.template,
-    }
+    columns = {name: getattr(evaluation, name) for name in _ASKED}
     if entry is None or score is None:
-        numbers = ("avg", "se", "generation_se", "num_problems", "clip_rate", "no_box_rate", "mean_tokens")
-        return columns | dict.fromkeys(numbers, math.nan)
-    return columns | {
-        "avg": entry.avg,
-        "se": entry.standard_error,
-        "generation_se": math.nan if entry.generation_error is None else entry.generation_error,
-        "num_problems": entry.num_problems,
-        "clip_rate": entry.clip_rate,
-        "no_box_rate": entry.no_box_rate,
-        "mean_tokens": entry.mean_tokens,
-        "benchmark_digest": entry.benchmark_digest,
-        "grader_version": entry.grader_version,
-        "engine": entry.engine,
-        "per_problem": score.per_problem,
-    }
+        return columns | dict.fromkeys(["num_problems", *_MEASURES.values()], math.nan)
+    numbers = {column: getattr(entry, name) for name, column in _MEASURES.items()}
+    columns |= {column: math.nan if number is None else number for column, number in numbers.items()}
+    return columns | {name: getattr(entry, name) for name in _FOUND} | {"per_problem": score.per_problem}
 
 
 def _unscored(record: RunRecord | None, planned: PlannedTrial, store: Store) -> tuple[str, str]:

@@ -6,9 +6,9 @@ Nothing heavy is imported here; trainers use the same types for rollouts and rew
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from math import inf
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 from eval.errors import DataError
 
@@ -125,32 +125,47 @@ class Grade:
     grader_version: str
 
 
+def measured(column: str, *, metric: str = "") -> Any:
+    """Declare a number of a score: its column in frames, and its name in MLflow, where `{k}` stands for K."""
+    return field(metadata={"column": column, "metric": metric or column})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
-    """avg@K of one checkpoint on one benchmark, with its clustered error. Fractions, not percent."""
+class ScoreFields:
+    """What a score says in every place that holds one: score.json, records, frames, MLflow. Fractions, not percent."""
 
     benchmark: str
     benchmark_digest: str
+    settings: SamplingSettings
     num_problems: int
     num_samples: int
-    avg: float
+    avg: float = measured("avg", metric="avg_at_{k}")
     """Mean over problems of the mean over K samples."""
-    standard_error: float
+    standard_error: float = measured("se", metric="avg_at_{k}_se")
     """Clustered by question: sqrt(Σ(x_q − x̄)² / (n(n−1)))."""
-    generation_error: float | None
+    generation_error: float | None = measured("generation_se", metric="avg_at_{k}_generation_se")
     """Error from sampling alone, for fixed questions; None for K = 1."""
-    clip_rate: float
+    clip_rate: float = measured("clip_rate")
     """Share of completions that hit the length limit."""
-    no_box_rate: float
+    no_box_rate: float = measured("no_box_rate")
     """Share of completions without a complete boxed answer."""
-    mean_tokens: float
-    per_problem: dict[str, tuple[int, ...]]
-    """Problem id → 0/1 for each sample, in sample order: what paired comparisons need."""
-    settings: SamplingSettings
+    mean_tokens: float = measured("mean_tokens")
     grader_version: str
     engine: str
     """Engine name and version."""
     elapsed_s: float
+
+
+MEASURES: Final = {one.name: one.metadata for one in fields(ScoreFields) if one.metadata}
+"""Field of a score → how frames (`column`) and MLflow (`metric`) call it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score(ScoreFields):
+    """avg@K of one checkpoint on one benchmark, with its clustered error and the verdicts behind it."""
+
+    per_problem: dict[str, tuple[int, ...]]
+    """Problem id → 0/1 for each sample, in sample order: what paired comparisons need."""
     benchmark_source: str | None = None
     """`Benchmark.source`: where to find the questions again."""
     samples_digest: str | None = None

@@ -22,7 +22,7 @@ from eval.grading import grade_async
 from eval.job import EvalJob, JobSamples, Place, check_jobs
 from eval.progress import EvalProgress
 from eval.samples import Sample
-from eval.score_file import read_score, score_from_dict, score_key, score_to_dict
+from eval.score_file import read_score, score_key
 
 __all__ = [
     "EvalJob",
@@ -30,9 +30,7 @@ __all__ = [
     "evaluate",
     "evaluate_all",
     "read_score",
-    "score_from_dict",
     "score_key",
-    "score_to_dict",
 ]
 
 PROGRESS_INTERVAL_S = 0.2

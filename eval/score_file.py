@@ -7,7 +7,6 @@ import json
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from eval.api import SamplingSettings, Score
 from eval.files import replacing
@@ -33,33 +32,24 @@ def _rest(benchmark_digest: str, settings: SamplingSettings, limit: int | None, 
     return json.dumps([benchmark_digest, asdict(settings), limit, grader_version], sort_keys=True)[1:]
 
 
-def score_to_dict(score: Score) -> dict[str, Any]:
-    """Return plain JSON data of a score."""
-    return asdict(score)
-
-
-def score_from_dict(data: dict[str, Any]) -> Score:
-    """Rebuild a score from `score_to_dict`'s data.
-
-    Raises:
-        KeyError, TypeError: not the data of a score.
-    """
-    settings = {**data["settings"], "stop": tuple(data["settings"]["stop"])}
-    per_problem = {problem: tuple(samples) for problem, samples in data["per_problem"].items()}
-    return Score(**{**data, "settings": SamplingSettings(**settings), "per_problem": per_problem})
-
-
 def write_score(score: Score, file: Path) -> None:
     """Write a score atomically."""
-    write_text(file, json.dumps(score_to_dict(score), indent=1) + "\n")
+    write_text(file, json.dumps(asdict(score), indent=1) + "\n")
 
 
 def read_score(file: Path) -> Score | None:
-    """Return the score in a file, or None where there is none."""
+    """Return the score in a file, or None where there is none.
+
+    Raises:
+        KeyError, TypeError, ValueError: not a score.
+    """
     try:
-        return score_from_dict(json.loads(file.read_text()))
+        data = json.loads(file.read_text())
     except FileNotFoundError:
         return None
+    settings = {**data["settings"], "stop": tuple(data["settings"]["stop"])}
+    per_problem = {problem: tuple(samples) for problem, samples in data["per_problem"].items()}
+    return Score(**{**data, "settings": SamplingSettings(**settings), "per_problem": per_problem})
 
 
 def write_text(file: Path, text: str) -> None:

@@ -3,7 +3,9 @@
 Without a GPU Triton's kernels run in its interpreter (`tests/trainers/test_fused.py`), which must be said before
 anything imports Triton. Tests that need files which a clone does not hold are counted in one line at the end, with
 how to get the files: such a test is skipped with a reason that begins with `LACKING`; what follows names the files.
-No property test has a deadline: that would assert a machine's speed.
+Each process of the tests, and each that it starts, computes on one thread: as many of them run as there are cores, and
+threads that wait for one another burn more time than they save at these sizes; and one thread repeats its bits. No
+property test has a deadline: that would assert a machine's speed.
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ from hypothesis import settings
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+os.environ["OMP_NUM_THREADS"] = "1"  # for processes that tests start
+torch.set_num_threads(1)
 
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-
-from trainers.api import Phase
 
 
 class MetricsLog:
@@ -37,30 +33,6 @@ class MetricsLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-
-
-class PhaseClock:
-    """Wall time by phase, of the present step and in all."""
-
-    def __init__(self) -> None:
-        self.total: dict[str, float] = {}
-        self._step: dict[str, float] = {}
-
-    @contextmanager
-    def phase(self, name: Phase) -> Iterator[None]:
-        """Count the block's time to a phase."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            elapsed = time.perf_counter() - started
-            self.total[name] = self.total.get(name, 0.0) + elapsed
-            self._step[name] = self._step.get(name, 0.0) + elapsed
-
-    def take_step(self) -> dict[str, float]:
-        """Return the seconds of each phase since the last call."""
-        taken, self._step = self._step, {}
-        return taken
 
 
 def _lines(file: Path) -> list[str]:

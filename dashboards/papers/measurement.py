@@ -5,7 +5,7 @@ Seeds that are failed, missing, unreadable or graded otherwise are counted and n
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -65,7 +65,8 @@ def measure(rows: pd.DataFrame, metrics: Sequence[str], *, usual_grader: str | N
     """
     if rows.empty:
         return not_run()
-    faults = [_fault(row, metrics) for row in rows.to_dict("records")]
+    seeds = zip(rows["state"], rows["reason"], rows["per_problem"], strict=True)
+    faults = [str(reason) if state != "scored" else _fault(verdicts, metrics) for state, reason, verdicts in seeds]
     good = rows[[not fault for fault in faults]]
     if good.empty:
         return _absent(rows, faults)
@@ -110,12 +111,8 @@ def difference_of(first: Sequence[Measurement], second: Sequence[Measurement]) -
     return difference([one.arm for one in first], [one.arm for one in second])
 
 
-def _fault(row: Mapping[Hashable, object], metrics: Sequence[str]) -> str:
-    """Why a seed cannot be counted; empty if it can."""
-    if row["state"] != "scored":
-        return str(row["reason"])
-    per_problem = row["per_problem"]
-    assert isinstance(per_problem, dict)  # `frame` calls nothing else scored
+def _fault(per_problem: Mapping[str, Sequence[int]], metrics: Sequence[str]) -> str:
+    """Why a seed that is scored cannot be counted; empty if it can."""
     wanted = max(_k_of(metric) for metric in metrics)
     fewest = min(len(samples) for samples in per_problem.values())
     return "" if fewest >= wanted else f"pass@{wanted} needs {wanted} samples a question, there are {fewest}"

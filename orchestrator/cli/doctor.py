@@ -12,7 +12,7 @@ def doctor(
     data_dir: Annotated[
         Path | None, typer.Option("--data-dir", envvar="ORCH_DATA_DIR", help="Folder of benchmark files.")
     ] = None,
-    store: Annotated[Path, typer.Option(help="Runs folder.")] = Path("runs"),
+    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
     cache_dir: Annotated[
         Path | None, typer.Option(envvar="ORCH_CACHE_DIR", help="Built models; STORE/models without it.")
     ] = None,

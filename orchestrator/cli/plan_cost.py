@@ -16,7 +16,7 @@ from orchestrator.forecast.bill import Bill, make_bill
 from orchestrator.forecast.cluster import Cluster
 from orchestrator.forecast.history import finished_pieces, measurements
 from orchestrator.forecast.measured import Estimate, total
-from orchestrator.forecast.simulator import Schedule, best_schedule
+from orchestrator.forecast.simulator import Forecast, simulate
 from orchestrator.forecast.trial_cost import Coster, question_counter
 from orchestrator.plan.trial import Plan, PlannedTrial
 from orchestrator.sizing.assumptions import Assumptions
@@ -67,11 +67,12 @@ class CostAsked:
 
         bill = make_bill(plans, coster, finished_of)
         limits = [spec.scheduling.max_concurrent for spec in specs if spec.scheduling.max_concurrent is not None]
-        schedule = best_schedule(self.cluster.nodes, bill.tasks, max_running=min(limits, default=None))
+        caps = {label: cap for plan in plans for label, cap in plan.schedule.caps.items()}
+        forecast = simulate(self.cluster.nodes, bill.tasks, caps=caps, max_running=min(limits, default=None))
         return PlanCost(
             asked=self,
             bill=bill,
-            schedule=schedule,
+            forecast=forecast,
             coster=coster,
             num_measured=len(measured),
             fits=fit_lines(plans, coster),
@@ -94,7 +95,7 @@ class PlanCost:
 
     asked: CostAsked
     bill: Bill
-    schedule: Schedule
+    forecast: Forecast
     coster: Coster
     num_measured: int
     """Finished trainings and evaluations of the runs folder that could be compared with."""
@@ -136,7 +137,7 @@ class PlanCost:
             "gpu_hours_before_sharing": _interval(self.bill.before_sharing, "expected", _HOUR_S),
             "gpu_hours_left": _interval(self.bill.left, "expected", _HOUR_S),
             "makespan_s": _interval(self._makespan(), "expected", 1.0),
-            "lower_bound_s": self.schedule.bound_s,
+            "lower_bound_s": self.forecast.bound_s,
             "money_left": None
             if price is None
             else _interval(self.bill.left, "expected", _HOUR_S / price)
@@ -152,8 +153,8 @@ class PlanCost:
         left, makespan = self.bill.left, self._makespan()
         lines = [
             f"on {self.asked.cluster}:",
-            f"  makespan   {span(makespan, _HOUR_S)} h, {self.schedule.ratio:.2f} × its lower bound "
-            f"{hours(self.schedule.bound_s)} h",
+            f"  makespan   {span(makespan, _HOUR_S)} h, {self.forecast.ratio:.2f} × its lower bound "
+            f"{hours(self.forecast.bound_s)} h",
             f"  GPU-hours  {span(left, _HOUR_S)}{self._of_all()}",
         ]
         if self.asked.price is not None:
@@ -175,7 +176,7 @@ class PlanCost:
         return f" left of {hours(everything)}"
 
     def _makespan(self) -> Estimate:
-        return replace(self.bill.left_s, seconds=self.schedule.makespan_s)
+        return replace(self.bill.left_s, seconds=self.forecast.makespan_s)
 
 
 def hours(seconds: float) -> str:

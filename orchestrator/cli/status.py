@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,27 +11,20 @@ if TYPE_CHECKING:
     from orchestrator.status.rows import SweepView
     from orchestrator.store.store import Store
 
-WATCH_INTERVAL_S = 2.0
-
 
 def status(
     experiment: Annotated[str | None, typer.Argument(help="Name of an experiment; all of them without it.")] = None,
     store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
     data_dir: Annotated[Path | None, typer.Option(envvar="ORCH_DATA_DIR", help="Benchmark files.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    watch: Annotated[bool, typer.Option(help="Refresh until all is done or Ctrl-C.")] = False,
 ) -> None:
     """Show where every trial of an experiment stands."""
     from orchestrator.store.store import Store
 
     runs = Store(store)
     names = runs.plans.experiments(experiment)
-    if watch:
-        _watch(runs, names, data_dir)
-    elif as_json:
-        _print_json(runs, names, data_dir)
-    else:
-        _print_tables(runs, names, data_dir)
+    show = _print_json if as_json else _print_tables
+    show(runs, names, data_dir)
 
 
 def _print_tables(runs: Store, names: tuple[str, ...], data_folder: Path | None) -> None:
@@ -60,24 +52,6 @@ def _print_json(runs: Store, names: tuple[str, ...], data_folder: Path | None) -
         rows = _view(runs, name, data_folder).rows()
         experiments.append({"experiment": name, "counts": count_states(rows), "trials": encode(rows)})
     typer.echo(json.dumps({"store": str(runs.root), "experiments": experiments}, indent=1, allow_nan=False))
-
-
-def _watch(runs: Store, names: tuple[str, ...], data_folder: Path | None) -> None:
-    from contextlib import suppress
-
-    from orchestrator.cli.display import open_display
-    from orchestrator.status.rows import SweepView
-
-    trials = {entry.trial.id: entry for name in names for entry in runs.plans.read(name).entries}
-    view = SweepView(runs, tuple(trials.values()), data_folder=data_folder)
-    with suppress(KeyboardInterrupt), open_display() as display:
-        while True:
-            rows = view.rows()
-            display.show(rows)
-            if all(row.state == "done" for row in rows):
-                break
-            time.sleep(WATCH_INTERVAL_S)
-    _print_tables(runs, names, data_folder)
 
 
 def _view(runs: Store, name: str, data_folder: Path | None) -> SweepView:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.plan.trial import Plan
     from orchestrator.status.rows import TrialRow
     from orchestrator.store.store import Store
-    from orchestrator.sweep.driver import SweepOutcome
+    from orchestrator.sweep.driver import SweepOutcome, SweepSettings
     from orchestrator.sweep.notify import Deliver
     from orchestrator.trial.stop import StopSignal
 
@@ -63,9 +63,6 @@ def sweep(
     spec = load_sweep(file, tuple(overrides or ()))
     runs = Store(store)
     plan = SeedLooks(runs).grown(make_plan(spec, model_digest=model_digest_of(runs, on_bytes=reading)))
-    if dry_run:
-        _print_missing(plan, runs, data_dir, as_json=as_json)
-        return
     from orchestrator.cli.plan_fit import check_here
     from orchestrator.sweep.notify import channels
     from orchestrator.trial.device import smallest_gpu
@@ -83,6 +80,9 @@ def sweep(
     )
     if choice.address is None:
         check_here(spec, plan, smallest_gpu(os.environ))
+    if dry_run:
+        _print_missing(plan, runs, choice)
+        return
     outcome = _run(plan, runs, choice)
     _report(outcome, plan, runs, choice)
     raise typer.Exit(outcome.exit_code)
@@ -106,11 +106,8 @@ class _Choice:
 
 def _run(plan: Plan, runs: Store, choice: _Choice) -> SweepOutcome:
     from orchestrator.cli.display import open_display
-    from orchestrator.status.doctor import why_no_hub
-    from orchestrator.store.redact import masked
     from orchestrator.sweep.backends import Scheduler, open_scheduler
-    from orchestrator.sweep.driver import SweepSettings, run_sweep
-    from orchestrator.sweep.gpus import count_gpus
+    from orchestrator.sweep.driver import run_sweep
     from orchestrator.trial.stop import StopSignal, stop_file, stop_on_signals
 
     def scheduler() -> Scheduler:
@@ -125,15 +122,7 @@ def _run(plan: Plan, runs: Store, choice: _Choice) -> SweepOutcome:
             return run_sweep(
                 plan,
                 runs,
-                settings=SweepSettings(
-                    cache_folder=choice.cache_folder,
-                    data_folder=choice.data_folder,
-                    argv=masked(sys.argv),
-                    python_path=os.environ.get("PYTHONPATH", ""),
-                    max_running=choice.max_concurrent,
-                    num_gpus=count_gpus(os.environ) if choice.address is None else None,
-                    why_no_hub=lambda: why_no_hub(os.environ),
-                ),
+                settings=_settings(choice),
                 open_scheduler=scheduler,
                 stop=stop,
                 on_event=display.say,
@@ -145,6 +134,23 @@ def _run(plan: Plan, runs: Store, choice: _Choice) -> SweepOutcome:
             raise typer.Exit(130) from None
         finally:
             stop.close()
+
+
+def _settings(choice: _Choice) -> SweepSettings:
+    from orchestrator.status.doctor import why_no_hub
+    from orchestrator.store.redact import masked
+    from orchestrator.sweep.driver import SweepSettings
+    from orchestrator.sweep.gpus import count_gpus
+
+    return SweepSettings(
+        cache_folder=choice.cache_folder,
+        data_folder=choice.data_folder,
+        argv=masked(sys.argv),
+        python_path=os.environ.get("PYTHONPATH", ""),
+        max_running=choice.max_concurrent,
+        num_gpus=count_gpus(os.environ) if choice.address is None else None,
+        why_no_hub=lambda: why_no_hub(os.environ),
+    )
 
 
 @contextlib.contextmanager
@@ -183,7 +189,7 @@ def _report(outcome: SweepOutcome, plan: Plan, runs: Store, choice: _Choice) -> 
     """Print how it ended: the failures, the table, and the commands that are useful next."""
     if outcome.handed_to is not None and not choice.is_json:
         typer.echo(f"{outcome.experiment}: the plan was handed to the driver that runs it, {outcome.handed_to}")
-        typer.echo(f"  orch status {outcome.experiment} --watch")
+        typer.echo(f"  orch watch {outcome.experiment}")
         return
     if outcome.num_started == 0 and outcome.handed_to is None:
         _catch_up(outcome.experiment, runs, choice)
@@ -287,18 +293,18 @@ def _print_json(outcome: SweepOutcome, plan: Plan, runs: Store) -> None:
     typer.echo(json.dumps(payload, indent=1, allow_nan=False))
 
 
-def _print_missing(plan: Plan, runs: Store, data_folder: Path | None, *, as_json: bool) -> None:
-    """What a sweep would run, in order."""
+def _print_missing(plan: Plan, runs: Store, choice: _Choice) -> None:
+    """What a sweep would run, in order, or what it would refuse."""
     import json
 
     from orchestrator.status.rows import SweepView
     from orchestrator.status.state import UNDO
-    from orchestrator.sweep.driver import check_supported, unfinished_trials
+    from orchestrator.sweep.driver import check_possible, unfinished_trials
 
-    check_supported(plan.entries)
-    view = SweepView(runs, plan.entries, data_folder=data_folder)
+    view = SweepView(runs, plan.entries, data_folder=choice.data_folder)
     missing = unfinished_trials(view)
-    if as_json:
+    check_possible(missing, plan, runs, _settings(choice))
+    if choice.is_json:
         payload = {"experiment": plan.experiment, "num_trials": len(plan.entries)}
         trials = [{"id": one.trial.id, "label": one.label} for one in missing]
         typer.echo(json.dumps({**payload, "would_run": trials}, indent=1))

@@ -26,7 +26,7 @@ def watch(
         raise StoreError(
             "orch watch needs a terminal",
             where="standard input and error",
-            fix=f"`orch status {names[0]} --watch` prints lines, `orch status {names[0]} --json` is for scripts",
+            fix=f"`orch status {names[0]}` prints lines, with --json for scripts",
         )
     from orchestrator.cli.watch_app import WatchApp
     from orchestrator.status.curves import SweepWatch

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,10 @@ def find_twin(file: Path, tables: Sequence[str]) -> Path | None:
     The user's own folder is looked through first; None where there is neither.
     """
     folders = dict.fromkeys(folder for folder in (file.resolve().parent, PACKAGED) if folder.is_dir())
-    candidates = [one for folder in folders for one in described(folder) if not _needs_gpu(one)]
-    tiny = f"{file.stem.removesuffix('_small')}_tiny"
-    by_name = [one.file for one in candidates if one.file.stem == tiny]
-    by_tables = [one.file for one in candidates if tables and one.tables == tuple(tables)]
-    return next(iter([*by_name, *by_tables]), None)
+    tiny = f"{file.stem.removesuffix('_small')}_tiny.yaml"
+    by_name = (one for folder in folders if (one := _describe(folder / tiny)) is not None)
+    by_tables = (one for folder in folders for one in described(folder) if tables and one.tables == tuple(tables))
+    return next((one.file for one in chain(by_name, by_tables) if not _needs_gpu(one)), None)
 
 
 def shown_path(file: Path) -> str:

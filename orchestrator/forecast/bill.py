@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from orchestrator.config.blocks import Schedule
 from orchestrator.forecast.measured import Estimate, total
 from orchestrator.forecast.trial_cost import Coster, TrialCost
 from orchestrator.plan.trial import Plan, PlannedTrial
+from orchestrator.plan.where import caps_of, priority_of
 from orchestrator.sweep.placement import Task
 
 FinishedOf = Callable[[str], frozenset[str]]
@@ -52,7 +54,7 @@ def make_bill(plans: Sequence[Plan], coster: Coster, finished_of: FinishedOf) ->
         PlanError: a model of unknown shape.
     """
     pieces: dict[str, dict[str, Estimate]] = {}
-    costs: dict[str, tuple[PlannedTrial, TrialCost]] = {}
+    costs: dict[str, tuple[PlannedTrial, TrialCost, Schedule]] = {}
     lines = []
     for plan in plans:
         alone: list[Estimate] = []
@@ -61,7 +63,7 @@ def make_bill(plans: Sequence[Plan], coster: Coster, finished_of: FinishedOf) ->
         for planned in plan.entries:
             trial_id, cost = planned.trial.id, coster.cost(planned)
             num_shared += trial_id in costs
-            costs.setdefault(trial_id, (planned, cost))
+            costs.setdefault(trial_id, (planned, cost, plan.schedule))
             known = pieces.setdefault(trial_id, {})
             for piece in cost.pieces:
                 spent = _times(piece.estimate, cost.num_gpus)
@@ -87,7 +89,7 @@ def make_bill(plans: Sequence[Plan], coster: Coster, finished_of: FinishedOf) ->
         left=total(_times(spent, costs[trial_id][1].num_gpus) for trial_id, spent in left.items()),
         tasks=tuple(_task(*costs[trial_id], spent) for trial_id, spent in left.items() if spent.seconds),
         left_s=total(left.values()),
-        disk_gb=sum(cost.disk_gb for _, cost in costs.values()),
+        disk_gb=sum(cost.disk_gb for _, cost, _ in costs.values()),
     )
 
 
@@ -95,8 +97,14 @@ def _left(found: dict[str, Estimate], finished: frozenset[str]) -> Estimate:
     return total(spent for name, spent in found.items() if name not in finished)
 
 
-def _task(planned: PlannedTrial, cost: TrialCost, left: Estimate) -> Task:
-    return Task(id=planned.trial.id, request=cost.request, seconds=left.seconds)
+def _task(planned: PlannedTrial, cost: TrialCost, schedule: Schedule, left: Estimate) -> Task:
+    return Task(
+        id=planned.trial.id,
+        request=cost.request,
+        seconds=left.seconds,
+        priority=-priority_of(planned, schedule),
+        labels=caps_of(planned, schedule),
+    )
 
 
 def _times(spent: Estimate, factor: float) -> Estimate:

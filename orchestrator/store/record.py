@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
 
-from eval.api import SamplingSettings, Score
+from eval.api import Score, ScoreFields
 from orchestrator.codec import CodecError, decode, encode
 from orchestrator.errors import StoreError
 from orchestrator.plan.trial import Trial
@@ -131,28 +131,14 @@ class TrainSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScoreEntry:
-    """A score without its per-problem table, which stays in `eval/<key>/score.json`. Fractions, not percent."""
+class ScoreEntry(ScoreFields):
+    """A score without its per-problem table, which stays in `eval/<key>/score.json`."""
 
     key: str
     """12 hex digits of (trial, step, benchmark digest, settings, limit, grader): the folder under `eval/`."""
     step: int
     """Training step of the checkpoint; 0 is the initial model."""
-    benchmark: str
-    benchmark_digest: str
-    settings: SamplingSettings
     limit: int | None
-    num_problems: int
-    num_samples: int
-    avg: float
-    standard_error: float
-    generation_error: float | None
-    clip_rate: float
-    no_box_rate: float
-    mean_tokens: float
-    grader_version: str
-    engine: str
-    elapsed_s: float
     finished_at: str
 
 
@@ -231,26 +217,8 @@ def train_summary(result: TrainResult, *, model_folder: str, at: str) -> TrainSu
 
 def score_entry(score: Score, *, key: str, step: int, limit: int | None, at: str) -> ScoreEntry:
     """Keep what a table needs of a score."""
-    return ScoreEntry(
-        key=key,
-        step=step,
-        benchmark=score.benchmark,
-        benchmark_digest=score.benchmark_digest,
-        settings=score.settings,
-        limit=limit,
-        num_problems=score.num_problems,
-        num_samples=score.num_samples,
-        avg=score.avg,
-        standard_error=score.standard_error,
-        generation_error=score.generation_error,
-        clip_rate=score.clip_rate,
-        no_box_rate=score.no_box_rate,
-        mean_tokens=score.mean_tokens,
-        grader_version=score.grader_version,
-        engine=score.engine,
-        elapsed_s=score.elapsed_s,
-        finished_at=at,
-    )
+    kept = {one.name: getattr(score, one.name) for one in fields(ScoreFields)}
+    return ScoreEntry(**kept, key=key, step=step, limit=limit, finished_at=at)
 
 
 def to_json(record: RunRecord) -> Any:

@@ -292,7 +292,7 @@ class Store:
                 raise SweepLocked(
                     f"another `orch sweep`{holder} is driving {experiment}",
                     where=str(self.root),
-                    fix=f"watch it with `orch status {experiment} --watch`, run failed trials again with "
+                    fix=f"watch it with `orch watch {experiment}`, run failed trials again with "
                     "`orch ctl requeue`, or stop it with Ctrl-C there",
                 )
             yield

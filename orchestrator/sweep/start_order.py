@@ -50,7 +50,7 @@ class StartOrder:
         placeable = [one for one in waiting if able[self.request(one)]]
         tasks = [self._task(one) for one in placeable]
         caps = rules.schedule.caps
-        self._planner = Planner(nodes, tasks, rule="given", caps=caps, max_running=rules.max_running)
+        self._planner = Planner(nodes, tasks, caps=caps, max_running=rules.max_running)
         for one in running:
             self._planner.occupy(self._task(one))
         self._waiting = {one.trial.id: one for one in placeable}
@@ -91,7 +91,6 @@ class StartOrder:
         return Task(
             id=trial_id,
             request=self.request(planned),
-            seconds=0.0,
             priority=-(asked if asked is not None else priority_of(planned, schedule)),
             labels=caps_of(planned, schedule),
         )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from eval.api import MEASURES
 from orchestrator.plan.trial import PlannedTrial
 from orchestrator.store.record import RunRecord, ScoreEntry
 
@@ -62,19 +63,10 @@ def step_points(rows: Iterable[Mapping[str, Any]], *, after_step: int, origin_ms
 
 def score_points(entry: ScoreEntry) -> list[MetricPoint]:
     """avg@K with its errors and the shares beside it, as fractions, at the checkpoint's step."""
-    name = f"avg_at_{entry.num_samples}"
-    values = {
-        name: entry.avg,
-        f"{name}_se": entry.standard_error,
-        f"{name}_generation_se": entry.generation_error,
-        "clip_rate": entry.clip_rate,
-        "no_box_rate": entry.no_box_rate,
-        "mean_tokens": entry.mean_tokens,
-    }
-    prefix = f"eval/{entry.benchmark}"
+    values = {measure["metric"].format(k=entry.num_samples): getattr(entry, name) for name, measure in MEASURES.items()}
     moment = milliseconds(entry.finished_at)
     return [
-        MetricPoint(key=metric_key(f"{prefix}/{key}"), value=value, timestamp_ms=moment, step=entry.step)
+        MetricPoint(key=metric_key(f"eval/{entry.benchmark}/{key}"), value=value, timestamp_ms=moment, step=entry.step)
         for key, value in values.items()
         if value is not None
     ]

@@ -6,8 +6,6 @@ from pathlib import Path
 
 from orchestrator.store.redact import masked
 
-DEFAULT_URI = "sqlite:///mlflow.db"
-
 _SQLITE = "sqlite:///"
 
 

@@ -8,26 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import resource
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from eval.api import Sampler, Score
 from eval.engines import open_sampler
 from eval.runner import EvalJob, EvalProgress, evaluate_all
-from orchestrator.config.shape import shape_of
 from orchestrator.errors import DataError, TrialFailed
 from orchestrator.plan.trial import PlannedTrial
-from orchestrator.sizing.devices import CPU_CORE
-from orchestrator.sizing.fit import Fit, filled, fit
 from orchestrator.store.alarm import Alarm
 from orchestrator.store.inputs import SeenInputs
 from orchestrator.store.progress import ProgressWriter
@@ -42,41 +36,21 @@ from orchestrator.store.record import (
     score_entry,
     train_summary,
 )
-from orchestrator.store.redact import SecretlessFormatter, now, without_secrets
+from orchestrator.store.redact import now, without_secrets
 from orchestrator.store.requests import Requests
 from orchestrator.store.scores import RequiredScore, final_step, is_complete, missing_scores, required_scores
 from orchestrator.store.store import Store
-from orchestrator.trial.device import smallest_gpu
 from orchestrator.trial.guards import GuardWatch
-from orchestrator.trial.inputs import Progress, input_of_model, inputs_of, make_ready
+from orchestrator.trial.log_file import log_to_file
+from orchestrator.trial.preparation import fitted_resources, ready_inputs
 from orchestrator.trial.provenance import collect
-from orchestrator.trial.retry import num_memory_failures, resources_that_fit
-from trainers.api import POLICIES, Phase, TrainJob, TrainResult
+from orchestrator.trial.retry import resources_that_fit
+from trainers.api import POLICIES, Phase, TrainJob
+from trainers.phase_clock import PhaseClock
 from trainers.recipe import Recipe
 from trainers.registry import trainer
 
 log = logging.getLogger(__name__)
-
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-
-
-@contextlib.contextmanager
-def log_to_file(path: Path) -> Iterator[None]:
-    """Copy the log records of this process to a file while the block runs; our own packages' from level INFO."""
-    handler = logging.FileHandler(path)
-    handler.setFormatter(SecretlessFormatter(LOG_FORMAT))
-    ours = [logging.getLogger(name) for name in ("orchestrator", "trainers", "eval")]
-    levels = [logger.level for logger in ours]
-    for logger in ours:
-        logger.setLevel(logging.INFO)
-    logging.getLogger().addHandler(handler)
-    try:
-        yield
-    finally:
-        logging.getLogger().removeHandler(handler)
-        handler.close()
-        for logger, level in zip(ours, levels, strict=True):
-            logger.setLevel(level)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +109,8 @@ class _AttemptAtTrial:
         number = max([*store.attempt_numbers(self.trial.id), *(a.number for a in record.attempts)], default=0) + 1
         self.folder = store.attempt_folder(self.trial.id, number)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.clock = PhaseClock()
+        self.clock, self.peak_memory_mb = PhaseClock(), 0.0
+        self.clock.enter("prepare")
         self.resources = resources_that_fit(planned.resources, record)
         self.attempt = Attempt(
             number=number,
@@ -182,7 +157,10 @@ class _AttemptAtTrial:
 
     def _train_and_evaluate(self) -> None:
         self._enter("prepare", 0)
-        initial = self._inputs()
+        seen, context = SeenInputs(self.store.root), self.context
+        initial = ready_inputs(
+            self.planned, seen, data_folder=context.data_folder, cache_folder=context.cache_folder, say=log.info
+        )
         self._fit(initial)
         recipe = self.trial.recipe
         if recipe is not None and self.record.train is None:
@@ -191,43 +169,18 @@ class _AttemptAtTrial:
         self._evaluate_missing(initial)
 
     def _fit(self, initial: Path) -> None:
-        """Choose what the plan leaves open, from the model and this node's GPUs, and put it on record."""
-        planned, shape = self.planned.resources, shape_of(replace(self.trial.model, path=str(initial)), None)
-        hardware, device = self.attempt.provenance.hardware, smallest_gpu(os.environ)
-        fitted = Fit(resources=filled(planned))
-        if shape is not None and (device is not None or not planned.num_gpus):
-            share = planned.num_gpus / max(1, len(hardware.gpus))
-            fitted = fit(
-                self.trial.recipe,
-                planned,
-                shape,
-                (device or CPU_CORE).with_less(num_memory_failures(planned, self.record)),
-                host_gb=hardware.memory_gb * share,
-            )
-        self.resources = resources_that_fit(fitted.resources, self.record)
+        """Choose what the plan leaves open, and put it on record."""
+        self.resources = fitted_resources(self.planned, self.record, initial, self.attempt.provenance.hardware)
         self.attempt = replace(self.attempt, resources=self.resources)
         self._save(self.record.with_attempt(self.attempt, status=Status.RUNNING, at=now()))
         log.info("%s attempt %d is cut so: %s", self.trial.id, self.attempt.number, self.resources)
 
-    def _inputs(self) -> Path:
-        """Make sure that sets and model are on this node and as the runs folder first saw them; the model's folder."""
-        seen, progress = SeenInputs(self.store.root), Progress(on_line=log.info)
-        ready = partial(
-            make_ready,
-            seen=seen,
-            data_folder=self.context.data_folder,
-            cache_folder=self.context.cache_folder,
-            progress=progress,
-        )
-        for one in inputs_of([self.planned]):
-            if one.model is None:
-                ready(one)
-        return ready(input_of_model(self.trial.model))
-
     def _train(self, recipe: Recipe, initial: Path) -> None:
         self._check_stop()
         result = trainer(recipe.trainer).train(self._train_job(recipe, initial))
-        self.clock.merge(result)
+        self.clock.replace(result.phase_seconds)
+        self.clock.enter("evaluate")
+        self.peak_memory_mb = result.peak_memory_mb
         if not result.is_finished:
             self._check_stop()
             raise TrialFailed(
@@ -339,13 +292,14 @@ class _AttemptAtTrial:
 
     def _close(self, outcome: Outcome, failure: Failure | None) -> None:
         status = {Outcome.DONE: Status.DONE, Outcome.STOPPED: Status.STOPPED}.get(outcome, Status.FAILED)
+        self.clock.enter(None)
         ended = replace(
             self.attempt,
             outcome=outcome,
             failure=failure,
             ended_at=now(),
-            phase_seconds=self.clock.stop(),
-            peak_memory_mb=max(self.clock.peak_memory_mb, _resident_peak_mb()),
+            phase_seconds={phase: round(seconds, 3) for phase, seconds in self.clock.total.items()},
+            peak_memory_mb=max(self.peak_memory_mb, _resident_peak_mb()),
         )
         self._save(self.record.with_attempt(ended, status=status, at=now()))
         log.info("%s attempt %d ends: %s", self.trial.id, self.attempt.number, outcome)
@@ -394,33 +348,3 @@ class _AttemptAtTrial:
 def _resident_peak_mb() -> float:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
-
-
-class PhaseClock:
-    """Wall time by phase of one attempt, as seen from outside; a trainer's own account of itself replaces it."""
-
-    def __init__(self) -> None:
-        """An attempt begins with preparation."""
-        self.seconds: dict[str, float] = {}
-        self.peak_memory_mb = 0.0
-        self._phase = "prepare"
-        self._since = time.monotonic()
-
-    def enter(self, phase: str) -> None:
-        """Count the time since the last call to the phase that ends now."""
-        moment = time.monotonic()
-        self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + moment - self._since
-        self._phase, self._since = phase, moment
-
-    def merge(self, result: TrainResult) -> None:
-        """Take over a trainer's phases; time that it does not account for, such as imports, is preparation."""
-        self.enter("evaluate")
-        unaccounted_s = sum(self.seconds.values()) - sum(result.phase_seconds.values())
-        self.seconds = dict(result.phase_seconds)
-        self.seconds["prepare"] = self.seconds.get("prepare", 0.0) + max(0.0, unaccounted_s)
-        self.peak_memory_mb = result.peak_memory_mb
-
-    def stop(self) -> dict[str, float]:
-        """Seconds by phase over the attempt."""
-        self.enter("stopped")
-        return {phase: round(seconds, 3) for phase, seconds in self.seconds.items()}

@@ -80,7 +80,7 @@ def _everything_to(path: Path) -> Iterator[None]:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     from orchestrator.store.redact import SecretlessFormatter
-    from orchestrator.trial.attempt import LOG_FORMAT
+    from orchestrator.trial.log_file import LOG_FORMAT
 
     faulthandler.enable()
     logging.basicConfig(level=logging.INFO, force=True)

@@ -15,6 +15,8 @@ from scipy import stats
 from dashboards.frame import frame
 from dashboards.render import files, render, shortened
 from dashboards.table import Table, table
+from eval.api import MEASURES
+from orchestrator.tracking.points import score_points
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -350,3 +352,16 @@ def test_a_reason_too_long_for_a_cell_ends_where_its_first_part_does() -> None:
     stopped = "stopped, resumes with the same `orch sweep`"
     assert [shortened(stopped, width) for width in (50, 24)] == [stopped, "stopped"]
     assert shortened("failed: CUDA out of memory", 24) == "failed"
+
+
+def test_every_number_of_a_score_reaches_frames_and_mlflow_under_its_declared_name(tmp_path: Path) -> None:
+    made = finished(tmp_path)
+    planned = made.trials[0]
+    (entry,) = made.store.read(planned.trial.id).scores
+    data = frame(made.store, made.experiment)
+    row = data[data["trial"] == planned.trial.id].iloc[0]
+    sent = {point.key: point.value for point in score_points(entry)}
+    assert len(MEASURES) == len(sent) == 6
+    for name, measure in MEASURES.items():
+        value = getattr(entry, name)
+        assert value == row[measure["column"]] == sent[f"eval/arithmetic/{measure['metric'].format(k=4)}"]

@@ -31,14 +31,6 @@ SIZES = {
 PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 10], [1, 2, 3], [11, 12], [4]]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def model_of(kind: str) -> torch.nn.Module:
     torch.manual_seed(3)
     if kind == "llama":

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainers.head.distribution import gradient_norm_square, hidden_logp, hidden_statistics, statistics
-from trainers.head.operators import Head, TokenStatistics
+from trainers.head.operators import Head
 
 INF = float("inf")
 
@@ -88,19 +88,3 @@ def test_the_gradient_norm_is_that_of_autograd():
     torch.log_softmax(logits_NV, -1).gather(-1, token_N[:, None]).sum().backward()
     expected_N = logits_NV.grad.square().sum(-1)
     torch.testing.assert_close(gradient_norm_square(found.logp_N, found.purity_N), expected_N)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10**6), st.integers(1, 5), st.sampled_from([0.1, 3.0, 40.0]))
-def test_shards_of_the_vocabulary_have_the_statistics_of_the_whole(seed, num_shards, spread):
-    generator = torch.Generator().manual_seed(seed)
-    width = 7
-    logits_NV = torch.randn(6, width * num_shards, generator=generator, dtype=torch.float64) * spread
-    if num_shards > 1:
-        logits_NV[0, :width] = -1e300  # a shard that nothing falls to
-    token_N = torch.randint(width * (num_shards - 1), width * num_shards, (6,), generator=generator)
-    owner_N, within_N = token_N // width, token_N % width
-    parts = [statistics(shard_NW, within_N) for shard_NW in logits_NV.split(width, dim=1)]
-    found, whole = TokenStatistics.of_shards(parts, owner_N), statistics(logits_NV, token_N)
-    for name in ("logp_N", "entropy_N", "purity_N", "lse_N"):
-        torch.testing.assert_close(getattr(found, name), getattr(whole, name), atol=1e-12, rtol=1e-12)

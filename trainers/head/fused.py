@@ -30,8 +30,6 @@ from trainers.head.operators import WORKSPACE_BYTES, Head, TokenStatistics
 
 MAX_TOKENS: Final = 16_384
 """Tokens worked on at a time: more would make chunks of columns too narrow for a fast product."""
-ROW_TILE: Final = 128
-"""cuBLAS works on tiles of so many rows."""
 _FLOAT_BYTES: Final = 4
 
 

@@ -134,30 +134,6 @@ class TokenStatistics:
             lse_N=torch.cat([part.lse_N for part in parts]),
         )
 
-    @staticmethod
-    def of_shards(parts: list[TokenStatistics], owner_N: Tensor) -> TokenStatistics:
-        """Return the statistics of the whole vocabulary from those of its shards, each as if it were the whole.
-
-        With w the probability that falls to a shard: H = Σ w(H_shard − ln w), C = Σ w²C_shard; nothing cancels.
-
-        Args:
-            parts: of each shard, whatever token each had been told where it does not hold the chosen one.
-            owner_N: int64, which shard holds the chosen token.
-        """
-        lse_SN = torch.stack([part.lse_N for part in parts])
-        lse_N = torch.logsumexp(lse_SN, dim=0)
-        log_share_SN = (lse_SN - lse_N).clamp(min=NEVER)
-        share_SN = log_share_SN.exp()
-        within_SN = torch.stack([part.entropy_N for part in parts])
-        purity_SN = torch.stack([part.purity_N for part in parts])
-        chosen_SN = torch.stack([part.logp_N + part.lse_N for part in parts])
-        return TokenStatistics(
-            logp_N=chosen_SN.gather(0, owner_N[None])[0] - lse_N,
-            entropy_N=(share_SN * (within_SN - log_share_SN)).sum(0),
-            purity_N=(share_SN.square() * purity_SN).sum(0),
-            lse_N=lse_N,
-        )
-
     def take(self, indices_N: Tensor) -> TokenStatistics:
         """Return the statistics of the tokens at `indices_N`, in that order."""
         return TokenStatistics(

@@ -34,7 +34,8 @@ from trainers.lite.rollout import RolloutSource, collect_rollouts
 from trainers.lite.run_state import peak_memory_mb, random_state, restore_random_state
 from trainers.lite.score import score_rollouts
 from trainers.lite.update import update_policy
-from trainers.metrics_log import MetricsLog, PhaseClock
+from trainers.metrics_log import MetricsLog
+from trainers.phase_clock import PhaseClock
 from trainers.prompts import PromptOrder
 from trainers.recipe import Resources
 from trainers.rollouts import Rollouts, rollout_metrics

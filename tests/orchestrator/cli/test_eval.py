@@ -266,18 +266,30 @@ def test_grade_shows_what_all_graders_say(tmp_path):
         orch("grade", "1", "1", "--grader", "qwen", "--judge-model", "big")
 
 
-def test_all_benchmarks_are_sampled_by_two_processes_and_two_of_one_name_are_refused(two_models, store, tmp_path):
-    file = tmp_path / "mine.jsonl"
+def own_benchmark(folder):
+    folder.mkdir(exist_ok=True)
+    file = folder / "mine.jsonl"
     file.write_text("".join(json.dumps({"question": f"{n}+1", "answer": str(n + 1)}) + "\n" for n in range(3)))
-    options = ("--k", 2, "--limit", 3, "--max-new-tokens", 6, "--store", store, "--json", "--template", "plain")
-    (mine, sums) = json.loads(orch("eval", two_models[0], "--bench", f"{file},arithmetic", "--workers", 2, *options))
+    return file
+
+
+SHORT = ("--k", 2, "--limit", 3, "--max-new-tokens", 6, "--json", "--template", "plain")
+
+
+@pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_all_benchmarks_are_sampled_as_one_stream(two_models, store, tmp_path, num_workers):
+    benchmarks = f"{own_benchmark(tmp_path)},arithmetic"
+    options = ("--workers", num_workers, "--store", store, *SHORT)
+    (mine, sums) = json.loads(orch("eval", two_models[0], "--bench", benchmarks, *options))
     assert (mine["score"]["benchmark"], sums["score"]["benchmark"]) == ("mine", "arithmetic")
-    assert mine["score"]["engine"].endswith(" × 2")
+    assert mine["score"]["engine"].endswith(" × 2") is (num_workers == 2)
     assert [len(score["score"]["per_problem"]) for score in (mine, sums)] == [3, 3]
-    (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "mine.jsonl").write_text(file.read_text())
+
+
+def test_two_benchmarks_of_one_name_are_refused(two_models, store, tmp_path):
+    files = f"{own_benchmark(tmp_path / 'a')},{own_benchmark(tmp_path / 'b')}"
     with pytest.raises(OrchError, match="2 benchmarks are called mine"):
-        orch("eval", two_models[0], "--bench", f"{file},{tmp_path / 'b' / 'mine.jsonl'}", *options)
+        orch("eval", two_models[0], "--bench", files, "--store", store, *SHORT)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,41 @@ ORCH = "import sys; from orchestrator.cli import main; sys.argv = ['orch', *sys.
 def experiment(lab: Lab) -> Path:
     """An experiment file over the fake trainer, the laboratory's model and its benchmark."""
     return lab.experiment("{seeds: [0, 1]}")
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ORCH_STORE", "ORCH_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A sweep of two seeds that has ended, to be looked at."""
+
+    lab: Lab
+    experiment: Path
+    done: "subprocess.CompletedProcess[str]"
+
+
+def swept(root: Path, *arguments: str, **environment: str) -> Swept:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("ORCH_STORE", "ORCH_CACHE_DIR"):
+            patch.delenv(name, raising=False)
+        lab = Lab(root)
+        experiment = lab.experiment("{seeds: [0, 1]}")
+        return Swept(lab, experiment, sweep(lab, experiment, *arguments, **environment))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    return swept(tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture(scope="module")
+def with_a_failure(tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    """The second seed fails at its third step."""
+    return swept(tmp_path_factory.mktemp("failure"), FAKE_FAIL="1@3")
 
 
 def orch(lab: Lab, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -34,32 +70,30 @@ def sweep(lab: Lab, experiment: Path, *arguments: str, **environment: str) -> "s
     return orch(lab, "sweep", str(experiment), "--no-mlflow", *arguments, **environment)
 
 
-def test_a_sweep_prints_changes_a_table_and_what_to_do_next(lab: Lab, experiment: Path) -> None:
-    done = sweep(lab, experiment)
+def test_a_sweep_prints_changes_a_table_and_what_to_do_next(finished: Swept) -> None:
+    done = finished.done
     assert done.returncode == 0, done.stderr
     assert "tiny: 3 trials: 3 done" in done.stdout
     assert "bench0" in done.stdout
     assert "orch table tiny --format md" in done.stdout
-    again = sweep(lab, experiment)
-    assert again.returncode == 0
-    assert "tiny: 3 trials: 3 done; nothing to do" in again.stdout
 
 
-def test_nothing_to_do_loads_nothing_heavy(lab: Lab, experiment: Path) -> None:
-    sweep(lab, experiment)
+def test_the_same_command_again_finds_nothing_to_do_and_loads_nothing_heavy(finished: Swept) -> None:
     code = f"""
 import sys
 from orchestrator.cli import app
-sys.argv = ['orch', 'sweep', {str(experiment)!r}, '--no-mlflow']
+sys.argv = ['orch', 'sweep', {str(finished.experiment)!r}, '--no-mlflow']
 try:
     app()
 except SystemExit as end:
     assert end.code == 0
 print([name for name in {HEAVY!r} if name in sys.modules])
 """
+    lab = finished.lab
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=lab.root, env=lab.environment()
     )
+    assert "tiny: 3 trials: 3 done; nothing to do" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
 
 
@@ -71,8 +105,8 @@ def test_a_dry_run_writes_nothing(lab: Lab, experiment: Path) -> None:
     assert [trial["label"] for trial in as_json["would_run"]] == ["base", "seed 0", "seed 1"]
 
 
-def test_failed_trials_exit_1_with_their_last_log_lines(lab: Lab, experiment: Path) -> None:
-    done = sweep(lab, experiment, FAKE_FAIL="1@3")
+def test_failed_trials_exit_1_with_their_last_log_lines(with_a_failure: Swept) -> None:
+    done = with_a_failure.done
     assert done.returncode == 1
     assert "failed: RuntimeError: asked to fail at step 3" in done.stderr
     assert "  class: unknown; read the log: orch logs TRIAL\n" in done.stderr
@@ -140,11 +174,11 @@ def test_a_mistake_in_the_file_exits_2_before_anything_is_written(lab: Lab, expe
     assert not (lab.root / "runs").exists()
 
 
-def test_status_reads_the_store_while_and_after_a_sweep(lab: Lab, experiment: Path) -> None:
+def test_status_reads_the_store_while_and_after_a_sweep(lab: Lab, with_a_failure: Swept) -> None:
     empty = orch(lab, "status")
     assert empty.returncode == 2
     assert "no experiment has been started in this runs folder" in empty.stderr
-    sweep(lab, experiment, FAKE_FAIL="1@3")
+    lab = with_a_failure.lab
     text = orch(lab, "status", "tiny").stdout.splitlines()
     assert text[0].split() == ["trial", "what", "state", "bench0", "step", "reward", "ETA", "doing"]
     assert text[4] == "tiny: 3 trials: 2 done, 1 failed"
@@ -156,8 +190,8 @@ def test_status_reads_the_store_while_and_after_a_sweep(lab: Lab, experiment: Pa
     assert "here are: tiny" in unknown.stderr
 
 
-def test_logs_print_the_last_lines_of_the_latest_attempt(lab: Lab, experiment: Path) -> None:
-    sweep(lab, experiment, FAKE_FAIL="1@3")
+def test_logs_print_the_last_lines_of_the_latest_attempt(with_a_failure: Swept) -> None:
+    lab = with_a_failure.lab
     failed = next(record.trial.id for record in lab.store.list() if record.failure)
     done = orch(lab, "logs", failed[:6], "-n", "1")
     assert done.stdout == f"{lab.store.log_tail(failed, 1, lines=1)[0]}\n"
@@ -170,10 +204,10 @@ def test_logs_print_the_last_lines_of_the_latest_attempt(lab: Lab, experiment: P
     assert "attempts there: 1" in missing.stderr
 
 
-def test_a_sweep_is_mirrored_and_caught_up(lab: Lab, experiment: Path) -> None:
-    sweep(lab, experiment)
+def test_a_sweep_is_mirrored_and_caught_up(finished: Swept) -> None:
+    lab = finished.lab
     database = f"sqlite:///{lab.root}/mlflow.db"
-    done = orch(lab, "sweep", str(experiment), "--tracking-uri", database)
+    done = orch(lab, "sweep", str(finished.experiment), "--tracking-uri", database)
     assert done.returncode == 0, done.stderr
     assert "nothing to do" in done.stdout
     assert "orch ui tiny" in done.stdout

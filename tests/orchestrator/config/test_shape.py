@@ -1,4 +1,5 @@
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,17 +24,22 @@ RELEASED = {
 }
 
 
-@pytest.mark.parametrize(("name", "num_parameters"), RELEASED.items())
-def test_the_shape_of_a_model_file_has_the_released_number_of_parameters(name: str, num_parameters: int) -> None:
+@cache
+def shape_of_file(name: str) -> ModelShape:
     shape = load_sweep(EXPERIMENTS / "smoke.yaml", [f"model={name}"]).points[0].shape
     assert shape is not None
+    return shape
+
+
+@pytest.mark.parametrize(("name", "num_parameters"), RELEASED.items())
+def test_the_shape_of_a_model_file_has_the_released_number_of_parameters(name: str, num_parameters: int) -> None:
+    shape = shape_of_file(name)
     assert shape.num_parameters == pytest.approx(num_parameters, rel=2e-4)  # norms and biases are left out
 
 
 def test_the_head_has_the_share_of_a_pass_that_methods_states() -> None:
     for name, share in (("qwen2.5-0.5b", 0.276), ("qwen2.5-1.5b", 0.151), ("qwen2.5-7b", 0.077)):
-        shape = load_sweep(EXPERIMENTS / "smoke.yaml", [f"model={name}"]).points[0].shape
-        assert shape is not None
+        shape = shape_of_file(name)
         head = shape.head_parameters / (shape.head_parameters + shape.layer_parameters)
         assert head == pytest.approx(share, abs=0.001)
 

@@ -1,5 +1,6 @@
 """Every combination of record, request, lock and files is one state, and every command says the same of it."""
 
+import functools
 import itertools
 import json
 import shutil
@@ -81,12 +82,23 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lab, Path, Plan]
     return lab, file, plan
 
 
+load_once = functools.cache(load_sweep)
+"""An experiment file composed once: the commands are asked a hundred times about the same one."""
+
+
 @pytest.mark.parametrize(
     ("status", "hold", "files", "is_locked"), [*itertools.product(Status, HOLDS, FILES, (False, True))]
 )
 def test_every_command_says_the_same(
-    finished: tuple[Lab, Path, Plan], tmp_path: Path, status: Status, hold: Hold | None, files: str, is_locked: bool
+    finished: tuple[Lab, Path, Plan],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    status: Status,
+    hold: Hold | None,
+    files: str,
+    is_locked: bool,
 ) -> None:
+    monkeypatch.setattr("orchestrator.config.spec.load_sweep", load_once)
     lab, file, plan = finished
     store = Store(tmp_path / "runs")
     shutil.copytree(lab.store.root, store.root)

@@ -8,6 +8,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fake_trainer import open_fake_sampler
@@ -237,15 +238,18 @@ def test_a_growing_trial_is_sent_step_by_step(lab: Lab, uri: str) -> None:
     assert report.num_points == 2 * 4
 
 
-def test_a_table_that_takes_long_waits_while_live_but_not_at_the_end(lab: Lab, uri: str) -> None:
+def test_a_table_that_takes_long_waits_while_live_but_not_at_the_end(
+    lab: Lab, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = lab.plan([None, 0])
     lab.store.plans.save(plan)
-    rendered = 0
+    rendered, moment_s = 0, 0.0
+    monkeypatch.setattr("orchestrator.tracking.sync.time", SimpleNamespace(monotonic=lambda: moment_s))
 
     def tables() -> dict[str, str]:
-        nonlocal rendered
+        nonlocal rendered, moment_s
         rendered += 1
-        time.sleep(0.2)
+        moment_s += 60.0
         return {"table.md": str(rendered)}
 
     mirror = Mirror(lab.store, "test", uri, tables=tables)

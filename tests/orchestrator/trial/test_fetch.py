@@ -108,12 +108,11 @@ def site(lab: Lab, tmp_path: Path) -> Iterator[Site]:
         yield Site(hub=hub, home=tmp_path / "home", lab=lab)
 
 
-def test_one_command_fetches_all_into_shared_caches_and_changes_no_id(site: Site) -> None:
+def test_one_command_fetches_all_under_the_ids_planned_before(site: Site) -> None:
     before = site.ids()
     assert site.hub.requests == []
     done = site.sweep()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert site.ids() == before
     assert sorted(path.name for path in (site.home / "runs").iterdir() if path.name in before) == sorted(before)
     assert {name for name in site.hub.fetched() if name.endswith((".jsonl", ".safetensors", ".bin"))} == {
         "train.jsonl",
@@ -129,6 +128,13 @@ def test_one_command_fetches_all_into_shared_caches_and_changes_no_id(site: Site
     assert seen["math12k"]["commits"] == {
         "hiyouga/math12k": list(site.hub.repository("datasets/hiyouga/math12k").commits)[-1]
     }
+
+
+@pytest.mark.slow
+def test_another_runs_folder_finds_all_in_the_caches_and_no_id_changes(site: Site) -> None:
+    before = site.ids()
+    assert site.sweep().returncode == 0
+    assert site.ids() == before
     site.hub.requests.clear()
     assert "nothing to do" in site.sweep().stdout
     other = site.sweep(store="other", HF_HUB_OFFLINE="1")
@@ -209,6 +215,8 @@ def test_a_machine_without_gpus_says_so_before_it_fetches_and_names_the_twin(sit
     refused = site.sweep("cluster=gpu", "cluster.num_gpus=99")
     assert as_it_is.returncode == 2
     assert "asks for 64 GPUs, and this machine has" in as_it_is.stderr, "its engine is not what is said first"
+    dry = site.orch("sweep", "experiments/ratio_ablation.yaml", "cluster.num_gpus=64", "--dry-run")
+    assert (dry.returncode, dry.stderr) == (2, as_it_is.stderr), "a dry run promises nothing that a sweep refuses"
     assert refused.returncode == 2
     assert "asks for 99 GPUs, and this machine has" in refused.stderr
     assert "fix: orch sweep experiments/gmts_table4_tiny.yaml runs the same comparison on a CPU" in refused.stderr

@@ -4,7 +4,7 @@ import json
 import math
 from pathlib import Path
 
-from trainers.metrics_log import MetricsLog, PhaseClock
+from trainers.metrics_log import MetricsLog
 
 
 def test_each_step_is_a_line_on_disk_before_the_next_begins(tmp_path: Path) -> None:
@@ -25,17 +25,3 @@ def test_reopening_forgets_steps_that_will_be_done_again_and_half_lines(tmp_path
     with MetricsLog(file, last_step=2) as log:
         log.append({"step": 3, "again": True})
     assert file.read_text() == '{"step": 1}\n{"step": 2}\n{"step": 3, "again": true}\n'
-
-
-def test_phases_add_up_and_steps_are_told_apart() -> None:
-    clock = PhaseClock()
-    with clock.phase("sample"):
-        pass
-    with clock.phase("sample"):
-        pass
-    with clock.phase("update"):
-        pass
-    step = clock.take_step()
-    assert set(step) == {"sample", "update"}
-    assert clock.take_step() == {}
-    assert clock.total == step

@@ -78,10 +78,16 @@ def test_autocast_rounds_the_product_and_nothing_behind_it():
     torch.testing.assert_close(found, exact.gather(1, TOKEN_N[:, None])[:, 0], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("is_tied", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_two_shards_have_the_gradients_of_the_whole(tmp_path, is_tied):
-    torch.multiprocessing.spawn(one_shard, args=(2, str(tmp_path / "store"), is_tied), nprocs=2)
-    for rank in range(2):
+@pytest.mark.filterwarnings("ignore:FSDP2-wrapped module:UserWarning")  # of changes in place, which are not made
+@pytest.mark.parametrize("is_tied", [True, False])
+@pytest.mark.parametrize("num_shards", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_shards_have_the_gradients_of_the_whole(tmp_path, num_shards, is_tied):
+    options = (num_shards, str(tmp_path / "store"), is_tied)
+    if num_shards == 1:
+        one_shard(0, *options)
+    else:
+        torch.multiprocessing.spawn(one_shard, args=options, nprocs=num_shards)
+    for rank in range(num_shards):
         worst = torch.load(tmp_path / f"worst{rank}")
         assert worst < 1e-5
 
