@@ -15,7 +15,7 @@ from eval.graders.api import OURS, Grader, grader_name
 from eval.grading.version import grader_version
 from eval.score_file import read_score
 from eval.scoring import load_again, regrade
-from orchestrator.evaluations import Target, evaluated_models, evaluated_target, keep_score, resolve_target
+from orchestrator.evaluations.targets import Target, evaluated_models, evaluated_target, keep_score, resolve_target
 from orchestrator.store.store import Store
 
 

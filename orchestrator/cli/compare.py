@@ -12,7 +12,7 @@ from eval.graders.api import GraderName
 
 if TYPE_CHECKING:
     from eval.comparison import Difference
-    from orchestrator.evaluations import Side
+    from orchestrator.evaluations.sides import Side
 
 
 def compare(
@@ -36,7 +36,7 @@ def compare(
 ) -> None:
     """Compare two models, trials, arms or checkpoints on the benchmarks both were evaluated on."""
     from eval.comparison import compare_arms, compare_on_all, holm
-    from orchestrator.evaluations import read_side, shared_benchmarks
+    from orchestrator.evaluations.sides import read_side, shared_benchmarks
     from orchestrator.store.store import Store
 
     runs, cache = Store(store), cache_dir or store / "models"

@@ -73,7 +73,7 @@ def _subject(
     store: Store, trial_id: str, *, at: str, num_prompts: int, data_folder: Path | None, cache_folder: Path
 ) -> Subject:
     from orchestrator.errors import OrchError
-    from orchestrator.evaluations import resolve_target
+    from orchestrator.evaluations.targets import resolve_target
     from trainers.lite.diagnose import Subject
     from trainers.models.resolve import resolve
 

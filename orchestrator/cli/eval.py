@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from eval.job import EvalJob
     from eval.progress import BenchmarkProgress, EvalProgress
     from eval.summary import Summary
-    from orchestrator.evaluations import Target
+    from orchestrator.evaluations.targets import Target
     from orchestrator.store.store import Store
 
 LINE_INTERVAL_S = 15.0
@@ -106,7 +106,7 @@ def evaluate(
 
 def _next(target: Target, model: str, summaries: list[Summary], runs: Store) -> str:
     """A comparison with what else was evaluated alike, as a command to paste; else one to be completed."""
-    from orchestrator.evaluations import evaluated_alike
+    from orchestrator.evaluations.sides import evaluated_alike
 
     scores = [summary.score for summary in summaries]
     # An endpoint's name alone may name several models, its id only one.
@@ -169,7 +169,7 @@ def _evaluate(
     from eval.runner import evaluate_all
     from eval.samples import FILE, read_samples
     from eval.summary import summarise
-    from orchestrator.evaluations import keep_score
+    from orchestrator.evaluations.targets import keep_score
 
     keys, found = {job: key for key, job in jobs.items()}, {}
     with _progress() as on_progress:

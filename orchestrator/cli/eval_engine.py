@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from eval.api import Sampler, SamplingSettings
     from eval.engines.openai import OpenAiSampler
     from eval.templates import PromptEncoder
-    from orchestrator.evaluations import Target
+    from orchestrator.evaluations.targets import Target
     from orchestrator.store.store import Store
 
 
@@ -144,7 +144,7 @@ def choose_engine(options: EngineOptions, model: str, runs: Store, *, cache_fold
     from eval.engines import check_options, open_endpoint
     from eval.engines.endpoint import Deadlines
     from eval.errors import OrchError
-    from orchestrator.evaluations import endpoint_target, known_endpoints, resolve_target
+    from orchestrator.evaluations.targets import endpoint_target, known_endpoints, resolve_target
 
     check_options(options.engine, tensor_parallel=options.tensor_parallel, engine_args=options.engine_args)
     if options.engine != "openai":

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from eval.api import Score
-from orchestrator.evaluations import Target
+from orchestrator.evaluations.targets import Target
 from orchestrator.store.record import score_entry
 from orchestrator.tracking.client import RemoteRun, Tracker
 from orchestrator.tracking.points import score_points

@@ -6,7 +6,8 @@ from lab import Lab
 
 from eval.comparison import compare_arms
 from eval.errors import OrchError
-from orchestrator.evaluations import keep_score, read_side, resolve_target, shared_benchmarks
+from orchestrator.evaluations.sides import read_side, shared_benchmarks
+from orchestrator.evaluations.targets import keep_score, resolve_target
 from orchestrator.plan.trial import Plan
 
 
