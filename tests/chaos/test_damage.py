@@ -9,7 +9,7 @@ from typing import Literal
 
 import pytest
 from arena import Arena
-from fingerprint import assert_same, mirrored, scores
+from fingerprint import assert_same, mirrored, scores, table_of
 
 Harm = Literal["cut short", "flipped"]
 SLOW = pytest.mark.slow
@@ -122,5 +122,5 @@ def test_damaged_samples_and_scores_are_derived_again_when_a_record_is(
         file.unlink()
         assert copied.sweep("--scheduler", "inline", "--no-mlflow") == 0, copied.tail()
     assert scores(trial) == scores(undisturbed.runs / trial.name)
-    assert copied.call("table", "smoke").stdout == undisturbed.call("table", "smoke").stdout
+    assert table_of(copied) == table_of(undisturbed)
     tally[f"files {how}"] += 1

@@ -64,7 +64,7 @@ def reply_of(text):
 @pytest.fixture
 def server():
     judge = Judge()
-    threading.Thread(target=judge.serve_forever, daemon=True).start()
+    threading.Thread(target=judge.serve_forever, args=(0.01,), daemon=True).start()
     yield judge
     judge.shutdown()
     judge.server_close()

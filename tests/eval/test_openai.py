@@ -98,7 +98,7 @@ class Handler(BaseHTTPRequestHandler):
 def endpoint(monkeypatch):
     monkeypatch.setattr(endpoint_module, "FIRST_DELAY_S", 0.01)
     server = Endpoint()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield server
     server.shutdown()

@@ -224,7 +224,7 @@ class Judge(BaseHTTPRequestHandler):
 def test_a_judge_grades_what_is_stored_once_and_says_what_it_cost(two_models, store):
     evaluated(two_models[0], store)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Judge)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     url = f"http://127.0.0.1:{server.server_address[1]}/v1"
     options = ("--grader", "judge", "--judge-model", "big", "--judge-url", url, "--store", str(store))
     try:

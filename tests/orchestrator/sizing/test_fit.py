@@ -24,12 +24,15 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "fits.txt"
 DEVICES = ("h100", "a100-40", "v100", "h200")
 
 
+spec_of = cache(load_sweep)
+
+
 @cache
 def cases():
     """Name → (recipe, resources, shape): what of the experiments on GPUs asks for another fit."""
     found = {}
     for file in sorted(EXPERIMENTS.glob("*.yaml")):
-        for point in load_sweep(file).points:
+        for point in spec_of(file).points:
             recipe = point.recipe
             if not point.resources.num_gpus:
                 continue
@@ -192,7 +195,7 @@ class Clock:
 @pytest.mark.parametrize("file", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda file: file.stem)
 def test_no_experiment_would_be_killed_for_being_four_times_as_slow_as_planned(file):
     assumed = Assumptions()
-    for point in {id(point.recipe): point for point in load_sweep(file).points if point.resources.num_gpus}.values():
+    for point in {id(point.recipe): point for point in spec_of(file).points if point.resources.num_gpus}.values():
         found = fit(point.recipe, point.resources, shape_of(point.recipe.model, point.shape), GPUS["h100"])
         clock, cut = Clock(), found.resources
         watchdog = Watchdog(start_s=cut.start_limit_s, silence_s=cut.step_limit_s, clock=clock)

@@ -358,7 +358,7 @@ def test_of_a_server_that_answers_500_a_run_is_asked_once_and_the_rest_thrice(
             self.wfile.write(body)
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         tracker = Tracker(f"http://127.0.0.1:{server.server_address[1]}", "test")
         with pytest.raises(TrackingError):
             tracker.create_run(name="full", tags={}, started_ms=None)
