@@ -69,7 +69,8 @@ test: $(INSTALLED)  ## the default tests, in two processes
 
 test-sweeps: $(INSTALLED)  ## the slow tests of whole sweeps: fetched, installed from a wheel, killed and resumed
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'slow and not gpu' \
-		tests/orchestrator/sweep/test_driver.py tests/orchestrator/trial/test_fetch.py tests/orchestrator/cli/test_eval.py tests/standing
+		tests/orchestrator/sweep/test_driver.py tests/orchestrator/sweep/test_ray_tune.py tests/orchestrator/sweep/test_until_decided.py \
+		tests/orchestrator/trial/test_fetch.py tests/orchestrator/cli/test_eval.py tests/standing
 
 # Such a processor sums in other orders: what only holds for the bits of this one fails here.
 test-narrow: $(INSTALLED)  ## the numeric tests as on a processor without wide vectors, on one thread

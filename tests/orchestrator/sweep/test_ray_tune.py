@@ -50,6 +50,7 @@ def broken_gpu(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_FAIL_MESSAGE", "CUDA error: uncorrectable ECC error encountered")
 
 
+@pytest.mark.slow
 def test_a_tune_scheduler_sees_the_steps_as_they_are_done(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     from orchestrator.sweep import ray_tune
 
