@@ -89,6 +89,19 @@ def test_a_sign_is_read_once_and_as_status_says_it(tmp_path):
     assert str(read.read()) == "send weights"
 
 
+def test_looking_again_without_anything_new_is_no_sign_of_life(tmp_path):
+    clock = Clock()
+    written, read = PulseFile(tmp_path / "pulse", clock=clock), PulseFile(tmp_path / "pulse")
+    watchdog = a_watchdog(clock)
+    while not watchdog.is_late and clock.now < 10 * START_S:
+        written.beat(Pulse(doing="sample", done=7, total=8, unit="responses"))  # as verl polls a sampler that hangs
+        if read.read() is not None:
+            watchdog.progressed()
+        clock.now += 10.0
+    assert watchdog.is_late
+    assert clock.now < STEP_S + 20.0
+
+
 def test_a_sign_that_cannot_be_written_or_read_ends_nothing(tmp_path):
     gone = PulseFile(tmp_path / "removed" / "pulse")
     gone.beat(Pulse(doing="checkpoint"))

@@ -23,7 +23,7 @@ class Pulse:
     """One sign of life."""
 
     doing: str
-    """`sample`, `score`, `update`, `checkpoint` or `send`."""
+    """`sample`, `score`, `update`, `checkpoint` or `send weights`."""
     done: int = 0
     total: int | None = None
     unit: str = ""
@@ -41,16 +41,20 @@ class PulseFile:
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._path, self._clock = path, clock
-        self._doing = ""
+        self._last: Pulse | None = None
         self._beaten_s = -EVERY_S
         self._read_at = 0
 
     def beat(self, pulse: Pulse) -> None:
-        """Leave a sign, at most one a second of one kind; a disk that is full must not end a training."""
-        now = self._clock()
-        if pulse.doing == self._doing and now - self._beaten_s < EVERY_S:
+        """Leave a sign, at most one a second of one kind; a disk that is full must not end a training.
+
+        One that says what the last said is none: who only looks again and again has come no further.
+        """
+        now, last = self._clock(), self._last
+        is_early = last is not None and pulse.doing == last.doing and now - self._beaten_s < EVERY_S
+        if pulse == last or is_early:
             return
-        self._doing, self._beaten_s = pulse.doing, now
+        self._last, self._beaten_s = pulse, now
         with contextlib.suppress(OSError), replacing(self._path, is_synced=False) as file:
             file.write(json.dumps(asdict(pulse)).encode())
 
