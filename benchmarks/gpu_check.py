@@ -198,7 +198,7 @@ def bf16(folder: Path, model: Path | None) -> None:
     job = make_job(
         folder,
         real,
-        steps=4,
+        steps=3,
         method="ict",
         max_response_tokens=1024 if torch.cuda.is_available() else 32,
         dtype="bfloat16",

@@ -1,4 +1,6 @@
-"""What a cost estimate assumes where nothing was measured: one place, every number with its reason.
+"""What a cost estimate assumes: one place, every number with its reason.
+
+"H100" is one step of verl in bfloat16 at 1.5B's shape, 256 responses of 1,024 tokens (docs/verl.md, "GPUs").
 
 `orch plan … --assume mean_response_share=0.25` replaces one of them.
 """
@@ -21,15 +23,16 @@ class Assumptions:
     mean_response_share: float = 0.4
     """Mean response over the longest allowed one, in training and evaluation."""
     update_share: float = 0.35
-    """Of peak operations in forward and backward: FSDP with micro-batches of some thousand tokens."""
-    score_share: float = 0.4
-    """Of peak operations in forward passes over whole sequences."""
+    """Of peak operations in forward and backward, as on the H100: FSDP with micro-batches of some thousand tokens."""
+    score_share: float = 0.2
+    """Of peak operations in forward passes over whole sequences, with what verl does around them, as on the H100."""
     decode_flops_share: float = 0.3
     """Of peak operations while decoding, where the batch is large enough for them to count."""
     decode_bandwidth_share: float = 0.6
     """Of memory bandwidth while decoding: weights and keys and values are read once a token step."""
-    graph_overhead_s: float = 0.004
-    """Of one token step under vLLM: scheduling and launching a captured graph."""
+    graph_overhead_s: float = 0.0075
+    """Of one token step under vLLM: scheduling, launching a captured graph, drawing each row by its seed. The H100 took
+    11.0 ms for 256 rows, of which reading weights, keys and values accounts for 3.4."""
     layer_overhead_s: float = 0.0007
     """Of one layer in one token step or micro-batch pass, where Python launches each operation (lite, engine hf)."""
     key_value_memory_share: float = 0.4
@@ -38,10 +41,11 @@ class Assumptions:
     """Forward passes repeated in the backward one: 1 with activation checkpointing."""
     sampling_rounds: float = 1.5
     """Generation rounds of a step under dynamic sampling, never more than the recipe's bound."""
-    weight_sync_s: float = 5.0
-    """A step, on GPUs: new weights into the sampling engine."""
-    startup_s: float = 180.0
-    """A trial on GPUs, before its first step: processes, weights, graph capture. A tenth of it without GPUs."""
+    weight_sync_s: float = 1.0
+    """A step, on GPUs: new weights into the sampling engine. The H100 took 0.2 s, from the same GPU."""
+    startup_s: float = 200.0
+    """A trial on GPUs, before its first step: processes, weights, graph capture; the H100's machine took 150 to 225 s.
+    A tenth of it without GPUs."""
     all_reduce_s: float = 0.000015
     """One sum over the GPUs of a vLLM engine, of which a layer needs two a token step."""
     host_copy_gb_s: float = 20.0
