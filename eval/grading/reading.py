@@ -25,6 +25,7 @@ from eval.grading.formula.nodes import (
     Number,
     Quantity,
     Relation,
+    Symbol,
     Union,
     Words,
 )
@@ -42,8 +43,9 @@ MAX_PARTS = 64
 
 _RELATIONS: dict[str, Relation] = {
     "=": "=", "==": "=", "equiv": "=", "<": "<", ">": ">", "<=": "<=", ">=": ">=", "le": "<=", "ge": ">=",
-    "!=": "!=", "ne": "!=", "in": "in", "approx": "~", "simeq": "~", "sim": "~", "cong": "=", ":": ":",
+    "!=": "!=", "ne": "!=", "in": "in", "approx": "~", "simeq": "~", "cong": "=", ":": ":",
 }  # fmt: skip
+_ORDERS = frozenset(("<", ">", "<=", ">=", "!="))
 _ARROWS = frozenset("implies Rightarrow Longrightarrow iff Leftrightarrow".split())
 _NONE = frozenset(
     (
@@ -65,6 +67,10 @@ _INFINITE = Formula(
     node=Call("infty"), symbols=frozenset(), names=frozenset(("infty",)), has_decimals=False, is_loose=False
 )
 _NO_NAMES = frozenset[str]()
+_UNNAMED = Quantity(
+    formula=Formula(node=Symbol("?"), symbols=frozenset("?"), names=_NO_NAMES, has_decimals=False, is_loose=False)
+)
+"""What `> 7` speaks of."""
 _WRITTEN_NUMBER = re.compile(r"-?\d{1,30}(?:\.\d{1,30})?")
 """What most answers are: read without a token."""
 _MINUS_INFINITE = replace(_INFINITE, node=Call("neg", (Call("infty"),)), names=frozenset(("neg", "infty")))
@@ -202,7 +208,7 @@ def _flat(answer: Answer) -> tuple[Answer, ...]:
 
 def _is_condition(answer: Answer) -> bool:
     relations = answer.relations if isinstance(answer, Chain) else ()
-    return isinstance(answer, Union) or any(relation in ("<", ">", "<=", ">=", "!=", "in") for relation in relations)
+    return isinstance(answer, Union) or any(relation in _ORDERS or relation == "in" for relation in relations)
 
 
 def _is_about_index(answer: Answer) -> bool:
@@ -245,6 +251,8 @@ def _read_item(tokens: Sequence[Token]) -> Answer:
         return _read_value(tokens)
     if not sides[0] and relations[0] in ("=", "~") and len(sides) == 2:
         return _read_value(sides[1])
+    if not sides[0] and relations[0] in _ORDERS and len(sides) == 2:
+        return Chain((_UNNAMED, _read_value(sides[1])), (relations[0],))
     if len(relations) > 12 or not all(sides):
         raise Unreadable
     return Chain(tuple(_read_value(side) for side in sides), tuple(relations))

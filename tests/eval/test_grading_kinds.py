@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from eval.api import Problem
 from eval.grading import grade_answer
@@ -49,6 +51,20 @@ def test_no_variable_is_positive_at_all_points(name):
     for answer, gold in ((name, f"|{name}|"), (f"-{name}", f"|{name}|"), (f"3-{name}", f"|{name}-3|")):
         assert not accepts(answer, gold), (answer, gold)
         assert not accepts(gold, answer), (gold, answer)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(-9, 9).filter(bool),
+    st.integers(-99, 99),
+    st.sampled_from([("x", "3"), ("t", "x"), ("a", "b"), ("p", "q^2"), ("s_1", "s_2")]),
+)
+def test_an_absolute_value_is_told_from_what_it_is_on_one_side(slope, offset, names):
+    inside = f"{slope}{names[0]}{offset:+d}{names[1]}"
+    for gold in (f"|{inside}|", rf"\sqrt{{({inside})^2}}"):
+        assert not accepts(inside, gold), (inside, gold)
+        assert not accepts(f"-({inside})", gold), (inside, gold)
+        assert accepts(f"|-({inside})|", gold), (inside, gold)
 
 
 def test_a_choice_in_any_common_dress_is_its_letter():

@@ -95,6 +95,7 @@ _PIECE = re.compile(
     r"|(?P<sign>\*\*|<=|>=|!=|==|.)",
     re.DOTALL,
 )
+_EQUALS = re.compile(r"\s*=")
 _DIMENSION = re.compile(r"\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm|in|mu)\s*")
 
 
@@ -152,7 +153,9 @@ def _tokens(text: str, style: Style, depth: int) -> Iterator[Token]:
                 yield from _spaced(nested, is_first_spaced=is_spaced or is_gap)
                 is_spaced = content[-1:] in (" ", "~")
                 continue
-            if name == "mathbb":
+            if name == "not" and (sign := _EQUALS.match(text, place)):
+                name, place = "ne", sign.end()
+            elif name == "mathbb":
                 content, place = _group(text, place)
                 name = _BLACKBOARD.get(content.strip(), content.strip())
             elif name in ("mathcal", "mathscr", "mathfrak"):

@@ -26,13 +26,20 @@ ROUNDED = Decimal("1e-6")
 """Relative difference up to which a decimal is another number rounded."""
 FEWEST_POINTS = 3
 """Points inside both domains that functions must share before they are called equal."""
-DOMAIN_OF_WHOLE = frozenset(("!", "binom", "floor", "ceil"))
+DOMAIN_OF_WHOLE = frozenset(("!", "binom"))
 """Operations that say a formula is about whole numbers."""
+STEPS = frozenset(("floor", "ceil"))
+"""Operations that a formula about whole numbers may have, as well as one about all."""
+WHOLE_SYMBOLS = frozenset("ijkmnIJKMN")
+"""Letters that mean whole numbers beside them."""
+PIECEWISE = STEPS | {"abs", "root"}
+"""Operations by which two functions can be one on a part of the line and differ on the rest."""
 
-_SCALES = (Fraction(1, 8), Fraction(1), Fraction(64), Fraction(1, 2), Fraction(8), Fraction(1, 4))
-_NUM_POINTS = 6
+_SCALES = (Fraction(1, 8), Fraction(1), Fraction(64), Fraction(1, 2), Fraction(8), Fraction(1, 4), Fraction(512))
+_NUM_POINTS = len(_SCALES)
+_NUM_POINTS_OF_PIECES = 24
 _FIRST_MIXED_POINT = 3
-"""Points before this one are positive in all variables; from it on, signs are mixed."""
+"""Points before this one are positive in all variables; from it to those of pieces, signs are mixed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +125,21 @@ def _same(left: Formula, right: Formula, *, degree_is_radian: bool) -> bool | No
     if not left.symbols and not right.symbols:
         point = Point(degree_is_radian=degree_is_radian)
         return _same_value(value_of(left, point), value_of(right, point), has_decimals=has_decimals)
-    is_whole = bool((left.names | right.names) & DOMAIN_OF_WHOLE)
-    verdict, num_shared = _same_at(left, right, _points(is_whole=is_whole, degree_is_radian=degree_is_radian))
-    if verdict is None and num_shared == 0 and not is_whole:
-        verdict, _ = _same_at(left, right, _points(is_whole=True, degree_is_radian=degree_is_radian))
+    names = left.names | right.names
+    is_whole = bool(names & DOMAIN_OF_WHOLE or (names & STEPS and left.symbols | right.symbols <= WHOLE_SYMBOLS))
+    count = _NUM_POINTS_OF_PIECES if names & PIECEWISE else _NUM_POINTS
+    verdict, num_shared = _same_at(left, right, _points(count, is_whole=is_whole, degree_is_radian=degree_is_radian))
+    if is_whole or verdict is True:
+        return verdict
+    if (verdict is None and num_shared == 0) or (verdict is False and names & STEPS):
+        whole, _ = _same_at(left, right, _points(count, is_whole=True, degree_is_radian=degree_is_radian))
+        # ⌊n/2⌋ = ⌈(n − 1)/2⌉ for whole n, ⌊x⌋ = x too: which numbers are meant is not said.
+        return whole if verdict is None else None if whole is True else False
     return verdict
 
 
-def _points(*, is_whole: bool, degree_is_radian: bool) -> Iterable[Point]:
-    for number in range(_NUM_POINTS):
+def _points(count: int = _NUM_POINTS, *, is_whole: bool = False, degree_is_radian: bool = True) -> Iterable[Point]:
+    for number in range(count):
         yield Point(number, is_whole, degree_is_radian)
 
 
@@ -143,7 +156,7 @@ def _same_at(left: Formula, right: Formula, points: Iterable[Point]) -> tuple[bo
         verdict = _same_value(first, second, has_decimals=has_decimals)
         if verdict is False:
             # √(a²b) = a√b where a length is meant: apart only at negative points is no proof, unless |a| is said.
-            is_proof = point.number < _FIRST_MIXED_POINT or num_shared < _FIRST_MIXED_POINT or point.is_whole
+            is_proof = _is_positive(point.number) or num_shared < _FIRST_MIXED_POINT or point.is_whole
             is_proof |= not ({"root", "^"} & (left.names | right.names)) or "abs" in left.names | right.names
             return (False if is_proof else None), num_shared
         is_certain &= verdict is True
@@ -181,7 +194,7 @@ def proportional(left: Formula, right: Formula) -> bool | None:
     """
     ratios: list[Value] = []
     with decimal.localcontext(balls.CONTEXT):
-        for point in _points(is_whole=False, degree_is_radian=True):
+        for point in _points():
             try:
                 first, second = evaluate(left.node, point), evaluate(right.node, point)
                 if balls.is_zero(first) and balls.is_zero(second):
@@ -198,7 +211,7 @@ def proportional(left: Formula, right: Formula) -> bool | None:
 
 def is_identity(formula: Formula) -> bool:
     """Whether a formula is zero at every point: the equation it stands for says nothing."""
-    values = [value_of(formula, point) for point in _points(is_whole=False, degree_is_radian=True)]
+    values = [value_of(formula, point) for point in _points()]
     found = [value for value in values if value is not None]
     with decimal.localcontext(balls.CONTEXT):
         return bool(found) and all(balls.are_equal(value, Fraction(0)) for value in found)
@@ -233,17 +246,26 @@ def _chosen(name: str, number: int, is_whole: bool) -> Fraction:
     """The value of a variable at a point, without pattern and the same for ever.
 
     Whole: 2 to 41. Otherwise dyadic (exact arithmetic on it is quick), of the point's scale, and from the first mixed
-    point on of either sign.
+    point on of either sign. At the points of pieces each variable has a scale of its own, so that no order of them, and
+    no distance from a constant, is left out.
     """
     word = int.from_bytes(hashlib.blake2b(f"{name} {number}".encode(), digest_size=6).digest(), "big")
     if is_whole:
         return Fraction(2 + word % 40)
-    size = Fraction(5 + word % 11, 8) * _SCALES[number % len(_SCALES)]
+    is_of_pieces = number >= _NUM_POINTS
+    size = Fraction(5 + word % 11, 8) * _SCALES[(word // 11 if is_of_pieces else number) % len(_SCALES)]
+    if is_of_pieces:
+        return size if _is_positive(number) or word // 77 % 2 else -size
     # Of either sign once, which of the two first by the name, and then negative: |x| is told from x whatever its name.
     signs = (False, True) if hashlib.blake2b(name.encode(), digest_size=1).digest()[0] % 2 else (True, False)
     mixed = number - _FIRST_MIXED_POINT
     is_negative = mixed >= 0 and (signs[mixed] if mixed < len(signs) else True)
     return -size if is_negative else size
+
+
+def _is_positive(number: int) -> bool:
+    """Whether all variables are above zero at a point."""
+    return number < _FIRST_MIXED_POINT or (number >= _NUM_POINTS and number % 2 == 0)
 
 
 def _degree() -> Value:
