@@ -2,7 +2,7 @@ r"""Sets of real numbers: intervals, inequalities in any variable, their unions;
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from eval.grading.formula.nodes import (
@@ -117,6 +117,8 @@ def _condition(answer: Chain) -> Region | None:
         return Piece(_MINUS_INFINITY, point, False, False), Piece(point, _INFINITY, False, False)
     if not all(relation in ("<", "<=") for relation in relations):
         return None
+    if len(sides) == 2 and (region := _distance(sides, has_end=relations[0] == "<=")) is not None:
+        return region
     if len(sides) == 3 and _is_variable(sides[1]):
         return (Piece(sides[0], sides[2], relations[0] == "<=", relations[1] == "<="),)
     return _half_line(sides, has_end=relations[0] == "<=") if len(sides) == 2 else None
@@ -145,6 +147,29 @@ def _half_line(sides: tuple[Answer, ...], *, has_end: bool) -> Region | None:
     if before < 0:
         return (Piece(_MINUS_INFINITY, point, False, has_end),)
     return (Piece(point, _INFINITY, has_end, False),)
+
+
+def _distance(sides: tuple[Answer, ...], *, has_end: bool) -> Region | None:
+    """Return what `|inside| < size` says, the interval, or `size < |inside|`, two half-lines."""
+    for place, other in ((0, 1), (1, 0)):
+        side, size = sides[place], sides[other]
+        if not (isinstance(side, Quantity) and isinstance(size, Quantity)) or _symbols(size):
+            continue
+        node = side.formula.node
+        if not (isinstance(node, Call) and node.name == "abs"):
+            continue
+        inside = Quantity(formula=replace(side.formula, node=node.arguments[0]))
+        minus = Quantity(formula=replace(size.formula, node=Call("neg", (size.formula.node,))))
+        pairs = ((inside, size), (minus, inside)) if place == 0 else ((inside, minus), (size, inside))
+        halves = [_half_line(pair, has_end=has_end) for pair in pairs]
+        pieces = [half[0] for half in halves if half is not None]
+        if len(pieces) != 2:
+            return None
+        lower, upper = sorted(pieces, key=lambda piece: is_infinite(piece.high))
+        if place == 1:
+            return lower, upper
+        return (Piece(upper.low, lower.high, has_end, has_end),)
+    return None
 
 
 def difference(left: Formula, right: Formula) -> Formula:
