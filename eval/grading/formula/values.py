@@ -11,7 +11,7 @@ import decimal
 import hashlib
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
@@ -24,6 +24,7 @@ MAX_FACTORIAL = 2_500
 """Larger factorials continue as balls, by Stirling's series."""
 ROUNDED = Decimal("1e-6")
 """Relative difference up to which a decimal is another number rounded."""
+MAX_SYMBOLS_ALONE = 6
 FEWEST_POINTS = 3
 """Points inside both domains that functions must share before they are called equal."""
 DOMAIN_OF_WHOLE = frozenset(("!", "binom"))
@@ -37,7 +38,9 @@ PIECEWISE = STEPS | {"abs", "root"}
 
 _SCALES = (Fraction(1, 8), Fraction(1), Fraction(64), Fraction(1, 2), Fraction(8), Fraction(1, 4), Fraction(512))
 _NUM_POINTS = len(_SCALES)
-_NUM_POINTS_OF_PIECES = 24
+_NUM_POINTS_OF_PIECES = 16
+_FAR = Fraction(4099)
+"""A value beside which other terms are small."""
 _FIRST_MIXED_POINT = 3
 """Points before this one are positive in all variables; from it to those of pieces, signs are mixed."""
 
@@ -127,20 +130,25 @@ def _same(left: Formula, right: Formula, *, degree_is_radian: bool) -> bool | No
         return _same_value(value_of(left, point), value_of(right, point), has_decimals=has_decimals)
     names = left.names | right.names
     is_whole = bool(names & DOMAIN_OF_WHOLE or (names & STEPS and left.symbols | right.symbols <= WHOLE_SYMBOLS))
-    count = _NUM_POINTS_OF_PIECES if names & PIECEWISE else _NUM_POINTS
-    verdict, num_shared = _same_at(left, right, _points(count, is_whole=is_whole, degree_is_radian=degree_is_radian))
+    points = [Point(number, is_whole, degree_is_radian) for number in range(_NUM_POINTS)]
+    if names & PIECEWISE and not is_whole:
+        points += _points_of_pieces(left.symbols | right.symbols, degree_is_radian=degree_is_radian)
+    verdict, num_shared = _same_at(left, right, points)
     if is_whole or verdict is True:
         return verdict
     if (verdict is None and num_shared == 0) or (verdict is False and names & STEPS):
-        whole, _ = _same_at(left, right, _points(count, is_whole=True, degree_is_radian=degree_is_radian))
+        whole, _ = _same_at(left, right, [replace(point, is_whole=True, fixed=()) for point in points])
         # ⌊n/2⌋ = ⌈(n − 1)/2⌉ for whole n, ⌊x⌋ = x too: which numbers are meant is not said.
         return whole if verdict is None else None if whole is True else False
     return verdict
 
 
-def _points(count: int = _NUM_POINTS, *, is_whole: bool = False, degree_is_radian: bool = True) -> Iterable[Point]:
-    for number in range(count):
-        yield Point(number, is_whole, degree_is_radian)
+def _points_of_pieces(symbols: frozenset[str], *, degree_is_radian: bool) -> list[Point]:
+    """Return points in any order of the variables, and those where one of them outweighs the rest, on either side."""
+    points = [Point(number, False, degree_is_radian) for number in range(_NUM_POINTS, _NUM_POINTS_OF_PIECES)]
+    for symbol in sorted(symbols)[:MAX_SYMBOLS_ALONE]:
+        points += [Point(0, False, degree_is_radian, ((symbol, far),)) for far in (_FAR, -_FAR)]
+    return points
 
 
 def _same_at(left: Formula, right: Formula, points: Iterable[Point]) -> tuple[bool | None, int]:
@@ -156,7 +164,7 @@ def _same_at(left: Formula, right: Formula, points: Iterable[Point]) -> tuple[bo
         verdict = _same_value(first, second, has_decimals=has_decimals)
         if verdict is False:
             # √(a²b) = a√b where a length is meant: apart only at negative points is no proof, unless |a| is said.
-            is_proof = _is_positive(point.number) or num_shared < _FIRST_MIXED_POINT or point.is_whole
+            is_proof = _is_positive(point) or num_shared < _FIRST_MIXED_POINT or point.is_whole
             is_proof |= not ({"root", "^"} & (left.names | right.names)) or "abs" in left.names | right.names
             return (False if is_proof else None), num_shared
         is_certain &= verdict is True
@@ -194,7 +202,7 @@ def proportional(left: Formula, right: Formula) -> bool | None:
     """
     ratios: list[Value] = []
     with decimal.localcontext(balls.CONTEXT):
-        for point in _points():
+        for point in map(Point, range(_NUM_POINTS)):
             try:
                 first, second = evaluate(left.node, point), evaluate(right.node, point)
                 if balls.is_zero(first) and balls.is_zero(second):
@@ -211,7 +219,7 @@ def proportional(left: Formula, right: Formula) -> bool | None:
 
 def is_identity(formula: Formula) -> bool:
     """Whether a formula is zero at every point: the equation it stands for says nothing."""
-    values = [value_of(formula, point) for point in _points()]
+    values = [value_of(formula, Point(number)) for number in range(_NUM_POINTS)]
     found = [value for value in values if value is not None]
     with decimal.localcontext(balls.CONTEXT):
         return bool(found) and all(balls.are_equal(value, Fraction(0)) for value in found)
@@ -255,7 +263,7 @@ def _chosen(name: str, number: int, is_whole: bool) -> Fraction:
     is_of_pieces = number >= _NUM_POINTS
     size = Fraction(5 + word % 11, 8) * _SCALES[(word // 11 if is_of_pieces else number) % len(_SCALES)]
     if is_of_pieces:
-        return size if _is_positive(number) or word // 77 % 2 else -size
+        return size if word // 77 % 2 or number % 2 else -size
     # Of either sign once, which of the two first by the name, and then negative: |x| is told from x whatever its name.
     signs = (False, True) if hashlib.blake2b(name.encode(), digest_size=1).digest()[0] % 2 else (True, False)
     mixed = number - _FIRST_MIXED_POINT
@@ -263,9 +271,10 @@ def _chosen(name: str, number: int, is_whole: bool) -> Fraction:
     return -size if is_negative else size
 
 
-def _is_positive(number: int) -> bool:
+def _is_positive(point: Point) -> bool:
     """Whether all variables are above zero at a point."""
-    return number < _FIRST_MIXED_POINT or (number >= _NUM_POINTS and number % 2 == 0)
+    is_first = point.number < _FIRST_MIXED_POINT or (point.number >= _NUM_POINTS and point.number % 2 == 1)
+    return is_first and all(isinstance(value, Fraction) and value > 0 for _, value in point.fixed)
 
 
 def _degree() -> Value:
