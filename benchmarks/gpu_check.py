@@ -219,7 +219,7 @@ def bf16(folder: Path, model: Path | None) -> None:
             "expected_s": {phase: round(seconds, 1) for phase, seconds in chosen.seconds.items()},
         }
     tell(folder, expected)
-    tell(folder, expected | trained(job))
+    tell(folder, expected | trained(job, lambda found: tell(folder, expected | found)))
 
 
 PARTS: dict[str, Callable[[Path, Path | None], None]] = {
@@ -235,8 +235,11 @@ def train(folder: Path, model: Path | None, **changes: Any) -> dict[str, Any]:
     return trained(make_job(folder, model, **changes))
 
 
-def trained(job: Any) -> dict[str, Any]:
-    """Train a job by verl; when its steps were there, what the last says, and peaks of memory."""
+def trained(job: Any, tell_so_far: Callable[[dict[str, Any]], None] = lambda found: None) -> dict[str, Any]:
+    """Train a job by verl; when its steps were there, what the last says, and peaks of memory.
+
+    A part may be out of time while its checkpoint is written: `tell_so_far` hears of every step.
+    """
     import torch
 
     from trainers.verl.launch.launch import VerlTrainer
@@ -251,6 +254,21 @@ def trained(job: Any) -> dict[str, Any]:
     def on_step(metrics: dict[str, Any]) -> None:
         times.append(time.perf_counter() - started)
         peaks["trainer_peak_mb"] = max(peaks.get("trainer_peak_mb", 0.0), metrics["memory/peak_mb"])
+        tell_so_far(so_far())
+
+    def so_far() -> dict[str, Any]:
+        found = [row for _, row in sorted(rows(job.attempt_folder).items())]
+        later = found[1:] or found
+        return {
+            "first_step_after_s": round(times[0], 1),
+            **{
+                f"{name}_s": round(median(row[f"time/{name}_s"] for row in later), 3)
+                for name in ("step", "sample", "score", "update", "select")
+            },
+            "reward": [round(row["reward/mean"], 3) for row in found],
+            **{name: round(value) for name, value in peaks.items()},
+            "gb": by_phase(used, times, found),
+        }
 
     def look() -> None:
         while torch.cuda.is_available() and not is_over.wait(LOOK_S):
@@ -265,20 +283,11 @@ def trained(job: Any) -> dict[str, Any]:
         is_over.set()
         looking.join()
     assert result.is_finished, "training did not finish"
-    found = rows(job.attempt_folder)
-    later = [found[number] for number in sorted(found)[1:]] or list(found.values())
     return {
         "steps": result.step,
-        "first_step_after_s": round(times[0], 1),
-        **{
-            f"{name}_s": round(median(row[f"time/{name}_s"] for row in later), 3)
-            for name in ("step", "sample", "score", "update", "select")
-        },
-        "reward": [round(found[number]["reward/mean"], 3) for number in sorted(found)],
         "loss": round(result.metrics["loss"], 6),
         "gradient_norm": round(result.metrics["gradient/norm"], 4),
-        **{name: round(value) for name, value in peaks.items()},
-        "gb": by_phase(used, times, [found[number] for number in sorted(found)]),
+        **so_far(),
     }
 
 
