@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from eval.graders.api import GraderName
+from orchestrator.cli.options import RUNS, StoreFolder
 
 if TYPE_CHECKING:
     from orchestrator.store.store import Store
@@ -29,7 +30,7 @@ def table(
         GraderName, typer.Option(help="Whose verdicts are averaged: ours, or those of `orch regrade --grader …`.")
     ] = "ours",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file instead.")] = None,
-    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
+    store: StoreFolder = RUNS,
 ) -> None:
     """Print avg@K ± SE of every arm, with differences from base and from the dense arm."""
     from orchestrator.cli.terminal import terminal_width

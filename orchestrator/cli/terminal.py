@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import typer
+
+from orchestrator.codec import encode
 
 if TYPE_CHECKING:
     from dashboards.columns import Column
@@ -24,6 +27,11 @@ SMALL_FOLDER = 1_000_000_000
 def terminal_width(*, elsewhere: int = ENDLESS) -> int:
     """Columns of the terminal (COLUMNS goes first, as everywhere); `elsewhere` where there is none."""
     return max(NARROWEST, shutil.get_terminal_size(fallback=(elsewhere, 40)).columns)
+
+
+def print_json(payload: object) -> None:
+    """Print a value for scripts: dataclasses as objects, NaN and infinities, for which JSON has no word, as text."""
+    typer.echo(json.dumps(encode(payload), ensure_ascii=False, indent=1, allow_nan=False))
 
 
 def print_columns(columns: Sequence[Column], *, above: Sequence[str] = (), colours: Sequence[str | None] = ()) -> None:
