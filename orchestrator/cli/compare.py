@@ -62,8 +62,9 @@ def compare(
 
 def _names(bench: str) -> tuple[str, ...]:
     """Benchmarks as scores call them: one of a file by the file's name."""
-    given = (name for name in bench.split(",") if name)
-    return tuple(Path(name).stem if name.endswith(".jsonl") else name for name in given)
+    from eval.benchmarks.registry import short_name
+
+    return tuple(short_name(name) for name in bench.split(",") if name)
 
 
 def _print_json(
@@ -88,8 +89,7 @@ _CHECKPOINTS = ("these checkpoints differ: p", "p flips", "detectable")
 def _print_table(
     sides: tuple[Side, Side], found: dict[str, Difference], adjusted: list[float | None], macro: Difference | None
 ) -> None:
-    from dashboards.columns import Column
-    from orchestrator.cli.terminal import print_columns
+    from orchestrator.cli.terminal import print_rows
 
     about_methods = all(difference.covers_seeds for difference in found.values())
     numbers = partial(_tests, about_methods=about_methods)
@@ -101,11 +101,7 @@ def _print_table(
     if macro is not None:
         averages = [f"{100 * sum(_mean(side, name) for name in found) / len(found):.1f}" for side in sides]
         rows.append(("macro", *_sizes(macro), *averages, *numbers(macro, None)))
-    columns = [
-        Column(header=header, role="result" if number else "key", cells=cells)
-        for number, (header, cells) in enumerate(zip(headers, zip(*rows, strict=True), strict=True))
-    ]
-    print_columns(columns, above=[f"A = {sides[0].label}, B = {sides[1].label} (percent)"])
+    print_rows(headers, rows, above=[f"A = {sides[0].label}, B = {sides[1].label} (percent)"])
     for line in (f"Graded by {', '.join(_graders(sides, found))}.", *_notes(found)):
         typer.secho(line, dim=True)
 

@@ -256,15 +256,9 @@ _COLUMNS = (
 
 
 def _print_table(target: Target, summaries: list[Summary]) -> None:
-    from dashboards.columns import Column
-    from orchestrator.cli.terminal import print_columns
+    from orchestrator.cli.terminal import print_rows
 
-    cells = zip(*(_cells(summary) for summary in summaries), strict=True)
-    columns = [
-        Column(header=header, role="result" if number else "key", cells=column)
-        for number, (header, column) in enumerate(zip(_COLUMNS, cells, strict=True))
-    ]
-    print_columns(columns, above=[f"{target.label} (percent)"])
+    print_rows(_COLUMNS, [_cells(summary) for summary in summaries], above=[f"{target.label} (percent)"])
     for summary in summaries:
         score, settings = summary.score, summary.settings
         typer.secho(

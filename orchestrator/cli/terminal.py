@@ -52,6 +52,17 @@ def print_columns(columns: Sequence[Column], *, above: Sequence[str] = (), colou
         typer.echo("\n".join([*([""] if number else []), *heading, *lines]))
 
 
+def print_rows(headers: Sequence[str], rows: Sequence[Sequence[str]], *, above: Sequence[str]) -> None:
+    """Print rows of results, each known by its first cell."""
+    from dashboards.columns import Column
+
+    columns = [
+        Column(header=header, role="result" if number else "key", cells=cells)
+        for number, (header, cells) in enumerate(zip(headers, zip(*rows, strict=True), strict=True))
+    ]
+    print_columns(columns, above=above)
+
+
 def reading(path: str, done: int, total: int) -> None:
     """Say how far a model folder was read that is identified for the first time; small ones need no word."""
     if total < SMALL_FOLDER:
