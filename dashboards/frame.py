@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from eval.api import MEASURES, Score
+from eval.benchmarks.registry import short_name
 from eval.graders.api import OURS, GraderName, regrade_command
 from orchestrator.errors import StoreError
 from orchestrator.plan.arm import arm_of, family_of
@@ -23,7 +24,7 @@ from orchestrator.status.state import UNDO, first_line, state_of
 from orchestrator.store.record import RunRecord, ScoreEntry
 from orchestrator.store.redact import now
 from orchestrator.store.requests import Requests
-from orchestrator.store.scores import benchmark_name, final_step, shown_scores
+from orchestrator.store.scores import final_step, shown_scores
 from orchestrator.store.store import Store
 
 _MEASURES = {name: measure["column"] for name, measure in MEASURES.items()}
@@ -104,7 +105,7 @@ def _rows(planned: PlannedTrial, store: Store, plan: Plan, grader: GraderName) -
         yield {
             **_trial_columns(planned, plan),
             **_cost_columns(planned, record),
-            "benchmark": benchmark_name(benchmark),
+            "benchmark": short_name(benchmark),
             "step": step,
             "state": state,
             "reason": reason,

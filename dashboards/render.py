@@ -10,9 +10,10 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 from dashboards.cells import Cell
 from dashboards.columns import common_values
@@ -22,6 +23,7 @@ from dashboards.table import DASH, SIGNIFICANT, Row, Table
 from eval.comparison import MOST_SEEDS, Difference
 
 Format = Literal["text", "md", "csv", "latex", "html", "json"]
+T = TypeVar("T")
 
 CHECKPOINTS = "these checkpoints\ndiffer: p"
 """Heads a column that is not about methods."""
@@ -34,28 +36,43 @@ _NOTE_WIDTH = 24
 
 def render(table: Table, format: Format, *, width: int = TEXT_WIDTH) -> str:  # noqa: A002  # the option's name
     """Print a table; the result ends in a newline. `width` matters to `text` only."""
-    printers: Mapping[Format, Callable[[], str]] = {
-        "text": lambda: text([*_selector_grids(table), _text_grid(table)], width=width),
-        "md": lambda: markdown([*_selector_grids(table), _grid(table)]),
-        "csv": lambda: _csv(table),
-        "latex": lambda: latex([*_selector_grids(table), _grid(table)]),
-        "html": lambda: web([*_selector_grids(table), _grid(table)]),
-        "json": lambda: to_json(table),
-    }
-    return printers[format]()
+    grids = [*_selector_grids(table), _text_grid(table) if format == "text" else _grid(table)]
+    return printed(table, format, grids=grids, as_csv=_csv, width=width)
 
 
 def files(table: Table) -> dict[str, str]:
-    """The artifacts of a sweep's MLflow run: file name → text. `table.json` is as `mlflow.load_table` reads it."""
-    grid = _grid(table)
+    """The artifacts of a sweep's MLflow run: file name → text."""
+    return artifacts("table", _grid(table), partial(render, table))
+
+
+def printed(
+    table: T,
+    format: Format,  # noqa: A002  # the option's name
+    *,
+    grids: Sequence[Grid],
+    as_csv: Callable[[T], str],
+    width: int,
+) -> str:
+    """Print a table: csv and json hold its values, the other formats its grids."""
+    if format == "text":
+        return text(grids, width=width)
+    if format == "csv":
+        return as_csv(table)
+    if format == "json":
+        return to_json(table)
+    return {"md": markdown, "latex": latex, "html": web}[format](grids)
+
+
+def artifacts(name: str, grid: Grid, render_as: Callable[[Format], str]) -> dict[str, str]:
+    """The files of a table by name: in every format, and its grid as `mlflow.load_table` reads it."""
     columns = [header.replace("\n", " ").replace(".", " ") for header in grid.headers]  # a dot is a path to MLflow
     return {
-        "table.md": render(table, "md"),
-        "table.json": json.dumps({"columns": columns, "data": grid.rows}, ensure_ascii=False) + "\n",
-        "table.csv": _csv(table),
-        "table.tex": render(table, "latex"),
-        "table.html": render(table, "html"),
-        "table_full.json": to_json(table),
+        f"{name}.md": render_as("md"),
+        f"{name}.json": json.dumps({"columns": columns, "data": grid.rows}, ensure_ascii=False) + "\n",
+        f"{name}.csv": render_as("csv"),
+        f"{name}.tex": render_as("latex"),
+        f"{name}.html": render_as("html"),
+        f"{name}_full.json": render_as("json"),
     }
 
 
@@ -68,9 +85,15 @@ def shown_cell(cell: Cell) -> str:
     """One cell in words: the number with its error, or why there is none."""
     if cell.avg is None:
         return shortened(cell.note, _NOTE_WIDTH)
-    error = cell.standard_error
-    shown = f"{100 * cell.avg:.1f}" + ("" if error is None or math.isnan(error) else f" ± {100 * error:.1f}")
-    return f"{shown} ({cell.note})" if cell.note else shown
+    return with_error(cell.avg, cell.standard_error) + (f" ({cell.note})" if cell.note else "")
+
+
+def with_error(value: float | None, error: float | None, *, signed: bool = False) -> str:
+    """`56.5 ± 2.8`, from fractions."""
+    if value is None:
+        return DASH
+    shown = f"{100 * value:+.1f}" if signed else f"{100 * value:.1f}"
+    return shown if error is None or math.isnan(error) else f"{shown} ± {100 * error:.1f}"
 
 
 def shortened(note: str, width: int) -> str:
@@ -147,7 +170,7 @@ def _selector_grids(table: Table) -> list[Grid]:
                 (
                     *one.labels,
                     one.reference,
-                    _delta(one.found),
+                    difference_text(one.found),
                     one.looks or p_cell(one.found, one.p_adjusted, one.more),
                     *([p_text(one.found.p_checkpoints)] if has_one_seed else []),
                 )
@@ -188,7 +211,7 @@ def _grid_row(row: Row, table: Table) -> tuple[str, ...]:
         (row.average.delta_base, row.p_base, row.more_base),
         (row.average.delta_dense, row.p_dense, row.more_dense),
     ):
-        contrasts += [_delta(delta), p_cell(delta, adjusted, more)]
+        contrasts += [difference_text(delta), p_cell(delta, adjusted, more)]
         if has_checkpoints(table):
             contrasts.append(DASH if delta is None else p_text(delta.p_checkpoints))
     return (
@@ -199,11 +222,9 @@ def _grid_row(row: Row, table: Table) -> tuple[str, ...]:
     )
 
 
-def _delta(delta: Difference | None) -> str:
-    if delta is None:
-        return DASH
-    error = "" if math.isnan(delta.standard_error) else f" ± {100 * delta.standard_error:.1f}"
-    return f"{100 * delta.delta:+.1f}{error}"
+def difference_text(delta: Difference | None) -> str:
+    """`+2.0 ± 2.5`, in percentage points; a dash where there is nothing to compare with."""
+    return DASH if delta is None else with_error(delta.delta, delta.standard_error, signed=True)
 
 
 def _plain(value: float | None, pattern: str) -> str:

@@ -13,11 +13,13 @@ from dashboards.papers.comparison_table import compare_with_paper, published_of
 from dashboards.papers.render import cell_text
 from dashboards.render import shown_cell
 from dashboards.table import table
+from eval.benchmarks.registry import short_name
 from eval.samples import FILE as SAMPLES_FILE
 from orchestrator.plan.identity import hash_of
 from orchestrator.plan.trial import PlannedTrial
+from orchestrator.status.state import first_line
 from orchestrator.store.record import RunRecord, ScoreEntry
-from orchestrator.store.scores import benchmark_name, final_step, shown_scores
+from orchestrator.store.scores import final_step, shown_scores
 from orchestrator.store.store import Store
 
 
@@ -106,13 +108,10 @@ class _Found:
 
 
 def _cell_beside_paper(compared: ComparedTable, row: str, column: str) -> _Found:
-    rows = [(one.id, one.label) for one in compared.rows]
-    columns = [(one.id, one.label) for one in compared.columns]
-    found_row = compared.rows[index_of(rows, row, noun="row", where=compared.experiment)]
-    number = index_of(columns, column, noun="column", where=compared.experiment)
-    cell, found_column = found_row.cells[number], compared.columns[number]
+    cell = compared.cell(row, column)
+    found_column = next(one for one in compared.columns if one.id == cell.column)
     return _Found(
-        row=found_row.id,
+        row=cell.row,
         column=found_column.id,
         shown=cell_text(cell, found_column) + (f" ({cell.note})" if not found_column.is_run else ""),
         trial_ids=cell.trial_ids if found_column.is_run else (),
@@ -162,8 +161,7 @@ def _trial(planned: PlannedTrial, store: Store, benchmarks: Sequence[str]) -> Tr
 def _failure(record: RunRecord | None) -> str:
     if record is None or record.failure is None:
         return ""
-    first_line = (record.failure.message.strip() or record.failure.kind).splitlines()[0]
-    return f"{record.failure.kind}: {first_line}"
+    return f"{record.failure.kind}: {first_line(record)}"
 
 
 def _checkpoint(record: RunRecord | None, store: Store) -> str | None:
@@ -175,7 +173,7 @@ def _checkpoint(record: RunRecord | None, store: Store) -> str | None:
 def _score(planned: PlannedTrial, record: RunRecord | None, benchmark: str, store: Store) -> ScoreTrace:
     shown = shown_scores(record, planned.evaluation)
     step = final_step(planned)
-    entry = next((one for (name, at), one in shown.items() if (benchmark_name(name), at) == (benchmark, step)), None)
+    entry = next((one for (name, at), one in shown.items() if (short_name(name), at) == (benchmark, step)), None)
     if entry is None:
         return ScoreTrace(benchmark=benchmark, score=None, score_file=None, samples_file=None, num_samples_stored=0)
     folder = store.eval_folder(planned.trial.id, entry.key)

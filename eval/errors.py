@@ -5,6 +5,9 @@ They live here because `eval` is the lowest layer of the import rule.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class OrchError(Exception):
     """Something a user can fix: what happened, where (file and key, trial and log), and what to do next."""
@@ -31,6 +34,12 @@ class OrchError(Exception):
 
 def _rebuild(kind: type[OrchError], what: str, where: str, fix: str) -> OrchError:
     return kind(what, where=where, fix=fix)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Offer the nearest of the known names, in words that a fix begins with; nothing where none is near."""
+    near = get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]}? " if near else ""
 
 
 class DataError(OrchError):

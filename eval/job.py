@@ -11,7 +11,7 @@ from pathlib import Path
 
 from eval.api import Batch, Completion, RenamedSampler, Sampler, SampleRequest, SamplingSettings, Score
 from eval.batches import partition
-from eval.benchmarks.registry import load
+from eval.benchmarks.registry import load, short_name
 from eval.engines.stream import one_by_one
 from eval.errors import DataError
 from eval.grading import grade
@@ -45,7 +45,7 @@ class EvalJob:
     @property
     def name(self) -> str:
         """What its scores call the benchmark."""
-        return Path(self.benchmark).stem if self.benchmark.endswith(".jsonl") else self.benchmark
+        return short_name(self.benchmark)
 
 
 class JobSamples:

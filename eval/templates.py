@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from eval.api import Problem
-from eval.errors import DataError
+from eval.errors import DataError, did_you_mean
 
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
 
@@ -66,9 +65,9 @@ def template(name: str) -> Template:
     """
     found = TEMPLATES.get(_ALIASES.get(name, name))
     if found is None:
-        near = difflib.get_close_matches(name, [*TEMPLATES, *_ALIASES], n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise DataError(f"unknown prompt template {name!r}", fix=f"{hint}known: {', '.join([*TEMPLATES, *_ALIASES])}")
+        known = [*TEMPLATES, *_ALIASES]
+        fix = f"{did_you_mean(name, known)}known: {', '.join(known)}"
+        raise DataError(f"unknown prompt template {name!r}", fix=fix)
     return found
 
 

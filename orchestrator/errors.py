@@ -9,8 +9,7 @@ OrchError                   exit 2   eval/errors.py
 ├── ModelError              eval     a model folder missing, incomplete, or unfit
 ├── EngineError     exit 1  eval     a sampling engine that does not start or stopped answering
 │   └── EndpointError       eval     exit 2: an endpoint that does not answer from the start, or lacks the model
-├── TrialFailed     exit 1           a trial ended without a result; its log says why
-└── SweepIncomplete exit 3           stopped or failed trials are left; run the same command again
+└── TrialFailed     exit 1           a trial ended without a result; its log says why
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ __all__ = [
     "PlanError",
     "SpecError",
     "StoreError",
-    "SweepIncomplete",
     "TrackingError",
     "TrialFailed",
 ]
@@ -53,9 +51,3 @@ class TrialFailed(OrchError):
     """A trial's process ended without a result."""
 
     exit_code = 1
-
-
-class SweepIncomplete(OrchError):
-    """Some trials of the sweep have no result yet."""
-
-    exit_code = 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,12 +11,14 @@ from pathlib import Path
 from eval.errors import OrchError
 from eval.files import sync
 from trainers.api import POLICIES
-from trainers.manifest import write_hidden_manifest
+from trainers.manifest import reward_of, write_hidden_manifest
 from trainers.recipe import Resources
 
 FINAL = "final"
 
 _PARTIAL = ".partial-"
+_STEP_FOLDER = re.compile(r"(?:step-|global_step_)(\d+)")
+"""As `lite` calls a checkpoint's folder, and as verl does."""
 
 _WRITER_SIGNS = ("PytorchStreamWriter", "inline_container.cc", "write")
 """How torch.save words a full disk, by its version."""
@@ -31,7 +34,7 @@ def export_final(folder: Path, write: Callable[[Path], None]) -> Path:
     Raises:
         OrchError: the disk is full or the folder cannot be written.
     """
-    with _written_atomically(folder / FINAL) as partial:
+    with written_atomically(folder / FINAL) as partial:
         write(partial)
         write_hidden_manifest(partial)
     return folder / FINAL
@@ -40,12 +43,12 @@ def export_final(folder: Path, write: Callable[[Path], None]) -> Path:
 def leave_policy(folder: Path, step: int, write: Callable[[Path], None]) -> None:
     """Write the policy of a step atomically into `folder/policies/<step>`, for evaluation after training."""
     (folder / POLICIES).mkdir(parents=True, exist_ok=True)
-    with _written_atomically(folder / POLICIES / str(step)) as partial:
+    with written_atomically(folder / POLICIES / str(step)) as partial:
         write(partial)
 
 
 @contextmanager
-def _written_atomically(target: Path) -> Iterator[Path]:
+def written_atomically(target: Path) -> Iterator[Path]:
     """Give a temporary folder beside `target`; when the block ends well it is synced and takes the target's place."""
     partial = target.parent / f"{_PARTIAL}{target.name}"
     try:
@@ -72,9 +75,31 @@ def _written_atomically(target: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _delete_partial(folder: Path) -> None:
+def delete_partial(folder: Path) -> None:
+    """Delete what killed writers left in a folder of checkpoints."""
     for left_over in folder.glob(f"{_PARTIAL}*"):
         shutil.rmtree(left_over, ignore_errors=True)
+
+
+def step_folders(checkpoints: Path) -> list[tuple[int, Path]]:
+    """The resumable checkpoints of a trial with their steps, newest first."""
+    if not checkpoints.is_dir():
+        return []
+    matches = ((_STEP_FOLDER.fullmatch(path.name), path) for path in checkpoints.iterdir())
+    return sorted(((int(match[1]), path) for match, path in matches if match), reverse=True)
+
+
+def prune(checkpoints: Path, resources: Resources, *, newest: int) -> None:
+    """Delete what `resources` does not ask to keep.
+
+    Steps beyond `newest` go in any case: they were passed over as damaged when training resumed, and must not outlive
+    whole ones.
+    """
+    folders = step_folders(checkpoints)
+    kept = kept_steps({step: reward_of(folder) for step, folder in folders if step <= newest}, resources)
+    for step, folder in folders:
+        if step not in kept:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def kept_steps(rewards: Mapping[int, float | None], resources: Resources) -> frozenset[int]:

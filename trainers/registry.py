@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from importlib import import_module
 
-from eval.errors import OrchError
+from eval.errors import OrchError, did_you_mean
 from trainers.api import Trainer
 from trainers.recipe import Recipe, Resources
 from trainers.verl.launch.settings import check_settings
@@ -40,8 +39,7 @@ def check_trainer(name: str) -> None:
     """Raise OrchError unless `name` is a known trainer or spelled `package.module:Class`; imports nothing."""
     if name in TRAINERS or name.partition(":")[2]:
         return
-    near = get_close_matches(name, TRAINERS, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
+    hint = did_you_mean(name, TRAINERS)
     raise OrchError(
         f"unknown trainer {name!r}",
         where="trainer",

@@ -17,17 +17,8 @@ class Reward:
     """1 for a correct boxed answer, else 0."""
     has_answer: bool
     """Whether a complete boxed answer was found at all."""
-    is_timeout: bool
-    """The grader gave up on it: counted as wrong, and reported."""
 
 
 def rewards(pairs: Iterable[tuple[str, Problem]]) -> list[Reward]:
     """Return the reward of each (response text, problem), in order."""
-    return [
-        Reward(
-            value=float(grade.is_correct),
-            has_answer=grade.answer is not None,
-            is_timeout=grade.status in ("timeout", "crash"),
-        )
-        for grade in grade_many(pairs)
-    ]
+    return [Reward(value=float(grade.is_correct), has_answer=grade.answer is not None) for grade in grade_many(pairs)]

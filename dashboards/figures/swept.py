@@ -11,6 +11,7 @@ import pandas as pd
 from dashboards.drift import with_drift
 from dashboards.frame import frame
 from dashboards.seed_looks import with_looks
+from dashboards.selector_contrasts import SelectorContrast
 from dashboards.table import Row, Table, table
 from orchestrator.plan.arm import arm_of
 from orchestrator.plan.trial import Plan, PlannedTrial
@@ -103,7 +104,7 @@ def read_swept(store: Store, experiment: str) -> Swept:
     )
 
 
-def label_of(row: Row) -> str:
+def label_of(row: Row | SelectorContrast) -> str:
     """An arm's place in the grid, as tables write it, without the axes that do not apply."""
     return " · ".join(label for label in row.labels if label != "–")
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from itertools import combinations
 from statistics import median
 
-from dashboards.papers.finding import Check, Finding, ScoreCell, score_cells
-from dashboards.papers.published import Arm, PublishedTable, Row
+from dashboards.papers.finding import Finding, ScoreCell, finding, score_cells
+from dashboards.papers.published import Arm, Papers, PublishedTable, Row
 
-Papers = Mapping[str, PublishedTable]
 TableRow = tuple[PublishedTable, Row]
 Score = tuple[str, str]
 """(benchmark, metric): what makes columns of different tables comparable."""
@@ -28,7 +27,7 @@ def find_duplicated_rows(papers: Papers) -> list[Finding]:
     findings = []
     for (table, row), (other_table, other) in combinations(_rows(papers), 2):
         ours, theirs = _scores(table, row), _scores(other_table, other)
-        shared = ours.keys() & theirs.keys()
+        shared = [score for score in ours if score in theirs]
         if _arm(row) == _arm(other) or len(shared) < MIN_SHARED:
             continue
         if all(ours[score].text == theirs[score].text for score in shared) and any(ours[s].value for s in shared):
@@ -36,7 +35,8 @@ def find_duplicated_rows(papers: Papers) -> list[Finding]:
                 f"all {len(shared)} scores equal those of {other_table.place(other)}, "
                 f"which is another experiment ({_difference(row.arm, other.arm)})"
             )
-            findings.append(_finding("duplicate", table, row, message, other, tuple(ours[s].column.id for s in shared)))
+            rows, columns = (row.id, other.id), (ours[score].column.id for score in shared)
+            findings.append(finding("duplicate", table, message, place=table.place(row), rows=rows, columns=columns))
     return findings
 
 
@@ -50,7 +50,8 @@ def find_conflicting_rows(papers: Papers) -> list[Finding]:
             continue
         pairs = ", ".join(f"{ours[s].column.label} {ours[s].text} and {theirs[s].text}" for s in differing)
         message = f"the same experiment stands in {other_table.place(other)} with other numbers: {pairs}"
-        findings.append(_finding("conflict", table, row, message, other, tuple(ours[s].column.id for s in differing)))
+        rows, columns = (row.id, other.id), (ours[score].column.id for score in differing)
+        findings.append(finding("conflict", table, message, place=table.place(row), rows=rows, columns=columns))
     return findings
 
 
@@ -75,7 +76,7 @@ def find_strong_controls(papers: Papers) -> list[Finding]:
             message = f"this control, {numbers}, is better in every shared column than " + ", ".join(beaten[True])
             if beaten[False]:
                 message += "; in half of them or more than " + ", ".join(beaten[False])
-            findings.append(_finding("control", table, control, message, control, ()))
+            findings.append(finding("control", table, message, place=table.place(control), rows=[control.id]))
     return findings
 
 
@@ -98,8 +99,10 @@ def find_outliers(papers: Papers) -> list[Finding]:
                 f"{cell.text} is {distance:+.2f} points from the median {centre:.2f} of {len(values)} trained arms of "
                 f"{cell.row.arm.model}, {abs(distance) / spread:.0f} robust standard deviations"
             )
-            found = _finding("outlier", cell.table, cell.row, message, cell.row, (cell.column.id,))
-            findings.append(replace(found, place=cell.place))
+            named = finding(
+                "outlier", cell.table, message, place=cell.place, rows=[cell.row.id], columns=[cell.column.id]
+            )
+            findings.append(named)
     return findings
 
 
@@ -116,8 +119,17 @@ def find_wrong_emphasis(papers: Papers) -> list[Finding]:
             wanted = {"bold": 1, "underline": 2}[cell.emphasis]
             if rank != wanted:
                 message = f"{cell.text} is marked {cell.emphasis}, and is number {rank} of its block"
-                found = _finding("emphasis", table, row, message, row, (column.id,))
-                findings.append(replace(found, place=table.place(row, column)))
+                findings.append(
+                    finding(
+                        "emphasis",
+                        table,
+                        message,
+                        severity="note",
+                        place=table.place(row, column),
+                        rows=[row.id],
+                        columns=[column.id],
+                    )
+                )
     return findings
 
 
@@ -152,18 +164,4 @@ def _difference(ours: Arm, theirs: Arm) -> str:
         f"{field.name} {getattr(ours, field.name)} and {getattr(theirs, field.name)}"
         for field in fields(Arm)
         if getattr(ours, field.name) != getattr(theirs, field.name)
-    )
-
-
-def _finding(
-    check: Check, table: PublishedTable, row: Row, message: str, other: Row, columns: Sequence[str]
-) -> Finding:
-    return Finding(
-        check=check,
-        severity="note" if check == "emphasis" else "doubt",
-        table=table.id,
-        place=table.place(row),
-        message=message,
-        rows=tuple(dict.fromkeys((row.id, other.id))),
-        columns=tuple(columns),
     )

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from itertools import combinations
 
 from dashboards.papers.claims import ClaimCheck, Interval, check_claim, contrast_of, rounding_error
-from dashboards.papers.finding import Finding
-from dashboards.papers.published import CellRef, Claim, Contrast, PublishedTable
-
-Papers = Mapping[str, PublishedTable]
+from dashboards.papers.finding import Finding, finding
+from dashboards.papers.published import CellRef, Claim, Contrast, Papers, PublishedTable
 
 
 def find_wrong_averages(papers: Papers) -> list[Finding]:
@@ -27,17 +25,9 @@ def find_wrong_averages(papers: Papers) -> list[Finding]:
                 if printed is None or mean is None:
                     continue
                 if abs(mean.value - printed.value) > mean.error + rounding_error(printed.value):
-                    findings.append(
-                        Finding(
-                            check="average",
-                            severity="doubt",
-                            table=table.id,
-                            place=table.place(row, column),
-                            message=f"{printed.text} is printed, its {len(refs)} columns have mean {mean.value:.2f}",
-                            rows=(row.id,),
-                            columns=(column.id,),
-                        )
-                    )
+                    message = f"{printed.text} is printed, its {len(refs)} columns have mean {mean.value:.2f}"
+                    place, rows, columns = table.place(row, column), [row.id], [column.id]
+                    findings.append(finding("average", table, message, place=place, rows=rows, columns=columns))
     return findings
 
 
@@ -67,24 +57,16 @@ def find_restated_differently(papers: Papers) -> list[Finding]:
         numbers = {Decimal(claim.stated or 0): f"{claim.stated} ({claim.place})" for _, claim in claims}
         if len(numbers) > 1:
             table, claim = claims[0]
-            findings.append(
-                Finding(
-                    check="restated",
-                    severity="doubt",
-                    table=table.id,
-                    place=f"{table.place()} · {claim.place}",
-                    message=f"{describe(claim.contrasts[0], papers)} is stated as " + " and as ".join(numbers.values()),
-                    rows=_rows(claim),
-                    columns=_columns(claim),
-                )
-            )
+            message = f"{describe(claim.contrasts[0], papers)} is stated as " + " and as ".join(numbers.values())
+            place, rows, columns = f"{table.place()} · {claim.place}", _rows(claim), _columns(claim)
+            findings.append(finding("restated", table, message, place=place, rows=rows, columns=columns))
     return findings
 
 
 def describe(contrast: Contrast, papers: Papers) -> str:
     """Name a contrast in the table's own words: `+ GMTS Top (50%) − + ETS Top (50%), Avg.`."""
     sides = [_name_side(side, papers) for side in (contrast.plus, contrast.minus) if side]
-    columns = dict.fromkeys(_column_label(ref, papers) for ref in contrast.plus)
+    columns = dict.fromkeys(papers[ref.table].column(ref.column).label for ref in contrast.plus)
     return f"{' − '.join(sides)} in {', '.join(columns)}"
 
 
@@ -104,12 +86,12 @@ def _claim_finding(table: PublishedTable, claims: Sequence[Claim], check: ClaimC
         values = {contrast: value for contrast, value in zip(claim.contrasts, check.found, strict=True)}
         against = [f"{describe(contrast, papers)}: {values[contrast]:+.2f}" for contrast in check.failing]
         message = f"“{claim.quote}”: {len(against)} of {len(check.found)} say otherwise: {'; '.join(against)}"
-    return Finding(
-        check="claim",
+    return finding(
+        "claim",
+        table,
+        message,
         severity="note" if check.outcome == "rounding" else "doubt",
-        table=table.id,
         place=f"{table.place()} · {', '.join(dict.fromkeys(claim.place for claim in claims))}",
-        message=message,
         rows=_rows(claim),
         columns=_columns(claim),
     )
@@ -168,13 +150,9 @@ def _name_side(refs: Sequence[CellRef], papers: Papers) -> str:
     return " ".join(part for part in (block, f"mean({labels})" if len(rows) > 1 else labels) if part)
 
 
-def _column_label(ref: CellRef, papers: Papers) -> str:
-    return next(column.label for column in papers[ref.table].columns if column.id == ref.column)
+def _rows(claim: Claim) -> Iterator[str]:
+    return (ref.row for contrast in claim.contrasts for ref in (*contrast.plus, *contrast.minus))
 
 
-def _rows(claim: Claim) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(ref.row for contrast in claim.contrasts for ref in (*contrast.plus, *contrast.minus)))
-
-
-def _columns(claim: Claim) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(ref.column for contrast in claim.contrasts for ref in contrast.plus))
+def _columns(claim: Claim) -> Iterator[str]:
+    return (ref.column for contrast in claim.contrasts for ref in contrast.plus)

@@ -5,7 +5,7 @@ Nothing here knows a table: every check works from the numbers and from what eac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from dashboards.papers.agreement import (
     find_conflicting_rows,
@@ -18,9 +18,9 @@ from dashboards.papers.arithmetic import find_restated_differently, find_unsuppo
 from dashboards.papers.comparisons import find_driven_averages, find_gains_within_noise, find_omitted_comparisons
 from dashboards.papers.denominators import find_impossible_scores, find_too_few_seeds
 from dashboards.papers.finding import Finding
-from dashboards.papers.published import PublishedTable
+from dashboards.papers.published import Papers
 
-CHECKS: tuple[Callable[[Mapping[str, PublishedTable]], list[Finding]], ...] = (
+CHECKS: tuple[Callable[[Papers], list[Finding]], ...] = (
     find_wrong_averages,
     find_unsupported_claims,
     find_restated_differently,
@@ -37,7 +37,7 @@ CHECKS: tuple[Callable[[Mapping[str, PublishedTable]], list[Finding]], ...] = (
 )
 
 
-def audit(papers: Mapping[str, PublishedTable]) -> list[Finding]:
+def audit(papers: Papers) -> list[Finding]:
     """Run every check; doubts first, then in the order of the tables."""
     order = list(papers)
     findings = [finding for check in CHECKS for finding in check(papers)]

@@ -15,16 +15,15 @@ Printed numbers are rounded, so a printed cell stands for an interval of half a 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
 from typing import Literal
 
-from dashboards.papers.published import CellRef, Claim, Contrast, PublishedTable
+from dashboards.papers.published import CellRef, Claim, Contrast, Papers
 from eval.stats import t_quantile
 
-Papers = Mapping[str, PublishedTable]
 Outcome = Literal["holds", "rounding", "fails", "unprinted"]
 """The printed numbers give it; give it only within rounding; do not give it; are not all printed."""
 Verdict = Literal["reproduced", "contradicted", "underpowered"]

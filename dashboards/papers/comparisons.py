@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
 from decimal import Decimal
 
 from dashboards.papers.arithmetic import describe
 from dashboards.papers.claims import TWO_SIDED_95, contrast_of
 from dashboards.papers.denominators import benchmark_sizes
-from dashboards.papers.finding import Check, Finding
-from dashboards.papers.published import CellRef, Claim, Contrast, PublishedTable, Row
+from dashboards.papers.finding import Finding, Severity, finding
+from dashboards.papers.published import CellRef, Claim, Contrast, Papers, PublishedTable, Row
 
-Papers = Mapping[str, PublishedTable]
 Pair = tuple[PublishedTable, Claim, CellRef, CellRef]
 """A claim of one number about two cells of one table and column, the first minus the second."""
 
@@ -43,7 +41,8 @@ def find_omitted_comparisons(papers: Papers) -> list[Finding]:
                 f"{describe(contrast, papers)}: {value.value:+.2f}"
             )
             rows = contrast.plus[0].row, contrast.minus[0].row
-            findings.append(_finding("omitted", table, message, rows, contrast.plus[0].column))
+            columns = [contrast.plus[0].column]
+            findings.append(finding("omitted", table, message, severity="note", rows=rows, columns=columns))
     return list(dict.fromkeys(findings))
 
 
@@ -51,7 +50,7 @@ def find_driven_averages(papers: Papers) -> list[Finding]:
     """Find stated gains of an average that change sign when one of its columns is left out."""
     findings = []
     for table, claim, plus, minus in _pairs(papers):
-        column = next(column for column in table.columns if column.id == plus.column)
+        column = table.column(plus.column)
         gains = {name: _gain(table, plus.row, minus.row, name) for name in column.mean_of}
         if not gains:
             continue
@@ -59,13 +58,14 @@ def find_driven_averages(papers: Papers) -> list[Finding]:
         driver = max(gains, key=lambda name: gains[name] * (1 if total > 0 else -1))
         rest = (total - gains[driver]) / max(1, len(gains) - 1)
         if rest * total < 0:
-            label = next(column.label for column in table.columns if column.id == driver)
+            label = table.column(driver).label
             message = (
                 f"the stated {claim.stated} of {describe(claim.contrasts[0], papers)} comes from {label} alone "
                 f"({gains[driver]:+.2f} there); over the other {len(gains) - 1} columns it is {rest:+.2f}"
             )
-            found = _finding("driven", table, message, (plus.row, minus.row), driver)
-            findings.append(replace(found, severity="doubt" if 10 * abs(gains[driver]) > 11 * abs(total) else "note"))
+            severity: Severity = "doubt" if 10 * abs(gains[driver]) > 11 * abs(total) else "note"
+            rows = plus.row, minus.row
+            findings.append(finding("driven", table, message, severity=severity, rows=rows, columns=[driver]))
     return list(dict.fromkeys(findings))
 
 
@@ -91,18 +91,9 @@ def find_gains_within_noise(papers: Papers) -> list[Finding]:
             f"{len(gains)} of {len(stated[table_id])} stated gains may be sampling noise (95 %, upper bound of the "
             f"error of redrawing the answers alone): {'; '.join(gains.values())}"
         )
-        contrasts = list(gains)
-        findings.append(
-            Finding(
-                check="noise",
-                severity="note",
-                table=table_id,
-                place=papers[table_id].place(),
-                message=message,
-                rows=tuple(dict.fromkeys(contrast.plus[0].row for contrast in contrasts)),
-                columns=tuple(dict.fromkeys(contrast.plus[0].column for contrast in contrasts)),
-            )
-        )
+        firsts = [contrast.plus[0] for contrast in gains]
+        rows, columns = (one.row for one in firsts), (one.column for one in firsts)
+        findings.append(finding("noise", papers[table_id], message, severity="note", rows=rows, columns=columns))
     return findings
 
 
@@ -157,7 +148,7 @@ def _gain(table: PublishedTable, row: str, other: str, column: str) -> Decimal:
 
 def _sampling_margin(table: PublishedTable, plus: CellRef, minus: CellRef) -> float | None:
     """Half the 95 % interval of a difference between two scores or averages, in points; None where K is unknown."""
-    column = next(column for column in table.columns if column.id == plus.column)
+    column = table.column(plus.column)
     if table.sampling is None or not column.metric.startswith("avg@"):
         return None
     names = column.mean_of or (column.id,)
@@ -169,20 +160,8 @@ def _sampling_margin(table: PublishedTable, plus: CellRef, minus: CellRef) -> fl
 def _variance(table: PublishedTable, row: str, column_id: str, answers: int) -> float:
     """p(1−p)/(answers of one benchmark), for fractions."""
     cell = table.cell(row, column_id)
-    column = next(column for column in table.columns if column.id == column_id)
+    column = table.column(column_id)
     if cell is None or column.benchmark is None:
         return 0.0
     share = float(cell.value) / 100
     return share * (1 - share) / (benchmark_sizes()[column.benchmark][0] * answers)
-
-
-def _finding(check: Check, table: PublishedTable, message: str, rows: tuple[str, str], column: str) -> Finding:
-    return Finding(
-        check=check,
-        severity="note",
-        table=table.id,
-        place=table.place(),
-        message=message,
-        rows=rows,
-        columns=(column,),
-    )

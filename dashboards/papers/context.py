@@ -85,8 +85,4 @@ def _stand_ins(table: PublishedTable, runs: ExperimentRuns) -> tuple[str, ...]:
 
 
 def _sampling(table: PublishedTable) -> tuple[str, ...]:
-    if table.sampling is None:
-        return ()
-    sampling = table.sampling
-    seeds = f"{sampling.seeds} seed{'s' if sampling.seeds > 1 else ''}"
-    return (f"Published: {sampling.num_samples} samples a question, {seeds}: {sampling.stated_in}",)
+    return () if table.sampling is None else (f"Published: {table.sampling.text}: {table.sampling.stated_in}",)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 from functools import cache
@@ -18,8 +18,8 @@ from pathlib import Path
 import yaml
 
 from dashboards.papers.claims import rounding_error
-from dashboards.papers.finding import Finding, ScoreCell, score_cells
-from dashboards.papers.published import Column, PublishedTable, Sampling
+from dashboards.papers.finding import Finding, ScoreCell, finding, score_cells
+from dashboards.papers.published import Column, Papers, PublishedTable, Sampling
 
 MAX_SAMPLES = 64
 MAX_QUESTIONS = 120
@@ -29,7 +29,7 @@ MAX_CHANCE = 0.1
 """A number of samples is told when random numbers in place of the impossible ones fit it with at most this chance."""
 
 
-def find_impossible_scores(papers: Mapping[str, PublishedTable]) -> list[Finding]:
+def find_impossible_scores(papers: Papers) -> list[Finding]:
     """Find scores that no size of their benchmark gives, and what would explain them."""
     findings = []
     for table in papers.values():
@@ -45,7 +45,7 @@ def find_impossible_scores(papers: Mapping[str, PublishedTable]) -> list[Finding
     return findings
 
 
-def find_too_few_seeds(papers: Mapping[str, PublishedTable]) -> list[Finding]:
+def find_too_few_seeds(papers: Papers) -> list[Finding]:
     """Find tables said to be means over seeds whose scores all lie on the coarser grid of a single seed."""
     findings = []
     for table in papers.values():
@@ -66,9 +66,7 @@ def find_too_few_seeds(papers: Mapping[str, PublishedTable]) -> list[Finding]:
                 f"said to be means over {table.sampling.seeds}; by chance {sum(chances):.1f} would be "
                 f"(p {probability:.0e})"
             )
-            findings.append(
-                Finding(check="seeds", severity="doubt", table=table.id, place=table.place(), message=message)
-            )
+            findings.append(finding("seeds", table, message))
     return findings
 
 
@@ -136,15 +134,9 @@ def _size_finding(table: PublishedTable, sampling: Sampling, group: Sequence[Sco
     if explanation := _other_size(sampling, group, missed):
         message += f"; {explanation}"
     labels = " / ".join(dict.fromkeys(cell.column.label for cell in missed))
-    return Finding(
-        check="denominator",
-        severity="doubt",
-        table=table.id,
-        place=f"{table.place()} · {group[0].row.arm.model} · {labels}",
-        message=message,
-        rows=tuple(dict.fromkeys(cell.row.id for cell in missed)),
-        columns=tuple(dict.fromkeys(cell.column.id for cell in missed)),
-    )
+    place = f"{table.place()} · {group[0].row.arm.model} · {labels}"
+    rows, columns = (cell.row.id for cell in missed), (cell.column.id for cell in missed)
+    return finding("denominator", table, message, place=place, rows=rows, columns=columns)
 
 
 def _other_size(sampling: Sampling, group: Sequence[ScoreCell], missed: Sequence[ScoreCell]) -> str | None:
@@ -179,12 +171,6 @@ def _samples_finding(table: PublishedTable, sampling: Sampling, row: Sequence[Sc
     if not missed or not fitting:
         return None
     numbers = ", ".join(f"{cell.column.label} {cell.text}" for cell in missed)
-    return Finding(
-        check="denominator",
-        severity="doubt",
-        table=table.id,
-        place=table.place(row[0].row),
-        message=f"{numbers}: not with K = {sampling.num_samples}, but with K = {' or '.join(map(str, fitting))}",
-        rows=(row[0].row.id,),
-        columns=tuple(cell.column.id for cell in missed),
-    )
+    message = f"{numbers}: not with K = {sampling.num_samples}, but with K = {' or '.join(map(str, fitting))}"
+    own, columns = row[0].row, (cell.column.id for cell in missed)
+    return finding("denominator", table, message, place=table.place(own), rows=[own.id], columns=columns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
@@ -30,6 +30,28 @@ class Finding:
     message: str
     rows: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+
+
+def finding(
+    check: Check,
+    table: PublishedTable,
+    message: str,
+    *,
+    severity: Severity = "doubt",
+    place: str = "",
+    rows: Iterable[str] = (),
+    columns: Iterable[str] = (),
+) -> Finding:
+    """Make a finding of a table, at a place in it or as a whole; each row and column is named once."""
+    return Finding(
+        check=check,
+        severity=severity,
+        table=table.id,
+        place=place or table.place(),
+        message=message,
+        rows=tuple(dict.fromkeys(rows)),
+        columns=tuple(dict.fromkeys(columns)),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

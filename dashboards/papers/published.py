@@ -5,6 +5,7 @@ Numbers keep their printed form, because "50.60" and "50.6" say different things
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
@@ -45,6 +46,11 @@ class Sampling:
     """Trainings averaged over."""
     stated_in: str
     """Where the paper says so, or that it does not."""
+
+    @property
+    def text(self) -> str:
+        """`16 samples a question, 3 seeds`."""
+        return f"{self.num_samples} samples a question, {self.seeds} seed{'' if self.seeds == 1 else 's'}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,10 +209,20 @@ class PublishedTable:
         Raises:
             PaperError: there is no such row or column.
         """
-        columns = [column.id for column in self.columns]
-        if column_id not in columns:
-            raise PaperError(f"no column {column_id!r}", where=self.id, fix="columns: " + ", ".join(columns))
-        return self.row(row_id).cells[columns.index(column_id)]
+        place = self.columns.index(self.column(column_id))
+        return self.row(row_id).cells[place]
+
+    def column(self, column_id: str) -> Column:
+        """Return a column by its id.
+
+        Raises:
+            PaperError: there is none.
+        """
+        for column in self.columns:
+            if column.id == column_id:
+                return column
+        ids = ", ".join(column.id for column in self.columns)
+        raise PaperError(f"no column {column_id!r}", where=self.id, fix=f"columns: {ids}")
 
     def place(self, row: Row | None = None, column: Column | None = None) -> str:
         """Say where something stands, for a reader of the paper."""
@@ -216,3 +232,7 @@ class PublishedTable:
         if column is not None:
             parts.append(column.label)
         return " · ".join(parts)
+
+
+Papers = Mapping[str, PublishedTable]
+"""Id → table."""

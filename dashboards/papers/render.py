@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 
-from dashboards.grid import TEXT_WIDTH, Emphasis, Grid, latex, markdown, text, web
+from dashboards.grid import TEXT_WIDTH, Emphasis, Grid
 from dashboards.papers.compared import ComparedCell, ComparedColumn, ComparedRow, ComparedTable, JudgedClaim
-from dashboards.render import Format, shortened, to_json
+from dashboards.render import Format, artifacts, p_text, printed, shortened
 from dashboards.table import DASH
 
 _NOTE_WIDTH = 40
@@ -22,29 +21,12 @@ _NOTE_WIDTH = 40
 
 def render_compared(table: ComparedTable, format: Format, *, width: int = TEXT_WIDTH) -> str:  # noqa: A002  # the option's name
     """Print a compared table; the result ends in a newline. `width` matters to `text` only."""
-    printers: Mapping[Format, Callable[[], str]] = {
-        "text": lambda: text(grids(table), width=width),
-        "md": lambda: markdown(grids(table)),
-        "csv": lambda: _csv(table),
-        "latex": lambda: latex(grids(table)),
-        "html": lambda: web(grids(table)),
-        "json": lambda: to_json(table),
-    }
-    return printers[format]()
+    return printed(table, format, grids=grids(table), as_csv=_csv, width=width)
 
 
 def compared_files(table: ComparedTable) -> dict[str, str]:
-    """The artifacts of a sweep's MLflow run: file name → text; `published.json` is as `mlflow.load_table` reads it."""
-    grid = grids(table)[0]
-    columns = [header.replace("\n", " ").replace(".", " ") for header in grid.headers]  # a dot is a path to its viewer
-    return {
-        "published.md": render_compared(table, "md"),
-        "published.json": json.dumps({"columns": columns, "data": grid.rows}, ensure_ascii=False) + "\n",
-        "published.csv": render_compared(table, "csv"),
-        "published.tex": render_compared(table, "latex"),
-        "published.html": render_compared(table, "html"),
-        "published_full.json": to_json(table),
-    }
+    """The artifacts of a sweep's MLflow run: file name → text."""
+    return artifacts("published", grids(table)[0], partial(render_compared, table))
 
 
 def grids(table: ComparedTable) -> tuple[Grid, ...]:
@@ -135,10 +117,9 @@ def _claims(table: ComparedTable) -> Grid:
 
 
 def _claim(claim: JudgedClaim) -> tuple[str, ...]:
-    p_value = DASH if claim.p_value is None else "<0.001" if claim.p_value < 0.001 else f"{claim.p_value:.3f}"
     inside = {True: " (inside)", False: " (outside)", None: ""}[claim.is_stated_inside]
     stated = DASH if claim.stated is None else claim.stated + inside
-    return claim.id, stated, _measured(claim), *_surety(claim), p_value, claim.verdict
+    return claim.id, stated, _measured(claim), *_surety(claim), p_text(claim.p_value), claim.verdict
 
 
 def _measured(claim: JudgedClaim) -> str:

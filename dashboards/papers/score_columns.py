@@ -111,8 +111,7 @@ def _leaves(table: PublishedTable, column: Column) -> tuple[Column, ...]:
     """The columns of scores that a column is the mean of, in the end; itself where it is one."""
     if column.benchmark is not None:
         return (column,) if column.metric.startswith(SCORE_METRICS) else ()
-    parts = [one for name in column.mean_of for one in table.columns if one.id == name]
-    return tuple(leaf for part in parts for leaf in _leaves(table, part))
+    return tuple(leaf for name in column.mean_of for leaf in _leaves(table, table.column(name)))
 
 
 def _own_column(name: str, metric: str, *, is_only: bool) -> ScoreColumn:

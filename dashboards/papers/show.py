@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from rich.console import Group, RenderableType
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from dashboards.papers.claims import Outcome, check_claim
 from dashboards.papers.finding import Finding
-from dashboards.papers.published import Cell, PublishedTable
+from dashboards.papers.published import Cell, Papers, PublishedTable
 
 _OUTCOMES: dict[Outcome, str] = {
     "holds": "[green]the numbers give it[/]",
@@ -23,7 +23,7 @@ _OUTCOMES: dict[Outcome, str] = {
 _STYLES = {"none": "", "bold": "bold", "underline": "underline"}
 
 
-def render_list(papers: Mapping[str, PublishedTable]) -> Table:
+def render_list(papers: Papers) -> Table:
     """List what there is: id, place, rows × columns, numbers, claims."""
     table = Table("id", "paper", "what", "section", "rows × columns", "numbers", "claims", box=None, pad_edge=False)
     for published in papers.values():
@@ -40,7 +40,7 @@ def render_list(papers: Mapping[str, PublishedTable]) -> Table:
     return table
 
 
-def render_table(published: PublishedTable, papers: Mapping[str, PublishedTable]) -> RenderableType:
+def render_table(published: PublishedTable, papers: Papers) -> RenderableType:
     """Show one table as printed, then its footnotes, doubts and claims."""
     title = f"[bold]{escape(published.place())}[/]\n{escape(published.caption)}"
     parts: list[RenderableType] = [Text.from_markup(title)]
@@ -88,12 +88,10 @@ def _render_cell(cell: Cell | None) -> Text:
     return Text("") if cell is None else Text(cell.text, style=_STYLES[cell.emphasis])
 
 
-def _notes(published: PublishedTable, papers: Mapping[str, PublishedTable]) -> Iterator[str]:
+def _notes(published: PublishedTable, papers: Papers) -> Iterator[str]:
     yield f"[dim]Emphasis: {escape(published.emphasis.rule)}[/]"
     if published.sampling is not None:
-        sampling = published.sampling
-        seeds = f"{sampling.seeds} seed{'s' if sampling.seeds > 1 else ''}"
-        yield f"[dim]{sampling.num_samples} samples a question, {seeds}: {escape(sampling.stated_in)}[/]"
+        yield f"[dim]{published.sampling.text}: {escape(published.sampling.stated_in)}[/]"
     yield from (f"[dim]Note: {escape(note)}[/]" for note in published.footnotes)
     yield from (f"[yellow]Doubt: {escape(doubt)}[/]" for doubt in published.doubts)
     for claim in published.claims:

@@ -10,11 +10,11 @@ import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dashboards.papers.claims import Measured, Papers, Verdict, combinations_of, judge, region_of
+from dashboards.papers.claims import Measured, Verdict, combinations_of, judge, region_of
 from dashboards.papers.compared import HAS_NUMBER, JudgedClaim
 from dashboards.papers.experiment_runs import ExperimentRuns
 from dashboards.papers.measurement import Measurement, mean_of
-from dashboards.papers.published import CellRef, Claim, ClaimKind, Contrast, PublishedTable
+from dashboards.papers.published import CellRef, Claim, ClaimKind, Contrast, Papers, PublishedTable
 from dashboards.papers.score_columns import ScoreColumn, measure_row, score_column, stand_in
 from dashboards.table import ONE_SEED, SIGNIFICANT
 from eval.comparison import Part, estimate, holm, p_beyond, power_of
@@ -156,7 +156,7 @@ def _sides(refs: Sequence[CellRef], papers: Papers, runs: ExperimentRuns) -> Ite
     for ref in refs:
         table = papers[ref.table]
         row = table.row(ref.row)
-        printed = score_column(table, next(column for column in table.columns if column.id == ref.column))
+        printed = score_column(table, table.column(ref.column))
         column = stand_in(printed, table, runs)
         yield _Side(
             row=row.label if row.block is None or row.block in row.label.casefold() else f"{row.block} {row.label}",

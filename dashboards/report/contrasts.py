@@ -21,9 +21,6 @@ class Contrast:
     benchmark: str
     """`Avg` for the mean over several."""
     found: Difference
-    low: float
-    """Of the 95 % interval, a fraction."""
-    high: float
     p_adjusted: float | None
     """Holm over the arms, for the same benchmark and the same other side."""
 
@@ -35,8 +32,12 @@ def contrasts(table: Table) -> tuple[Contrast, ...]:
         columns = [("Avg", None), *columns]
     average = "Avg" if not table.is_single else table.benchmarks[0]
     found = [
-        _contrast(
-            " · ".join(label for label in one.labels if label != "–"), one.reference, average, one.found, one.p_adjusted
+        Contrast(
+            label=label_of(one),
+            against=one.reference,
+            benchmark=average,
+            found=one.found,
+            p_adjusted=one.p_adjusted,
         )
         for one in table.selectors
     ]
@@ -45,7 +46,7 @@ def contrasts(table: Table) -> tuple[Contrast, ...]:
             pairs = list(_differences(table, against, number))
             adjusted = holm([difference.p_method for _, difference in pairs])
             found += [
-                _contrast(label_of(row), against, name, difference, p)
+                Contrast(label=label_of(row), against=against, benchmark=name, found=difference, p_adjusted=p)
                 for (row, difference), p in zip(pairs, adjusted, strict=True)
             ]
     return tuple(found)
@@ -57,15 +58,3 @@ def _differences(table: Table, against: str, number: int | None) -> Iterator[tup
         found = cell.delta_base if against == "base" else cell.delta_dense
         if found is not None:
             yield row, found
-
-
-def _contrast(label: str, against: str, benchmark: str, found: Difference, p_adjusted: float | None) -> Contrast:
-    return Contrast(
-        label=label,
-        against=against,
-        benchmark=benchmark,
-        found=found,
-        low=found.delta - found.margin,
-        high=found.delta + found.margin,
-        p_adjusted=p_adjusted,
-    )

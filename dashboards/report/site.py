@@ -18,7 +18,7 @@ from dashboards.figures.pyplot_drawing import write_drawing
 from dashboards.figures.scores_drawn import draw_gains_by_model
 from dashboards.figures.swept import Swept, label_of, read_swept, seeds_said
 from dashboards.papers.comparison_table import compare_with_paper, published_of
-from dashboards.render import has_checkpoints, p_cell, p_text
+from dashboards.render import difference_text, has_checkpoints, p_cell, p_text, with_error
 from dashboards.report import wording
 from dashboards.report.contrasts import contrasts
 from dashboards.report.costs import costs
@@ -183,10 +183,12 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = ("percent", "with_error", "cell_text", "difference_text", "duration", "sort_key", "plain")
+    names = ("percent", "cell_text", "duration", "sort_key", "plain")
     environment.filters |= {name: getattr(wording, name) for name in names}
     environment.filters |= {
         "p_text": p_text,
+        "with_error": with_error,
+        "difference_text": difference_text,
         "label_of": label_of,
         "seeds_said": seeds_said,
         "figure_json": _figure_json,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from dashboards.cells import Cell
+from dashboards.render import with_error
 from dashboards.table import DASH, SIGNIFICANT
-from eval.comparison import Difference
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -14,24 +14,11 @@ def percent(value: float | None, digits: int = 1) -> str:
     return DASH if value is None or math.isnan(value) else f"{100 * value:.{digits}f}"
 
 
-def with_error(value: float | None, error: float | None, *, signed: bool = False) -> str:
-    """`56.5 ± 2.8`, from fractions."""
-    if value is None:
-        return DASH
-    shown = f"{100 * value:+.1f}" if signed else f"{100 * value:.1f}"
-    return shown if error is None or math.isnan(error) else f"{shown} ± {100 * error:.1f}"
-
-
 def cell_text(cell: Cell) -> str:
     """A table's cell: the number with its error and what is missing from it, or why there is none."""
     if cell.avg is None:
         return cell.note
     return with_error(cell.avg, cell.standard_error) + (f" ({cell.note})" if cell.note else "")
-
-
-def difference_text(found: Difference | None) -> str:
-    """`+2.0 ± 2.5`, in percentage points."""
-    return DASH if found is None else with_error(found.delta, found.standard_error, signed=True)
 
 
 def is_significant(adjusted: float | None) -> bool:

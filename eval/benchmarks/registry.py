@@ -98,6 +98,11 @@ def load(name: str, *, data_folder: Path | None, limit: int | None = None) -> Be
     return benchmark if limit is None else replace(benchmark, problems=benchmark.problems[:limit])
 
 
+def short_name(name: str) -> str:
+    """What the scores of a set call it: the name itself, or the stem of a `.jsonl` path."""
+    return Path(name).stem if _is_path(name) else name
+
+
 def identity(name: str) -> str:
     """Return what stands for a set in a trial's id: the same before and after it is fetched.
 

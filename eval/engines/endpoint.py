@@ -120,7 +120,7 @@ class Endpoint:
                 return found
             num_tries += 1
             num_stalls += found.is_stall
-            delay_s = _delay_s(num_tries)
+            delay_s = backoff_s(num_tries)
             if found.is_servers:
                 if found.retry_after_s is not None:
                     delay_s = found.retry_after_s
@@ -148,7 +148,7 @@ class Endpoint:
             return _Trouble(f"the answer was cut off: {error or type(error).__name__}", is_servers=False)
         shown = f"status {answer.status_code}: {answer.text[:200]}"
         if answer.status_code in SERVERS_TROUBLE:
-            return _Trouble(shown, is_servers=True, retry_after_s=_retry_after_s(answer))
+            return _Trouble(shown, is_servers=True, retry_after_s=retry_after_s(answer))
         if answer.status_code in REQUESTS_TROUBLE:
             return _Trouble(shown, is_servers=False)
         if not answer.is_success:
@@ -171,13 +171,13 @@ class Endpoint:
         )
 
 
-def _delay_s(num_tries: int) -> float:
+def backoff_s(num_tries: int) -> float:
     """Exponential back-off with jitter, so that many requests do not come back together."""
     delay_s: float = FIRST_DELAY_S * 2 ** min(num_tries - 1, 16)
     return min(LONGEST_DELAY_S, delay_s) * random.uniform(0.5, 1.0)
 
 
-def _retry_after_s(answer: httpx.Response) -> float | None:
+def retry_after_s(answer: httpx.Response) -> float | None:
     """Seconds to wait as the server says, which may give them as a number or as a date; None where it says nothing."""
     asked = answer.headers.get("Retry-After", "").strip()
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import time
 from dataclasses import dataclass
 from types import TracebackType
@@ -11,15 +10,14 @@ from typing import Any
 
 import httpx
 
+from eval.engines.endpoint import LONGEST_DELAY_S, REQUESTS_TROUBLE, SERVERS_TROUBLE, backoff_s, retry_after_s
 from eval.errors import EndpointError, EngineError
 
 MAX_TRIES = 5
-FIRST_DELAY_S = 0.5
-LONGEST_DELAY_S = 30.0
 CONNECT_LIMIT_S = 10.0
 READ_LIMIT_S = 120.0
 """Silence of an endpoint that is thinking."""
-RETRIED_STATUS = frozenset((408, 409, 425, 429, 500, 502, 503, 504))
+_RETRIED_STATUS = SERVERS_TROUBLE | REQUESTS_TROUBLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +62,7 @@ class JudgeEndpoint:
             "max_tokens": max_new_tokens,
         }
         reason = ""
-        for attempt in range(MAX_TRIES):
+        for num_tries in range(1, MAX_TRIES + 1):
             try:
                 answer = self._client.post(self._url, json=body)
             except httpx.InvalidURL as error:
@@ -72,9 +70,9 @@ class JudgeEndpoint:
                     f"no URL: {error}", where=self._url, fix="--judge-url http://host:port/v1"
                 ) from error
             except httpx.HTTPError as error:
-                reason, wait_s = f"{type(error).__name__}: {error}", None
+                reason, asked_s = f"{type(error).__name__}: {error}", None
             else:
-                if answer.is_error and answer.status_code not in RETRIED_STATUS:
+                if answer.is_error and answer.status_code not in _RETRIED_STATUS:
                     raise EndpointError(
                         f"the judge refuses a request: status {answer.status_code}: {answer.text[:300]}",
                         where=self._url,
@@ -83,9 +81,9 @@ class JudgeEndpoint:
                 reply = None if answer.is_error else _reply(answer)
                 if reply is not None:
                     return reply
-                reason, wait_s = f"status {answer.status_code}: {answer.text[:200]}", _retry_after_s(answer)
-            if attempt + 1 < MAX_TRIES:
-                time.sleep(_delay_s(attempt) if wait_s is None else wait_s)
+                reason, asked_s = f"status {answer.status_code}: {answer.text[:200]}", retry_after_s(answer)
+            if num_tries < MAX_TRIES:
+                time.sleep(backoff_s(num_tries) if asked_s is None else min(asked_s, LONGEST_DELAY_S))
         raise EngineError(
             f"the judge failed {MAX_TRIES} times in a row: {reason}",
             where=self._url,
@@ -105,15 +103,3 @@ def _reply(answer: httpx.Response) -> Reply | None:
         return None
     # Nothing but reasoning, cut off: a reply without a verdict.
     return Reply(text=text if isinstance(text, str) else "", prompt_tokens=counts[0], completion_tokens=counts[1])
-
-
-def _retry_after_s(answer: httpx.Response) -> float | None:
-    """What the endpoint asks for in seconds, as far as it is bearable; None where it asks for nothing."""
-    asked = answer.headers.get("Retry-After", "")
-    return min(float(asked), LONGEST_DELAY_S) if asked.isdigit() else None
-
-
-def _delay_s(attempt: int) -> float:
-    """Exponential back-off with jitter."""
-    delay_s: float = FIRST_DELAY_S * 2**attempt
-    return min(LONGEST_DELAY_S, delay_s) * random.uniform(0.5, 1.0)

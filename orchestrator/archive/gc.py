@@ -30,13 +30,13 @@ from orchestrator.archive.exchange import STAGING
 from orchestrator.store.files import explained
 from orchestrator.store.record import RunRecord, Status
 from orchestrator.store.store import Store, TrialLocked
+from trainers.checkpoints import step_folders
 from trainers.models.resolve import BUILTINS
 
 Kind = Literal["checkpoint", "log", "model", "temporary", "unplanned"]
 
 TEMPORARY_AGE_S = 3600.0
 """A writer that lives renames its temporary file within seconds."""
-_STEP_FOLDER = re.compile(r"(?:step-|global_step_)(\d+)")
 _BUILT_MODEL = re.compile(f"({'|'.join(re.escape(spec.name) for spec in BUILTINS.values())})-[0-9a-f]{{12}}")
 """Folders of the cache that can be built again; a user's own models may lie beside them."""
 _REMOVED = ".removed-"
@@ -139,8 +139,7 @@ def _spare_checkpoints(folder: Path, record: RunRecord, policy: KeepRule) -> lis
     """Resumable states that the policy does not keep; the final policy is another folder, and always stays."""
     assert record.train is not None, "only a finished training has spare checkpoints"
     final = Path(record.train.model_folder).name
-    found = [(_STEP_FOLDER.fullmatch(path.name), path) for path in folder.glob("*") if path.name != final]
-    steps = sorted(((int(match[1]), path) for match, path in found if match), reverse=True)
+    steps = [(step, path) for step, path in step_folders(folder) if path.name != final]
     best = _best_step(record)
     return [
         path

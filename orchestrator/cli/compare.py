@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from eval.graders.api import GraderName
+from orchestrator.cli.options import RUNS, AsJson, CacheFolder, StoreFolder
 
 if TYPE_CHECKING:
     from eval.comparison import Difference
@@ -27,12 +29,10 @@ def compare(
     grader: Annotated[
         GraderName, typer.Option(help="Whose verdicts are compared: ours, or those of `orch regrade --grader …`.")
     ] = "ours",
-    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
-    cache_dir: Annotated[
-        Path | None, typer.Option(envvar="ORCH_CACHE_DIR", help="Built models; STORE/models without it.")
-    ] = None,
+    store: StoreFolder = RUNS,
+    cache_dir: CacheFolder = None,
     plot: Annotated[Path | None, typer.Option(help="Also draw the differences (png, pdf or svg).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare two models, trials, arms or checkpoints on the benchmarks both were evaluated on."""
     from eval.comparison import compare_arms, compare_on_all, holm
@@ -62,28 +62,23 @@ def compare(
 
 def _names(bench: str) -> tuple[str, ...]:
     """Benchmarks as scores call them: one of a file by the file's name."""
-    given = (name for name in bench.split(",") if name)
-    return tuple(Path(name).stem if name.endswith(".jsonl") else name for name in given)
+    from eval.benchmarks.registry import short_name
+
+    return tuple(short_name(name) for name in bench.split(",") if name)
 
 
 def _print_json(
     sides: tuple[Side, Side], found: dict[str, Difference], adjusted: list[float | None], macro: Difference | None
 ) -> None:
-    import json
-    from dataclasses import asdict
+    from orchestrator.cli.terminal import print_json
+    from orchestrator.codec import encode
 
     rows = {
-        name: asdict(difference) | {"p_holm": p, "avg": [_mean(side, name) for side in sides]}
+        name: encode(difference) | {"p_holm": p, "avg": [_mean(side, name) for side in sides]}
         for (name, difference), p in zip(found.items(), adjusted, strict=True)
     }
-    payload = {
-        "first": sides[0].label,
-        "second": sides[1].label,
-        "benchmarks": rows,
-        "macro": asdict(macro) if macro else None,
-        "graders": _graders(sides, found),
-    }
-    typer.echo(json.dumps(payload, indent=1))
+    sides_named = {"first": sides[0].label, "second": sides[1].label}
+    print_json({**sides_named, "benchmarks": rows, "macro": macro, "graders": _graders(sides, found)})
 
 
 _METHODS = ("p", "p Holm", "detectable", "seeds to decide")
@@ -94,11 +89,10 @@ _CHECKPOINTS = ("these checkpoints differ: p", "p flips", "detectable")
 def _print_table(
     sides: tuple[Side, Side], found: dict[str, Difference], adjusted: list[float | None], macro: Difference | None
 ) -> None:
-    from dashboards.columns import Column
-    from orchestrator.cli.terminal import print_columns
+    from orchestrator.cli.terminal import print_rows
 
     about_methods = all(difference.covers_seeds for difference in found.values())
-    numbers = _of_methods if about_methods else _of_checkpoints
+    numbers = partial(_tests, about_methods=about_methods)
     headers = ("benchmark", "n×K", "seeds", "A", "B", "Δ ± SE", *(_METHODS if about_methods else _CHECKPOINTS))
     rows = []
     for (name, difference), p in zip(found.items(), adjusted, strict=True):
@@ -107,11 +101,7 @@ def _print_table(
     if macro is not None:
         averages = [f"{100 * sum(_mean(side, name) for name in found) / len(found):.1f}" for side in sides]
         rows.append(("macro", *_sizes(macro), *averages, *numbers(macro, None)))
-    columns = [
-        Column(header=header, role="result" if number else "key", cells=cells)
-        for number, (header, cells) in enumerate(zip(headers, zip(*rows, strict=True), strict=True))
-    ]
-    print_columns(columns, above=[f"A = {sides[0].label}, B = {sides[1].label} (percent)"])
+    print_rows(headers, rows, above=[f"A = {sides[0].label}, B = {sides[1].label} (percent)"])
     for line in (f"Graded by {', '.join(_graders(sides, found))}.", *_notes(found)):
         typer.secho(line, dim=True)
 
@@ -125,25 +115,16 @@ def _sizes(difference: Difference) -> tuple[str, str]:
     return f"{difference.num_problems}×{difference.num_samples}", "/".join(map(str, difference.num_seeds))
 
 
-def _of_methods(difference: Difference, p_holm: float | None) -> tuple[str, ...]:
-    return (
-        f"{100 * difference.delta:+.1f} ± {100 * difference.standard_error:.1f}",
-        *(_p(value) for value in (difference.p_method, p_holm)),
-        f"{100 * difference.minimum_detectable:.1f}",
-        str(difference.seeds_to_decide or "–"),
-    )
+def _tests(difference: Difference, p_holm: float | None, *, about_methods: bool) -> tuple[str, ...]:
+    """What stands below `_METHODS`, or below `_CHECKPOINTS`."""
+    from dashboards.render import difference_text, p_text
 
-
-def _of_checkpoints(difference: Difference, p_holm: float | None) -> tuple[str, ...]:
-    return (
-        f"{100 * difference.delta:+.1f} ± {100 * difference.standard_error:.1f}",
-        *(_p(value) for value in (difference.p_checkpoints, difference.p_permutation)),
-        f"{100 * difference.minimum_detectable:.1f}",
-    )
-
-
-def _p(value: float | None) -> str:
-    return "–" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
+    detectable = f"{100 * difference.minimum_detectable:.1f}"
+    if not about_methods:
+        p_values = p_text(difference.p_checkpoints), p_text(difference.p_permutation)
+        return difference_text(difference), *p_values, detectable
+    p_values = p_text(difference.p_method), p_text(p_holm)
+    return difference_text(difference), *p_values, detectable, str(difference.seeds_to_decide or "–")
 
 
 def _mean(side: Side, name: str) -> float:

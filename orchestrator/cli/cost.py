@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from orchestrator.cli.options import RUNS, AsJson, StoreFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,8 +20,8 @@ HOURS_OF = {"gpu": "GPU-hours", "core": "CPU core-hours"}
 def cost(
     experiment: Annotated[str, typer.Argument(help="Name of an experiment that was swept.")],
     by: Annotated[Literal["arm", "trial"], typer.Option(help="A line an arm, or a line a trial.")] = "arm",
-    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    store: StoreFolder = RUNS,
+    as_json: AsJson = False,
 ) -> None:
     """Show device-hours by phase, what was lost, and what a point of accuracy cost."""
     from orchestrator.cli.terminal import print_columns

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.options import RUNS, AsJson, StoreFolder
+
 if TYPE_CHECKING:
     from orchestrator.store.requests import Requests
     from orchestrator.store.store import Store
@@ -22,9 +24,6 @@ WhereOption = Annotated[
     typer.Option("--where", help="All trials that have this, as in selection=ets; several must all fit."),
 ]
 SweepOption = Annotated[str | None, typer.Option("--sweep", help="Only trials of this experiment.")]
-StoreOption = Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-RUNS = Path("runs")
 
 
 def _verb(verb: Verb, text: str) -> None:
@@ -34,8 +33,8 @@ def _verb(verb: Verb, text: str) -> None:
         trials: Trials = None,
         where: WhereOption = None,
         sweep: SweepOption = None,
-        store: StoreOption = RUNS,
-        as_json: JsonOption = False,
+        store: StoreFolder = RUNS,
+        as_json: AsJson = False,
     ) -> None:
         _ask(verb, trials, where, sweep, store, as_json=as_json)
 
@@ -54,8 +53,8 @@ def priority(
     trials: Trials = None,
     where: WhereOption = None,
     sweep: SweepOption = None,
-    store: StoreOption = RUNS,
-    as_json: JsonOption = False,
+    store: StoreFolder = RUNS,
+    as_json: AsJson = False,
 ) -> None:
     """Let waiting trials start before those of lower priority, whatever the experiment's file says."""
     _ask("priority", trials, where, sweep, store, as_json=as_json, value=value)
@@ -65,12 +64,11 @@ def priority(
 def drain(
     sweep: SweepOption = None,
     undo: Annotated[bool, typer.Option("--undo", help="Start new trials again.")] = False,
-    store: StoreOption = RUNS,
-    as_json: JsonOption = False,
+    store: StoreFolder = RUNS,
+    as_json: AsJson = False,
 ) -> None:
     """Let sweeps finish what runs, start nothing new, and end."""
-    import json
-
+    from orchestrator.cli.terminal import print_json
     from orchestrator.store.store import Store
 
     runs = Store(store)
@@ -79,8 +77,7 @@ def drain(
         runs.plans.trial_ids(name)  # refuses what is no experiment
     changed = {name: _drain(name, _orders(runs), undo=undo) for name in names}
     if as_json:
-        payload = {"verb": "drain", "undo": undo, "experiments": changed}
-        typer.echo(json.dumps(payload))
+        print_json({"verb": "drain", "undo": undo, "experiments": changed})
         return
     for name, is_changed in changed.items():
         done = "starts trials again" if undo else "finishes what runs, starts nothing new, and ends"
@@ -116,9 +113,7 @@ def _ask(
     as_json: bool,
     value: int = 0,
 ) -> None:
-    import json
-
-    from orchestrator.codec import encode
+    from orchestrator.cli.terminal import print_json
     from orchestrator.store.store import Store
     from orchestrator.sweep.control import ask, choose, read_where
 
@@ -126,7 +121,7 @@ def _ask(
     chosen = choose(runs, names=trials or (), where=read_where(where or ()), experiment=sweep)
     answers = ask(verb, chosen, runs, _orders(runs), priority=value)
     if as_json:
-        typer.echo(json.dumps({"verb": verb, "trials": encode(answers)}, indent=1))
+        print_json({"verb": verb, "trials": answers})
         return
     for answer in answers:
         typer.echo(f"{answer.id}  {answer.label}: {answer.what}")

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-data = typer.Typer(help="Benchmarks and training sets: list, check, fetch, overlap.", no_args_is_help=True)
+from orchestrator.cli.options import AsJson, DataFolder
+from orchestrator.cli.terminal import print_json
 
-DataDir = Annotated[Path | None, typer.Option("--data-dir", envvar="ORCH_DATA_DIR", help="Folder of jsonl files.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+data = typer.Typer(help="Benchmarks and training sets: list, check, fetch, overlap.", no_args_is_help=True)
 
 
 @data.command("list")
-def list_sets(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+def list_sets(data_dir: DataFolder = None, as_json: AsJson = False) -> None:
     """List every set with its source, count, licence, and whether its file is here."""
     from eval.benchmarks.registry import NAMES, declared, find_file
 
@@ -38,7 +36,7 @@ def list_sets(data_dir: DataDir = None, as_json: AsJson = False) -> None:
             }
         )
     if as_json:
-        typer.echo(json.dumps(rows, indent=1))
+        print_json(rows)
         return
     for row in rows:
         here = "generated" if row["source"] == "generated" else "here" if row["file"] else "hub"
@@ -52,7 +50,7 @@ def list_sets(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 @data.command()
 def check(
     names: Annotated[list[str] | None, typer.Argument(help="Sets to check; all whose file is here without it.")] = None,
-    data_dir: DataDir = None,
+    data_dir: DataFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Check each row of the local files against the declarations; exit 2 when one differs.
@@ -81,7 +79,7 @@ def check(
             problems.append(name)
             rows.append({"name": name, "ok": False, "message": str(error)})
     if as_json:
-        typer.echo(json.dumps(rows, indent=1))
+        print_json(rows)
     else:
         for row in rows:
             typer.echo(
@@ -98,7 +96,7 @@ def check(
 @data.command()
 def fetch(
     names: Annotated[list[str], typer.Argument(help="Sets to fetch from the Hugging Face hub.")],
-    data_dir: DataDir = None,
+    data_dir: DataFolder = None,
 ) -> None:
     """Fetch sets at their pinned revision, verify them, and keep them as jsonl files."""
     from eval.benchmarks.hub import fetch as fetch_set
@@ -113,7 +111,7 @@ def overlap(
     train: Annotated[str, typer.Argument(help="Training set, or a .jsonl path.")],
     bench: Annotated[str, typer.Argument(help="Benchmark, or a .jsonl path.")],
     words: Annotated[int, typer.Option(help="Length of the word n-grams compared.")] = 13,
-    data_dir: DataDir = None,
+    data_dir: DataFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Report benchmark questions whose word n-grams occur in the training set."""
@@ -122,9 +120,7 @@ def overlap(
 
     found = overlapping(load(train, data_folder=data_dir), load(bench, data_folder=data_dir), words=words)
     if as_json:
-        from dataclasses import asdict
-
-        typer.echo(json.dumps(asdict(found), indent=1, ensure_ascii=False))
+        print_json(found)
         return
     typer.echo(
         f"{len(found.matches)} of {found.num_problems} questions of {bench} share {words} or more words in a row with "

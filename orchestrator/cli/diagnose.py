@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from orchestrator.cli.options import RUNS, AsJson, CacheFolder, DataFolder, StoreFolder
+from orchestrator.cli.terminal import print_json
+
 if TYPE_CHECKING:
     from orchestrator.store.store import Store
     from trainers.lite.diagnose import Subject
@@ -22,19 +25,19 @@ def diagnose(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder; STORE/TRIAL/diagnosis/AT without it.")
     ] = None,
-    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
-    data_dir: Annotated[Path | None, typer.Option(envvar="ORCH_DATA_DIR", help="Folder of data sets.")] = None,
-    cache_dir: Annotated[
-        Path | None, typer.Option(envvar="ORCH_CACHE_DIR", help="Built models; STORE/models without it.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the files as JSON.")] = False,
+    store: StoreFolder = RUNS,
+    data_dir: DataFolder = None,
+    cache_dir: CacheFolder = None,
+    as_json: AsJson = False,
 ) -> None:
     """Draw what each selector picks of a trial's tokens: overlaps, places, signs, gradients, highlights."""
+    import torch
+
     from orchestrator.store.store import Store
 
     runs = Store(store)
     trial_id = runs.complete_id(trial)
-    _use_threads(threads)
+    torch.set_num_threads(threads)
     files = diagnose_trial(
         runs,
         trial_id,
@@ -44,7 +47,11 @@ def diagnose(
         cache_folder=cache_dir or store / "models",
         output=output,
     )
-    _print(files, as_json=as_json)
+    if as_json:
+        print_json(files)
+        return
+    for file in files:
+        typer.echo(file)
 
 
 def diagnose_trial(
@@ -96,19 +103,3 @@ def _subject(
         data_folder=data_folder,
         num_prompts=num_prompts,
     )
-
-
-def _use_threads(count: int) -> None:
-    import torch
-
-    torch.set_num_threads(count)
-
-
-def _print(files: list[Path], *, as_json: bool) -> None:
-    import json
-
-    if as_json:
-        typer.echo(json.dumps([str(file) for file in files], indent=1))
-        return
-    for file in files:
-        typer.echo(file)

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
+
+from orchestrator.cli.options import RUNS, AsJson, CacheFolder, DataFolder, StoreFolder
 
 
 def doctor(
-    data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", envvar="ORCH_DATA_DIR", help="Folder of benchmark files.")
-    ] = None,
-    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
-    cache_dir: Annotated[
-        Path | None, typer.Option(envvar="ORCH_CACHE_DIR", help="Built models; STORE/models without it.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    data_dir: DataFolder = None,
+    store: StoreFolder = RUNS,
+    cache_dir: CacheFolder = None,
+    as_json: AsJson = False,
 ) -> None:
     """Check versions, devices, room and data; exit 2 when something would stop every trial."""
-    import json
-    from dataclasses import asdict
-
+    from orchestrator.cli.terminal import print_json
     from orchestrator.status.doctor import examine
 
     findings = examine(data_folder=data_dir, cache_folder=cache_dir or store / "models", runs_folder=store)
     if as_json:
-        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
+        print_json(findings)
     else:
         colours = {"ok": "green", "warning": "yellow", "failure": "red"}
         for finding in findings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shlex
 import sys
 import time
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from orchestrator.cli.options import MLFLOW, RUNS, AsJson, CacheFolder, DataFolder, StoreFolder, TrackingUri
 
 if TYPE_CHECKING:
     from eval.api import Sampler, SamplingSettings
@@ -56,20 +57,17 @@ def evaluate(
         float, typer.Option(min=0.1, help="For --engine openai: seconds that one try may take in all.")
     ] = 3600.0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Set stored samples aside and draw all anew.")] = False,
-    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
-    data_dir: Annotated[Path | None, typer.Option(envvar="ORCH_DATA_DIR", help="Benchmark files.")] = None,
-    cache_dir: Annotated[
-        Path | None, typer.Option(envvar="ORCH_CACHE_DIR", help="Built models; STORE/models without it.")
-    ] = None,
-    tracking_uri: Annotated[
-        str, typer.Option(envvar="MLFLOW_TRACKING_URI", help="Where MLflow is.")
-    ] = "sqlite:///mlflow.db",
+    store: StoreFolder = RUNS,
+    data_dir: DataFolder = None,
+    cache_dir: CacheFolder = None,
+    tracking_uri: TrackingUri = MLFLOW,
     mlflow: Annotated[bool, typer.Option("--mlflow/--no-mlflow", help="Log the scores to MLflow.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Evaluate a model; samples already drawn are never drawn again."""
     from eval.engines.vllm_arguments import read_arguments
     from orchestrator.cli.eval_engine import EngineOptions, choose_engine
+    from orchestrator.cli.terminal import print_json
     from orchestrator.store.store import Store
 
     wanted = _settings(
@@ -98,7 +96,7 @@ def evaluate(
     if mlflow and target.trial_id is None:
         _log_to_mlflow(target, keyed, tracking_uri)
     if as_json:
-        typer.echo(json.dumps([_as_dict(summary) for summary in keyed.values()], indent=1))
+        print_json(list(keyed.values()))
     else:
         _print_table(target, list(keyed.values()))
         typer.echo(f"samples: {target.eval_folder}\nnext: {_next(target, model, list(keyed.values()), runs)}")
@@ -243,12 +241,6 @@ def _accuracy(part: BenchmarkProgress) -> str:
     return f"{part.num_correct / part.num_done:.1%} right" if part.num_done else "–"
 
 
-def _as_dict(summary: Summary) -> dict[str, object]:
-    from dataclasses import asdict
-
-    return asdict(summary)
-
-
 _COLUMNS = (
     "benchmark",
     "n×K",
@@ -264,15 +256,9 @@ _COLUMNS = (
 
 
 def _print_table(target: Target, summaries: list[Summary]) -> None:
-    from dashboards.columns import Column
-    from orchestrator.cli.terminal import print_columns
+    from orchestrator.cli.terminal import print_rows
 
-    cells = zip(*(_cells(summary) for summary in summaries), strict=True)
-    columns = [
-        Column(header=header, role="result" if number else "key", cells=column)
-        for number, (header, column) in enumerate(zip(_COLUMNS, cells, strict=True))
-    ]
-    print_columns(columns, above=[f"{target.label} (percent)"])
+    print_rows(_COLUMNS, [_cells(summary) for summary in summaries], above=[f"{target.label} (percent)"])
     for summary in summaries:
         score, settings = summary.score, summary.settings
         typer.secho(

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from orchestrator.cli.options import AsJson
+from orchestrator.cli.terminal import print_json
 
-def experiments(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+
+def experiments(as_json: AsJson = False) -> None:
     """List the experiments and groups that come with orch, and those of ./experiments before them."""
     from orchestrator.config.packaged import NAME, PACKAGED, choices, described
 
     own = Path(NAME)
     folders = [PACKAGED] if not own.is_dir() or own.resolve() == PACKAGED else [own, PACKAGED]
     if as_json:
-        typer.echo(json.dumps([_payload(folder) for folder in folders], indent=1, ensure_ascii=False))
+        print_json([_payload(folder) for folder in folders])
         return
     for folder in folders:
         typer.echo(f"{folder}:")
@@ -34,14 +36,14 @@ def init(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[EXPERIMENT]…", help="Which experiments; all without any.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the files as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Copy experiments and their groups into a folder of your own, to be changed; FOLDER/first.yaml explains itself."""
     from orchestrator.config.packaged import copy_experiments
 
     files = copy_experiments(folder, names or [])
     if as_json:
-        typer.echo(json.dumps({"folder": str(folder), "experiments": [str(file) for file in files]}, indent=1))
+        print_json({"folder": str(folder), "experiments": files})
         return
     first = next((file for file in files if file.stem == "first"), files[0])
     typer.echo(f"{folder}: {len(files)} experiments and their groups; files there win over those that come with orch")
@@ -52,14 +54,4 @@ def init(
 def _payload(folder: Path) -> dict[str, Any]:
     from orchestrator.config.packaged import choices, described
 
-    found = [
-        {
-            "name": one.name,
-            "file": str(one.file),
-            "title": one.title,
-            "groups": one.groups,
-            "tables": list(one.tables),
-        }
-        for one in described(folder)
-    ]
-    return {"folder": str(folder), "experiments": found, "groups": choices(folder)}
+    return {"folder": folder, "experiments": described(folder), "groups": choices(folder)}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from orchestrator.cli.options import RUNS, AsJson, StoreFolder
+from orchestrator.cli.terminal import print_json
 
 
 def export(
@@ -16,8 +18,8 @@ def export(
     with_checkpoints: Annotated[
         bool, typer.Option("--with-checkpoints", help="Also the policies and all resumable checkpoints.")
     ] = False,
-    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    store: StoreFolder = RUNS,
+    as_json: AsJson = False,
 ) -> None:
     """Pack an experiment: plan, records, logs, metrics, samples, scores, and a manifest of sha256."""
     from orchestrator.archive.exchange import export as pack
@@ -29,7 +31,7 @@ def export(
     )
     if as_json:
         report = {"file": str(file), "experiment": sweep, "num_files": len(manifest.files)}
-        typer.echo(json.dumps({**report, "num_bytes": manifest.num_bytes, "policies": manifest.policies}, indent=1))
+        print_json({**report, "num_bytes": manifest.num_bytes, "policies": manifest.policies})
         return
     typer.echo(f"{file}: {len(manifest.files)} files, {size(manifest.num_bytes)}, packed {size(file.stat().st_size)}")
     typer.echo(f"  orch verify {file}\n  orch import {file} --store ELSEWHERE")
@@ -40,8 +42,8 @@ def import_(
     trust: Annotated[
         bool, typer.Option("--trust", help="Also take pickles and modules: its maker can run code.")
     ] = False,
-    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    store: StoreFolder = RUNS,
+    as_json: AsJson = False,
 ) -> None:
     """Unpack an archive into a runs folder, after every byte of it was checked; nothing there is replaced."""
     from orchestrator.archive.exchange import import_archive
@@ -50,7 +52,7 @@ def import_(
     manifest, num_new = import_archive(file, Store(store), is_trusted=trust)
     if as_json:
         report = {"experiment": manifest.experiment, "num_files": len(manifest.files), "num_new": num_new}
-        typer.echo(json.dumps(report, indent=1))
+        print_json(report)
         return
     typer.echo(f"{manifest.experiment}: {num_new} files are new, {len(manifest.files) - num_new} were there")
     typer.echo(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from orchestrator.cli.options import RUNS, AsJson, CacheFolder, StoreFolder
 
 if TYPE_CHECKING:
     from orchestrator.archive.gc import Removal
@@ -20,11 +21,9 @@ def gc(
         int | None, typer.Option(min=1, help="Also keep those at multiples of so many steps.")
     ] = None,
     unplanned: Annotated[bool, typer.Option(help="Also trials that no experiment of the runs folder names.")] = False,
-    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
-    cache_dir: Annotated[
-        Path | None, typer.Option(envvar="ORCH_CACHE_DIR", help="Built models; STORE/models without it.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    store: StoreFolder = RUNS,
+    cache_dir: CacheFolder = None,
+    as_json: AsJson = False,
 ) -> None:
     """Remove what no table, resume or verification needs; never what a trial at work has."""
     from orchestrator.archive.gc import KeepRule, removable, remove
@@ -61,14 +60,12 @@ def size(num_bytes: int) -> str:
 
 
 def _print_json(found: list[Removal], kept: list[Removal], *, is_removed: bool) -> None:
-    import json
-
-    from orchestrator.codec import encode
+    from orchestrator.cli.terminal import print_json
 
     report = {
         "is_removed": is_removed,
         "num_bytes": sum(one.num_bytes for one in found),
-        "removals": [encode(one) for one in found],
-        "kept_at_work": [encode(one) for one in kept],
+        "removals": found,
+        "kept_at_work": kept,
     }
-    typer.echo(json.dumps(report, indent=1))
+    print_json(report)

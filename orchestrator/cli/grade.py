@@ -10,6 +10,7 @@ import typer
 
 from eval.graders.api import GraderName
 from orchestrator.cli.judge import JudgeModel, JudgeUrl
+from orchestrator.cli.options import RUNS, AsJson, StoreFolder
 
 if TYPE_CHECKING:
     from eval.api import Grade, Problem
@@ -34,10 +35,8 @@ def grade(
     question: Annotated[str, typer.Option(help="What was asked: the judge reads it.")] = "",
     judge_model: JudgeModel = None,
     judge_url: JudgeUrl = None,
-    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder: keeps a judge's verdicts.")] = Path(
-        "runs"
-    ),
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    store: StoreFolder = RUNS,
+    as_json: AsJson = False,
 ) -> None:
     """Grade an answer against a gold answer; write `--` before an answer that begins with a dash."""
     import json

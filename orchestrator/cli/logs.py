@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from orchestrator.cli.options import RUNS, StoreFolder
 
 if TYPE_CHECKING:
     from orchestrator.store.store import Store
@@ -22,7 +23,7 @@ def logs(
     lines: Annotated[int, typer.Option("-n", "--lines", min=1, help="How many of the last lines.")] = 50,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on printing until the trial is over.")] = False,
     attempt: Annotated[int | None, typer.Option(min=1, help="Attempt number; the latest without it.")] = None,
-    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
+    store: StoreFolder = RUNS,
 ) -> None:
     """Print the log of a trial."""
     from contextlib import suppress

@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli.options import AsJson
+from orchestrator.cli.terminal import print_json
+
 paper = typer.Typer(help="Published numbers of the papers: list, show, audit.", no_args_is_help=True)
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
 @paper.command("list")
@@ -18,7 +20,7 @@ def list_tables(as_json: AsJson = False) -> None:
 
     papers = load_papers()
     if as_json:
-        _print_json([{"id": table.id, "place": table.place(), "caption": table.caption} for table in papers.values()])
+        print_json([{"id": table.id, "place": table.place(), "caption": table.caption} for table in papers.values()])
         return
     _print(render_list(papers))
     typer.echo("\nnext: orch paper show gmts_table4 · orch paper audit")
@@ -35,9 +37,7 @@ def show_table(
 
     published = find_table(table)
     if as_json:
-        from orchestrator.codec import encode
-
-        _print_json(encode(published))
+        print_json(published)
         return
     _print(render_table(published, load_papers()))
 
@@ -57,17 +57,9 @@ def audit_tables(
         wanted = find_table(table).id
         findings = [finding for finding in findings if finding.table == wanted]
     if as_json:
-        from orchestrator.codec import encode
-
-        _print_json(encode(findings))
+        print_json(findings)
         return
     _print(render_findings(findings))
-
-
-def _print_json(payload: object) -> None:
-    import json
-
-    typer.echo(json.dumps(payload, ensure_ascii=False, indent=2))
 
 
 def _print(renderable: object) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.terminal import reading
+from orchestrator.cli.options import RUNS, AsJson, DataFolder, StoreFolder
+from orchestrator.cli.terminal import print_json, reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,14 +46,14 @@ def plan(
             help="Experiment files, then changes to each, for example selection.ratio=[0.1,0.2] seeds=[0,1].",
         ),
     ] = None,
-    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
-    data_dir: Annotated[Path | None, typer.Option(envvar="ORCH_DATA_DIR", help="Benchmark files.")] = None,
+    store: StoreFolder = RUNS,
+    data_dir: DataFolder = None,
     limit_rows: Annotated[int, typer.Option(min=0, help="Most trials shown; 0 shows the summary only.")] = 50,
     every: Annotated[bool, typer.Option("--all", help="All experiments of experiments/, shared trials once.")] = False,
     cluster: Annotated[str | None, typer.Option(help="Cost and schedule on a cluster, for example 8xH100x2.")] = None,
     price: Annotated[float | None, typer.Option(min=0, help="Money for a GPU-hour; needs --cluster.")] = None,
     assume: Annotated[list[str] | None, typer.Option(help="Replace an assumption of the costs: name=number.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print every trial as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the trials of experiments: which are waiting, done or shared, and why; with --cluster, what they cost."""
     from orchestrator.cli.plan_seeds import seeds_ahead
@@ -237,10 +238,7 @@ def _print_json(
     missing: Sequence[Input],
     forecast: tuple[PlanCost | None, SeedsAhead | None],
 ) -> None:
-    import json
-
     cost, ahead = forecast
-
     rows = [
         {
             "id": one.planned.trial.id,
@@ -260,4 +258,4 @@ def _print_json(
     summary = {"num_trials": len(rows), "unfetched": [one.name for one in missing], "trials": rows}
     summary |= {} if cost is None else {"cost": cost.json()}
     summary |= {} if ahead is None else {"seeds": ahead.json()}
-    typer.echo(json.dumps({**payload, **summary}, indent=1, allow_nan=False))
+    print_json({**payload, **summary})

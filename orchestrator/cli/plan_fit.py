@@ -122,21 +122,19 @@ def print_fits(lines: Sequence[FitLine]) -> None:
         Column(header="experiment", role="key", cells=tuple(line.experiment for line in lines)),
         Column(header="model", role="name", cells=tuple(line.model.rpartition("/")[2] for line in lines)),
     ]
-    names = tuple(_cells(lines[0]))[2:] if lines else ()
-    for name in names:
-        columns.append(Column(header=name, is_number=True, cells=tuple(_cells(line)[name] for line in lines)))
+    numbers = [_numbers(line) for line in lines]
+    for name in numbers[0] if numbers else ():
+        columns.append(Column(header=name, is_number=True, cells=tuple(one[name] for one in numbers)))
     print_columns(columns)
 
 
-def _cells(line: FitLine) -> dict[str, str]:
+def _numbers(line: FitLine) -> dict[str, str]:
     resources, found = line.fit.resources, line.fit
     peaks = {
         f"{phase} GB": f"{found.peak(phase) / GB:.0f}" if phase in found.phases else ""
         for phase in ("sample", "send", "score", "update")
     }
     return {
-        "experiment": line.experiment,
-        "model": line.model,
         "trainer": line.trainer,
         "engine": line.engine,
         "GPUs": str(resources.num_gpus * resources.num_nodes),

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from orchestrator.cli.terminal import print_json
+
 if TYPE_CHECKING:
     from orchestrator.cli.plan_cost import PlanCost
     from orchestrator.plan.trial import Plan
@@ -18,11 +20,9 @@ def show_union(plans: Sequence[Plan], cost: PlanCost | None, *, as_json: bool) -
     rows = _rows(plans, cost, places)
     num_all, num_once = sum(len(plan.entries) for plan in plans), len(_ids(plans))
     if as_json:
-        import json
-
         payload: dict[str, Any] = {"num_trials": num_once, "num_trials_before_sharing": num_all, "experiments": rows}
         payload |= {} if cost is None else {"cost": cost.json()}
-        typer.echo(json.dumps(payload, indent=1, allow_nan=False))
+        print_json(payload)
         return
     _print_rows(rows, with_cost=cost is not None)
     typer.echo(f"{len(plans)} experiments: {num_all} trials, {num_once} with shared ones counted once")

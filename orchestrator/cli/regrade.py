@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from eval.graders.api import GraderName
 from orchestrator.cli.judge import JudgeModel, JudgeUrl
+from orchestrator.cli.options import RUNS, AsJson, CacheFolder, DataFolder, StoreFolder
+from orchestrator.cli.terminal import print_json
 
 if TYPE_CHECKING:
     from orchestrator.archive.regrade import Change
@@ -24,12 +24,10 @@ def regrade(
     ] = "ours",
     judge_model: JudgeModel = None,
     judge_url: JudgeUrl = None,
-    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
-    data_dir: Annotated[Path | None, typer.Option(envvar="ORCH_DATA_DIR", help="Benchmark files.")] = None,
-    cache_dir: Annotated[
-        Path | None, typer.Option(envvar="ORCH_CACHE_DIR", help="Built models; STORE/models without it.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    store: StoreFolder = RUNS,
+    data_dir: DataFolder = None,
+    cache_dir: CacheFolder = None,
+    as_json: AsJson = False,
 ) -> None:
     """Re-score samples that another grader scored; scores appear under their new keys."""
     from orchestrator.archive.regrade import regrade_all
@@ -45,7 +43,7 @@ def regrade(
         if not as_json:
             typer.echo(_line(rows[-1]))
     if as_json:
-        typer.echo(json.dumps(rows, indent=1))
+        print_json(rows)
     elif not rows:
         typer.echo(f"nothing to do: every score has one by the present version of the grader, {opened.version}")
     if cost := cost_line(opened):

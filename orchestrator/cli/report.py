@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.options import RUNS, AsJson, CacheFolder, DataFolder, StoreFolder
+from orchestrator.cli.terminal import print_json
+
 if TYPE_CHECKING:
     from orchestrator.store.store import Store
 
@@ -16,15 +19,13 @@ def report(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder to write; an earlier report there is replaced.")
     ] = Path("report"),
-    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
-    data_dir: Annotated[Path | None, typer.Option(envvar="ORCH_DATA_DIR", help="Folder of benchmark files.")] = None,
+    store: StoreFolder = RUNS,
+    data_dir: DataFolder = None,
     diagnose: Annotated[
         bool, typer.Option("--diagnose", help="First run `orch diagnose` on a trial of every arm that lacks it.")
     ] = False,
-    cache_dir: Annotated[
-        Path | None, typer.Option(envvar="ORCH_CACHE_DIR", help="Built models; STORE/models without it.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+    cache_dir: CacheFolder = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write tables, figures, trial pages, significance, cost, provenance and audit as static pages."""
     from dashboards.report.site import Request, write_report
@@ -35,9 +36,7 @@ def report(
     request = Request(experiments=tuple(dict.fromkeys(experiments)), folder=out.absolute(), data_folder=data_dir)
     index = write_report(Store(store), request, on_progress=lambda line: typer.echo(line, err=True))
     if as_json:
-        import json
-
-        typer.echo(json.dumps({"index": str(index), "experiments": list(request.experiments)}))
+        print_json({"index": index, "experiments": request.experiments})
         return
     typer.echo(f"{out / 'index.html'}\n\nnext: open it in a browser, or copy the folder anywhere", nl=True)
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.options import RUNS, AsJson, DataFolder, StoreFolder
+
 if TYPE_CHECKING:
     from orchestrator.status.rows import SweepView
     from orchestrator.store.store import Store
@@ -14,9 +16,9 @@ if TYPE_CHECKING:
 
 def status(
     experiment: Annotated[str | None, typer.Argument(help="Name of an experiment; all of them without it.")] = None,
-    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
-    data_dir: Annotated[Path | None, typer.Option(envvar="ORCH_DATA_DIR", help="Benchmark files.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    store: StoreFolder = RUNS,
+    data_dir: DataFolder = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show where every trial of an experiment stands."""
     from orchestrator.store.store import Store
@@ -42,16 +44,14 @@ def _print_tables(runs: Store, names: tuple[str, ...], data_folder: Path | None)
 
 
 def _print_json(runs: Store, names: tuple[str, ...], data_folder: Path | None) -> None:
-    import json
-
-    from orchestrator.codec import encode
+    from orchestrator.cli.terminal import print_json
     from orchestrator.status.rows import count_states
 
     experiments = []
     for name in names:
         rows = _view(runs, name, data_folder).rows()
-        experiments.append({"experiment": name, "counts": count_states(rows), "trials": encode(rows)})
-    typer.echo(json.dumps({"store": str(runs.root), "experiments": experiments}, indent=1, allow_nan=False))
+        experiments.append({"experiment": name, "counts": count_states(rows), "trials": rows})
+    print_json({"store": runs.root, "experiments": experiments})
 
 
 def _view(runs: Store, name: str, data_folder: Path | None) -> SweepView:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from orchestrator.cli.terminal import reading
+from orchestrator.cli.options import MLFLOW, RUNS, CacheFolder, DataFolder, StoreFolder, TrackingUri
+from orchestrator.cli.terminal import print_json, reading
 
 if TYPE_CHECKING:
     from orchestrator.cli.display import Display
@@ -38,19 +39,15 @@ def sweep(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Changes, for example selection.ratio=[0.1,0.2] seeds=[0,1].")
     ] = None,
-    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
-    data_dir: Annotated[Path | None, typer.Option(envvar="ORCH_DATA_DIR", help="Benchmark files.")] = None,
-    cache_dir: Annotated[
-        Path | None, typer.Option(envvar="ORCH_CACHE_DIR", help="Built models; STORE/models without it.")
-    ] = None,
+    store: StoreFolder = RUNS,
+    data_dir: DataFolder = None,
+    cache_dir: CacheFolder = None,
     scheduler: Annotated[SchedulerName | None, typer.Option(help="Instead of the file's.")] = None,
     ray_address: Annotated[str | None, typer.Option(help="Ray cluster to join: auto, ray://host:port.")] = None,
     max_concurrent: Annotated[int | None, typer.Option(min=1, help="Most trials at once.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and run nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON; progress on stderr.")] = False,
-    tracking_uri: Annotated[
-        str, typer.Option(envvar="MLFLOW_TRACKING_URI", help="Where MLflow is.")
-    ] = "sqlite:///mlflow.db",
+    tracking_uri: TrackingUri = MLFLOW,
     mlflow: Annotated[bool, typer.Option("--mlflow/--no-mlflow", help="Mirror the sweep into MLflow.")] = True,
 ) -> None:
     """Run what is missing of an experiment; run again, it finds nothing to do."""
@@ -275,9 +272,6 @@ def _digests(plan: Plan, runs: Store) -> dict[str, str]:
 
 
 def _print_json(outcome: SweepOutcome, plan: Plan, runs: Store) -> None:
-    import json
-
-    from orchestrator.codec import encode
     from orchestrator.status.rows import count_states
 
     payload = {
@@ -288,15 +282,13 @@ def _print_json(outcome: SweepOutcome, plan: Plan, runs: Store) -> None:
         "handed_to": outcome.handed_to,
         "counts": count_states(outcome.rows),
         "inputs": _digests(plan, runs),
-        "trials": encode(outcome.rows),
+        "trials": outcome.rows,
     }
-    typer.echo(json.dumps(payload, indent=1, allow_nan=False))
+    print_json(payload)
 
 
 def _print_missing(plan: Plan, runs: Store, choice: _Choice) -> None:
     """What a sweep would run, in order, or what it would refuse."""
-    import json
-
     from orchestrator.status.rows import SweepView
     from orchestrator.status.state import UNDO
     from orchestrator.sweep.driver import check_possible, unfinished_trials
@@ -307,7 +299,7 @@ def _print_missing(plan: Plan, runs: Store, choice: _Choice) -> None:
     if choice.is_json:
         payload = {"experiment": plan.experiment, "num_trials": len(plan.entries)}
         trials = [{"id": one.trial.id, "label": one.label} for one in missing]
-        typer.echo(json.dumps({**payload, "would_run": trials}, indent=1))
+        print_json({**payload, "would_run": trials})
         return
     for one in missing:
         typer.echo(f"{one.trial.id}  {one.label}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from orchestrator.cli.options import MLFLOW, RUNS, AsJson, StoreFolder, TrackingUri
+from orchestrator.cli.terminal import print_json
 
 if TYPE_CHECKING:
     from orchestrator.store.store import Store
@@ -17,15 +18,11 @@ if TYPE_CHECKING:
 
 def sync(
     experiment: Annotated[str, typer.Argument(help="Name of an experiment that was swept.")],
-    tracking_uri: Annotated[
-        str, typer.Option(envvar="MLFLOW_TRACKING_URI", help="Where MLflow keeps its runs.")
-    ] = "sqlite:///mlflow.db",
-    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    tracking_uri: TrackingUri = MLFLOW,
+    store: StoreFolder = RUNS,
+    as_json: AsJson = False,
 ) -> None:
     """Mirror an experiment into MLflow; doing it again adds nothing."""
-    from dataclasses import asdict
-
     from orchestrator.store.store import Store
     from orchestrator.tracking.uri import shown_uri
 
@@ -35,7 +32,7 @@ def sync(
         return
     report = mirror.sync()
     if as_json:
-        typer.echo(json.dumps(asdict(report)))
+        print_json(report)
         return
     typer.echo(
         f"{experiment}: {report.num_runs_created} runs created, {report.num_points} metric points and "

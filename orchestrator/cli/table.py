@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from eval.graders.api import GraderName
+from orchestrator.cli.options import RUNS, StoreFolder
 
 if TYPE_CHECKING:
+    from orchestrator.store.files import write_atomically
     from orchestrator.store.store import Store
 
 Format = Literal["text", "md", "csv", "latex", "html", "json"]
@@ -29,11 +31,11 @@ def table(
         GraderName, typer.Option(help="Whose verdicts are averaged: ours, or those of `orch regrade --grader …`.")
     ] = "ours",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file instead.")] = None,
-    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
+    store: StoreFolder = RUNS,
 ) -> None:
     """Print avg@K ± SE of every arm, with differences from base and from the dense arm."""
     from orchestrator.cli.terminal import terminal_width
-    from orchestrator.store.store import Store, write_atomically
+    from orchestrator.store.store import Store
 
     printed = _published if published else _own
     if output is None:

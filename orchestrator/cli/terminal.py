@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import typer
+
+from orchestrator.codec import encode
 
 if TYPE_CHECKING:
     from dashboards.columns import Column
@@ -26,6 +29,11 @@ def terminal_width(*, elsewhere: int = ENDLESS) -> int:
     return max(NARROWEST, shutil.get_terminal_size(fallback=(elsewhere, 40)).columns)
 
 
+def print_json(payload: object) -> None:
+    """Print a value for scripts: dataclasses as objects, NaN and infinities, for which JSON has no word, as text."""
+    typer.echo(json.dumps(encode(payload), ensure_ascii=False, indent=1, allow_nan=False))
+
+
 def print_columns(columns: Sequence[Column], *, above: Sequence[str] = (), colours: Sequence[str | None] = ()) -> None:
     """Print columns that fit, in blocks where they do not fit beside each other.
 
@@ -42,6 +50,17 @@ def print_columns(columns: Sequence[Column], *, above: Sequence[str] = (), colou
         heading = [typer.style(line, bold=True) for line in block.heading]
         lines = [typer.style(line, fg=colours[row]) if colours else line for row, line in block.rows]
         typer.echo("\n".join([*([""] if number else []), *heading, *lines]))
+
+
+def print_rows(headers: Sequence[str], rows: Sequence[Sequence[str]], *, above: Sequence[str]) -> None:
+    """Print rows of results, each known by its first cell."""
+    from dashboards.columns import Column
+
+    columns = [
+        Column(header=header, role="result" if number else "key", cells=cells)
+        for number, (header, cells) in enumerate(zip(headers, zip(*rows, strict=True), strict=True))
+    ]
+    print_columns(columns, above=above)
 
 
 def reading(path: str, done: int, total: int) -> None:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli.options import MLFLOW, TrackingUri
+
 
 def ui(
     experiment: Annotated[str | None, typer.Argument(help="Experiment to show; all of them without it.")] = None,
@@ -14,9 +16,7 @@ def ui(
         str, typer.Option(help="Address to listen on. Anybody who reaches it sees all runs.")
     ] = "127.0.0.1",
     no_open: Annotated[bool, typer.Option("--no-open", help="Print the address only.")] = False,
-    tracking_uri: Annotated[
-        str, typer.Option(envvar="MLFLOW_TRACKING_URI", help="Where MLflow keeps its runs.")
-    ] = "sqlite:///mlflow.db",
+    tracking_uri: TrackingUri = MLFLOW,
 ) -> None:
     """Start MLflow's pages over the local database until Ctrl-C, or open those of a team's server."""
     import contextlib

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from orchestrator.cli.options import RUNS, AsJson, DataFolder, StoreFolder
+from orchestrator.cli.terminal import print_json
 
 if TYPE_CHECKING:
     from orchestrator.archive.verify import Verification
@@ -23,9 +25,9 @@ NUM_SHOWN = 50
 
 def verify(
     target: Annotated[str | None, typer.Argument(help="Experiment or archive; all experiments without it.")] = None,
-    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
-    data_dir: Annotated[Path | None, typer.Option(envvar="ORCH_DATA_DIR", help="Benchmark files.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    store: StoreFolder = RUNS,
+    data_dir: DataFolder = None,
+    as_json: AsJson = False,
 ) -> None:
     """Grade, average and print everything again; exit 1 if anything is not what it was."""
     from orchestrator.archive.format import ArchiveDamaged
@@ -38,10 +40,13 @@ def verify(
         try:
             found = [_verify_archive(Path(target), data_dir)]
         except ArchiveDamaged as damage:
-            typer.echo(json.dumps({"archive": target, "damage": damage.what}, indent=1) if as_json else damage.what)
+            if as_json:
+                print_json({"archive": target, "damage": damage.what})
+            else:
+                typer.echo(damage.what)
             raise typer.Exit(1) from damage
     if as_json:
-        typer.echo(json.dumps([_as_dict(one) for one in found], ensure_ascii=False, indent=1))
+        print_json([_as_dict(one) for one in found])
     else:
         for one in found:
             _print(one)
@@ -122,8 +127,6 @@ def _print(found: Verification) -> None:
 
 
 def _as_dict(found: Verification) -> dict[str, object]:
-    from orchestrator.codec import encode
-
     counts = ("num_trials", "num_scores", "num_samples", "num_checkpoints")
     numbers = {name: getattr(found, name) for name in counts}
-    return {"experiment": found.experiment, **numbers, "findings": [encode(one) for one in found.findings]}
+    return {"experiment": found.experiment, **numbers, "findings": found.findings}

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from orchestrator.cli.options import RUNS, DataFolder, StoreFolder
+
 
 def watch(
     experiment: Annotated[str | None, typer.Argument(help="Name of an experiment; all of them without it.")] = None,
-    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
-    data_dir: Annotated[Path | None, typer.Option(envvar="ORCH_DATA_DIR", help="Benchmark files.")] = None,
+    store: StoreFolder = RUNS,
+    data_dir: DataFolder = None,
     interval: Annotated[float, typer.Option(min=0.2, help="Seconds between looks.")] = 1.0,
 ) -> None:
     """Watch a sweep: trials, curves, log; keys to pause, resume, cancel, run again."""

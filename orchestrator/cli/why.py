@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from orchestrator.cli.options import RUNS, AsJson, StoreFolder
+from orchestrator.cli.terminal import print_json
 
 if TYPE_CHECKING:
     from dashboards.trace import CellTrace, ScoreTrace, TrialTrace
@@ -15,8 +17,8 @@ def why(
     table: Annotated[str, typer.Argument(help="Name of an experiment that was swept.")],
     row: Annotated[str, typer.Argument(help="Row: its id or label beside a paper, else axis values: grpo,ets,0.2.")],
     column: Annotated[str, typer.Argument(help="Column: its id or label, for example a benchmark or avg.")],
-    store: Annotated[Path, typer.Option(envvar="ORCH_STORE", help="Runs folder.")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    store: StoreFolder = RUNS,
+    as_json: AsJson = False,
 ) -> None:
     """Trace a cell of a table to trials, checkpoints, sample files, grader, seeds and configuration."""
     from dashboards.trace import trace_cell
@@ -24,11 +26,7 @@ def why(
 
     found = trace_cell(Store(store), table, row, column)
     if as_json:
-        import json
-
-        from orchestrator.codec import encode
-
-        typer.echo(json.dumps(encode(found), ensure_ascii=False, indent=1))
+        print_json(found)
         return
     _print(found)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from eval.errors import did_you_mean
 from orchestrator.errors import SpecError
 
 NAME = "experiments"
@@ -119,10 +119,10 @@ def _with_bases(names: Sequence[str]) -> Iterator[str]:
     while left:
         name = left.pop(0).removesuffix(".yaml")
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            guess = f"did you mean {near[0]}? " if near else ""
             raise SpecError(
-                f"no experiment {name} comes with orch", where="orch init", fix=f"{guess}`orch experiments` lists them"
+                f"no experiment {name} comes with orch",
+                where="orch init",
+                fix=f"{did_you_mean(name, known)}`orch experiments` lists them",
             )
         if name not in seen:
             seen.add(name)

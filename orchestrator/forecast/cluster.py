@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
-from difflib import get_close_matches
 
+from eval.errors import did_you_mean
 from orchestrator.errors import PlanError
 from orchestrator.sizing.devices import CPU_CORE, GPUS, Device
 from orchestrator.sweep.nodes import Node
@@ -86,9 +86,7 @@ def _device(kind: str) -> Device:
     if kind in GPUS:
         return GPUS[kind]
     known = [*(device.name for device in GPUS.values()), "cpu"]
-    close = get_close_matches(kind.upper(), known, n=1)
-    guess = f"did you mean {close[0]}? " if close else ""
-    raise _refused(f"unknown device {kind!r}", fix=f"{guess}known: {', '.join(known)}")
+    raise _refused(f"unknown device {kind!r}", fix=f"{did_you_mean(kind.upper(), known)}known: {', '.join(known)}")
 
 
 def _sizes(rest: str, *, num_cpus: float, memory_gb: float) -> tuple[float, float]:

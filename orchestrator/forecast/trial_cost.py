@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eval.api import SamplingSettings
+from eval.benchmarks.registry import declared, load, short_name
 from orchestrator.config.blocks import EvalSettings
 from orchestrator.config.shape import BYTES_OF_DTYPE, ModelShape
 from orchestrator.forecast.measured import Estimate, Measurement, Work, estimate
@@ -197,15 +198,12 @@ def evaluated_steps(planned: PlannedTrial) -> tuple[int, ...]:
 
 def evaluation_key(settings: SamplingSettings | EvalSettings, benchmark: str, step: int, limit: int | None) -> str:
     """Equal for evaluations that make the same score of one trial; scores of a user's file go by its stem."""
-    name = Path(benchmark).stem if benchmark.endswith(".jsonl") else benchmark
     how = (settings.num_samples, settings.temperature, settings.top_p, settings.max_new_tokens)
-    return f"{name} at {step}: {(*how, settings.template, settings.seed, limit)}"
+    return f"{short_name(benchmark)} at {step}: {(*how, settings.template, settings.seed, limit)}"
 
 
 def question_counter(data_folder: Path | None) -> CountOf:
     """Number of questions of a benchmark: as declared, or the rows of a user's file."""
-    from eval.benchmarks.registry import declared, load
-
     counts: dict[str, int] = {}
 
     def count_of(name: str) -> int:

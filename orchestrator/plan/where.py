@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 
+from eval.errors import did_you_mean
 from orchestrator.config.blocks import KEY, Schedule, Where, spell
 from orchestrator.errors import OrchError
 from orchestrator.plan.trial import PlannedTrial
@@ -70,6 +70,4 @@ def check_schedule(schedule: Schedule, trials: Sequence[PlannedTrial]) -> None:
 
 def _unknown(what: str, name: str, known: Iterable[str], *, key: str) -> OrchError:
     names = sorted(known)
-    close = get_close_matches(name, names, n=1)
-    guess = f"did you mean {close[0]}? " if close else ""
-    return OrchError(what, where=key, fix=f"{guess}there are: {', '.join(names)}")
+    return OrchError(what, where=key, fix=f"{did_you_mean(name, names)}there are: {', '.join(names)}")

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.codec import CodecError, decode, encode
-from orchestrator.store.files import write_view
+from orchestrator.codec import encode
+from orchestrator.store.files import read_view, write_view
 from orchestrator.store.progress import age_s, is_alive
 
 
@@ -82,10 +82,7 @@ def write_report(path: Path, report: DriverReport) -> None:
 
 def read_report(path: Path) -> DriverReport | None:
     """What a driver last said, whether or not it still runs; None: there is nothing, or it does not read."""
-    try:
-        return decode(DriverReport, json.loads(path.read_text()))
-    except (OSError, ValueError, CodecError):
-        return None
+    return read_view(DriverReport, path)
 
 
 def live_drivers(runs: Path) -> tuple[DriverReport, ...]:

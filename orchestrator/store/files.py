@@ -11,12 +11,15 @@ import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from eval.files import replacing
+from orchestrator.codec import CodecError, decode
 from orchestrator.errors import StoreError
+
+T = TypeVar("T")
 
 REBUILD = (
     "move the file aside and run the same `orch sweep` again: it is made anew from the checkpoints and scores beside it"
@@ -138,6 +141,33 @@ def read_json(path: Path) -> Any:
     if isinstance(payload, dict) and payload.pop("seal", None) is not None and _SEAL.match(content) is None:
         raise _broken_seal(path)
     return payload
+
+
+def decoded(kind: type[T], payload: Any, *, what: str, where: object, fix: str = REBUILD) -> T:
+    """Decode what was read from a file of the runs folder.
+
+    Args:
+        kind: what it holds.
+        payload: its JSON.
+        what: what a message calls it, such as `a record`.
+        where: the file.
+        fix: what to do about one that does not read.
+
+    Raises:
+        StoreError: it does not read.
+    """
+    try:
+        return decode(kind, payload)
+    except (CodecError, TypeError, ValueError) as error:
+        raise StoreError(f"{what} does not read: {error}", where=str(where), fix=fix) from error
+
+
+def read_view(kind: type[T], path: Path) -> T | None:
+    """Read what `write_view` wrote; None where there is nothing, or it does not read: a view is never the truth."""
+    try:
+        return decode(kind, json.loads(path.read_text()))
+    except (OSError, ValueError):  # CodecError is a ValueError
+        return None
 
 
 def read_whole(path: Path) -> bytes | None:

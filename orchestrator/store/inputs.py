@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from orchestrator.codec import CodecError, decode, encode
-from orchestrator.errors import DataError, ModelError, StoreError
-from orchestrator.store.files import REBUILD, create_json, read_json, write_json
+from orchestrator.codec import encode
+from orchestrator.errors import DataError, ModelError
+from orchestrator.store.files import create_json, decoded, read_json, write_json
 from orchestrator.store.redact import now
 
 FOLDER = "inputs"
@@ -55,12 +55,7 @@ class SeenInputs:
         payload = read_json(self.file(name))
         if payload is None:
             return None
-        try:
-            return decode(SeenInput, payload)
-        except CodecError as error:
-            raise StoreError(
-                f"what was seen of {name} does not read: {error}", where=str(self.file(name)), fix=REBUILD
-            ) from error
+        return decoded(SeenInput, payload, what=f"what was seen of {name}", where=self.file(name))
 
     def commits(self, name: str) -> Mapping[str, str]:
         """Repository → the commit that this runs folder uses of it; empty before the first use."""

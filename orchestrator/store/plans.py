@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar
 
-from orchestrator.codec import CodecError, decode, encode
+from orchestrator.codec import encode
 from orchestrator.errors import StoreError
 from orchestrator.plan.trial import Plan, PlannedTrial
-from orchestrator.store.files import FileDamaged, read_json, stamp, write_json
+from orchestrator.store.files import FileDamaged, decoded, read_json, stamp, write_json
 from orchestrator.store.record import SCHEMA_VERSION, check_version
 
 T = TypeVar("T")
@@ -113,11 +113,5 @@ class KeptPlans:
         return payload["plan"]
 
     def _decode_plan(self, kind: type[T], payload: Any, experiment: str) -> T:
-        try:
-            return decode(kind, payload)
-        except CodecError as error:
-            raise StoreError(
-                f"a kept plan does not read: {error}",
-                where=str(self.file(experiment)),
-                fix="run its `orch sweep` again: that writes the plan anew",
-            ) from error
+        fix = "run its `orch sweep` again: that writes the plan anew"
+        return decoded(kind, payload, what="a kept plan", where=self.file(experiment), fix=fix)

@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from eval.background import repeated
-from orchestrator.codec import CodecError, decode, encode
-from orchestrator.store.files import write_view
+from orchestrator.codec import encode
+from orchestrator.store.files import read_view, write_view
 
 HEARTBEAT_S = 5.0
 """A live trial rewrites its progress at least this often."""
@@ -69,10 +69,7 @@ def age_s(timestamp: str) -> float:
 
 def read_progress(path: Path) -> Progress | None:
     """The last progress written, or None: there is none yet, or it does not read."""
-    try:
-        return decode(Progress, json.loads(path.read_text()))
-    except (OSError, ValueError, CodecError):
-        return None
+    return read_view(Progress, path)
 
 
 class ProgressWriter:

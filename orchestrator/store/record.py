@@ -10,11 +10,10 @@ from enum import StrEnum
 from typing import Any
 
 from eval.api import Score, ScoreFields
-from orchestrator.codec import CodecError, decode, encode
 from orchestrator.errors import StoreError
 from orchestrator.plan.trial import Trial
 from orchestrator.store.alarm import Alarm
-from orchestrator.store.files import REBUILD
+from orchestrator.store.files import REBUILD, decoded
 from trainers.api import TrainResult
 from trainers.recipe import Resources
 
@@ -221,11 +220,6 @@ def score_entry(score: Score, *, key: str, step: int, limit: int | None, at: str
     return ScoreEntry(**kept, key=key, step=step, limit=limit, finished_at=at)
 
 
-def to_json(record: RunRecord) -> Any:
-    """The JSON object of a record."""
-    return encode(record)
-
-
 def from_json(payload: Any, *, where: str) -> RunRecord:
     """Read a record.
 
@@ -233,10 +227,7 @@ def from_json(payload: Any, *, where: str) -> RunRecord:
         StoreError: written by a newer orch, or not a record; `where` names the file in the message.
     """
     check_version(payload, where=where)
-    try:
-        return decode(RunRecord, payload)
-    except (CodecError, TypeError, ValueError) as error:
-        raise StoreError(f"a record does not read: {error}", where=where, fix=REBUILD) from error
+    return decoded(RunRecord, payload, what="a record", where=where)
 
 
 def check_version(payload: Any, *, where: str) -> None:

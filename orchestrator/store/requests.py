@@ -21,9 +21,8 @@ from typing import Any, Literal, TypeVar
 
 from filelock import FileLock
 
-from orchestrator.codec import CodecError, decode, encode
-from orchestrator.errors import StoreError
-from orchestrator.store.files import explained, read_json, write_atomically
+from orchestrator.codec import encode
+from orchestrator.store.files import decoded, explained, read_json, write_atomically
 
 T = TypeVar("T")
 Hold = Literal["paused", "cancelled"]
@@ -173,12 +172,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 def _read(kind: type[T], path: Path) -> T | None:
     payload: Any = read_json(path)
-    if payload is None:
-        return None
-    try:
-        return decode(kind, payload)
-    except CodecError as error:
-        raise StoreError(f"a request does not read: {error}", where=str(path), fix=_FIX) from error
+    return None if payload is None else decoded(kind, payload, what="a request", where=path, fix=_FIX)
 
 
 def _who() -> str:

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from eval.api import SamplingSettings
-from eval.benchmarks.registry import digest
+from eval.benchmarks.registry import digest, short_name
 from eval.graders.api import OURS, GraderName, grader_name
 from eval.grading.version import grader_version
 from eval.score_file import score_key
@@ -105,7 +105,7 @@ def shown_scores(
     Of those that several versions of the grader gave, the latest.
     """
     wanted = sampling_settings(evaluation)
-    asked = {benchmark_name(benchmark): benchmark for benchmark in evaluation.benchmarks}
+    asked = {short_name(benchmark): benchmark for benchmark in evaluation.benchmarks}
     chosen: dict[tuple[str, int], ScoreEntry] = {}
     for entry in sorted(record.scores if record else (), key=lambda entry: entry.finished_at):
         if grader_name(entry.grader_version) != grader:
@@ -123,8 +123,3 @@ def is_shown_whole(record: RunRecord, planned: PlannedTrial) -> bool:
     step, scores = final_step(planned), shown_scores(record, planned.evaluation)
     is_trained = planned.trial.kind == "base" or record.train is not None
     return is_trained and all((benchmark, step) in scores for benchmark in planned.evaluation.benchmarks)
-
-
-def benchmark_name(benchmark: str) -> str:
-    """What a benchmark's scores call it: the name itself, or the stem of a `.jsonl` path."""
-    return Path(benchmark).stem if benchmark.endswith(".jsonl") else benchmark

@@ -30,16 +30,16 @@ from pathlib import Path
 from typing import Any
 
 from eval.api import Score
-from orchestrator.codec import CodecError, decode, encode
+from orchestrator.codec import encode
 from orchestrator.errors import StoreError
 from orchestrator.plan.trial import Trial
 from orchestrator.store.files import (
     complete_lines,
+    decoded,
     explain,
     explained,
     read_json,
     stamp,
-    write_atomically,
     write_json,
     write_synced,
 )
@@ -48,12 +48,10 @@ from orchestrator.store.locks import Locks
 from orchestrator.store.outline import Outline, read_outline
 from orchestrator.store.plans import KeptPlans
 from orchestrator.store.progress import Progress, read_progress
-from orchestrator.store.record import SCHEMA_VERSION, RunRecord, check_version, from_json, to_json
+from orchestrator.store.record import SCHEMA_VERSION, RunRecord, check_version, from_json
 from orchestrator.store.redact import without_secrets
 
 log = logging.getLogger(__name__)
-
-__all__ = ["Store", "TrialLocked", "write_atomically"]
 
 MetricRows = list[dict[str, Any]]
 """One object a training step, in order of steps."""
@@ -117,12 +115,7 @@ class Store:
         """Changes when a trial's record or training metrics do; costs a few stat calls."""
         files = [self.trial_folder(trial_id) / "record.json"]
         files += [self.metrics_file(trial_id, number) for number in self.attempt_numbers(trial_id)]
-        marks = []
-        for file in files:
-            with contextlib.suppress(FileNotFoundError):
-                stat = file.stat()
-                marks.append(f"{stat.st_mtime_ns}:{stat.st_size}")
-        return " ".join(marks)
+        return " ".join(f"{time_ns}:{size}" for time_ns, size in map(stamp, files) if time_ns)
 
     def check_writable(self) -> None:
         """Create the runs folder and prove that files can be made in it.
@@ -154,11 +147,8 @@ class Store:
         if payload is None:
             return None
         check_version(payload, where=str(path))
-        try:
-            return decode(Trial, payload["trial"])
-        except (CodecError, KeyError) as error:
-            fix = "remove the file: the next `orch sweep` writes it anew"
-            raise StoreError(f"a recipe does not read: {error}", where=str(path), fix=fix) from error
+        fix = "remove the file: the next `orch sweep` writes it anew"
+        return decoded(Trial, payload.get("trial"), what="a recipe", where=path, fix=fix)
 
     def trial_ids(self) -> tuple[str, ...]:
         """Ids of all trials with a folder, sorted."""
@@ -235,7 +225,7 @@ class Store:
             LeaseLost: another process has taken the trial over. StoreError: the folder cannot be written.
         """
         self.check_lease(record.trial.id)
-        write_json(self.trial_folder(record.trial.id) / "record.json", to_json(record))
+        write_json(self.trial_folder(record.trial.id) / "record.json", encode(record))
 
     @contextlib.contextmanager
     def lock(
@@ -380,11 +370,8 @@ class Store:
         payload = read_json(path)
         if payload is None:
             return None
-        try:
-            return decode(Score, payload)
-        except CodecError as error:
-            fix = "remove the file; the next `orch sweep` derives it again from samples.jsonl beside it"
-            raise StoreError(f"a score does not read: {error}", where=str(path), fix=fix) from error
+        fix = "remove the file; the next `orch sweep` derives it again from samples.jsonl beside it"
+        return decoded(Score, payload, what="a score", where=path, fix=fix)
 
     def _holder(self, trial_id: str) -> str:
         progress = self.progress(trial_id)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from eval.benchmarks.registry import short_name
 from orchestrator.plan.trial import Plan
-from orchestrator.store.scores import benchmark_name
 from orchestrator.tracking.points import MACRO, metric_key
 from orchestrator.tracking.view import trial_params
 
@@ -67,7 +67,7 @@ def board(plan: Plan) -> str:
 def _score_keys(plan: Plan) -> list[str]:
     """avg@K metrics, the macro average first where there are several benchmarks."""
     evaluation = plan.entries[0].evaluation
-    names = [benchmark_name(name) for name in evaluation.benchmarks]
+    names = [short_name(name) for name in evaluation.benchmarks]
     shown = [*([MACRO] if len(names) > 1 else []), *names[:_NUM_BENCHMARKS]]
     return [metric_key(f"eval/{name}/avg_at_{evaluation.num_samples}") for name in shown]
 

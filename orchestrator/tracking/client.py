@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +221,8 @@ def _explanation(error: Exception) -> str:
 def batches(points: Sequence[MetricPoint], *, limit: int) -> Iterator[list[MetricPoint]]:
     """Cut points into batches of at most `limit` without parting those of one step, unless one step exceeds it."""
     batch: list[MetricPoint] = []
-    for group in _by_step(points):
+    for _, of_step in groupby(points, key=lambda point: point.step):
+        group = list(of_step)
         if batch and len(batch) + len(group) > limit:
             yield batch
             batch = []
@@ -230,17 +232,6 @@ def batches(points: Sequence[MetricPoint], *, limit: int) -> Iterator[list[Metri
             batch = batch[limit:]
     if batch:
         yield batch
-
-
-def _by_step(points: Sequence[MetricPoint]) -> Iterator[list[MetricPoint]]:
-    group: list[MetricPoint] = []
-    for point in points:
-        if group and group[0].step != point.step:
-            yield group
-            group = []
-        group.append(point)
-    if group:
-        yield group
 
 
 def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:

@@ -13,11 +13,12 @@ from typing import Any, Literal
 
 import yaml
 
+from eval.benchmarks.registry import short_name
 from orchestrator.codec import encode
 from orchestrator.plan.trial import Plan, PlannedTrial
 from orchestrator.status.state import State
 from orchestrator.store.record import RunRecord
-from orchestrator.store.scores import benchmark_name, shown_scores
+from orchestrator.store.scores import shown_scores
 from orchestrator.tracking.points import metric_key, milliseconds
 
 RunStatus = Literal["SCHEDULED", "RUNNING", "FINISHED", "FAILED", "KILLED"]
@@ -178,7 +179,7 @@ def _datasets(planned: PlannedTrial, record: RunRecord | None) -> tuple[DatasetV
 
 
 def _dataset(name: str, digest: str, context: Literal["training", "evaluation"]) -> DatasetView:
-    return DatasetView(name=benchmark_name(name), digest=digest.removeprefix("sha256:")[:_MAX_DIGEST], context=context)
+    return DatasetView(name=short_name(name), digest=digest.removeprefix("sha256:")[:_MAX_DIGEST], context=context)
 
 
 def _trial_artifacts(planned: PlannedTrial, record: RunRecord | None) -> dict[str, str]:

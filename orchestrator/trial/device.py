@@ -24,7 +24,7 @@ def smallest_gpu(environment: Mapping[str, str], ask: Ask | None = None) -> Devi
         environment: `CUDA_VISIBLE_DEVICES` hides GPUs.
         ask: runs the driver's command.
     """
-    listing = (ask or _output)(_QUERY) or ""
+    listing = (ask or output_of)(_QUERY) or ""
     rows = [[part.strip() for part in line.split(",")] for line in listing.splitlines()]
     visible = environment.get("CUDA_VISIBLE_DEVICES")
     wanted = None if visible is None else {name.strip() for name in visible.split(",")}
@@ -44,7 +44,8 @@ def _device(name: str, memory_mib: float) -> Device:
     return replace(kind, memory_gb=memory_gb)
 
 
-def _output(command: Sequence[str]) -> str | None:
+def output_of(command: Sequence[str]) -> str | None:
+    """Standard output of a command, or None where it is absent, fails or hangs: what it would tell stops no run."""
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True).stdout
     except (OSError, subprocess.SubprocessError):

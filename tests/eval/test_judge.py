@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from eval.api import Problem
+from eval.engines import endpoint
 from eval.errors import EndpointError, EngineError
 from eval.graders import judge_endpoint
 from eval.graders.judge import JudgeGrader, JudgeSettings, prompt, read_verdict
@@ -72,7 +73,7 @@ def server():
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr(judge_endpoint, "FIRST_DELAY_S", 0.001)
+    monkeypatch.setattr(endpoint, "FIRST_DELAY_S", 0.001)
 
 
 def problem(gold, question="What is it?", **options):

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import pickle
-import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +16,18 @@ import torch
 
 from eval.errors import OrchError
 from trainers.checkpoints import (
-    _delete_partial,
-    _written_atomically,
-    kept_steps,
+    delete_partial,
+    prune,
+    step_folders,
+    written_atomically,
 )
-from trainers.manifest import LITE_STATE, MANIFEST, reward_of, sha256_of
+from trainers.manifest import LITE_STATE, MANIFEST, sha256_of
 from trainers.recipe import Resources
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
 """Raised when the layout of `state.pt` changes; other formats are not read."""
-_STEP_FOLDER = re.compile(r"step-(\d{8})")
 
 State = dict[str, Any]
 """What a checkpoint holds: tensors, numbers, strings and containers of them, nothing that runs code when read."""
@@ -46,18 +44,14 @@ def save_checkpoint(folder: Path, step: int, state: State, resources: Resources)
         OrchError: the disk is full or the folder cannot be written; older checkpoints are untouched then.
     """
     target = folder / f"step-{step:08d}"
-    with _written_atomically(target) as partial:
+    with written_atomically(target) as partial:
         with (partial / LITE_STATE).open("wb") as file:  # given a path, torch forgets what the system said of the disk
             torch.save(state, file)
         digest = sha256_of(partial / LITE_STATE)
         manifest = {"format": FORMAT, "step": step, "sha256": digest, "bytes": (partial / LITE_STATE).stat().st_size}
         manifest["reward"] = state.get("metrics", {}).get("reward/mean")
         (partial / MANIFEST).write_text(json.dumps(manifest))
-    # Steps beyond this one were passed over as damaged when training resumed: they must not outlive whole ones.
-    kept = kept_steps({written: reward_of(path) for written, path in _steps(folder) if written <= step}, resources)
-    for written, path in _steps(folder):
-        if written not in kept:
-            shutil.rmtree(path, ignore_errors=True)
+    prune(folder, resources, newest=step)
     return target
 
 
@@ -70,21 +64,13 @@ def load_newest(folder: Path) -> State | None:
     Raises:
         OrchError: a checkpoint was written by another version of this format.
     """
-    _delete_partial(folder)
-    for step, path in _steps(folder):
+    delete_partial(folder)
+    for step, path in step_folders(folder):
         try:
             return _load(path)
         except CheckpointDamaged as damage:
             log.warning("checkpoint of step %d is passed over: %s (%s)", step, damage, path)
     return None
-
-
-def _steps(folder: Path) -> list[tuple[int, Path]]:
-    """The checkpoint folders, newest first."""
-    if not folder.is_dir():
-        return []
-    matches = ((_STEP_FOLDER.fullmatch(path.name), path) for path in folder.iterdir())
-    return sorted(((int(match[1]), path) for match, path in matches if match), reverse=True)
 
 
 def _load(path: Path) -> State:

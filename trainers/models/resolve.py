@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 
-from eval.errors import ModelError
+from eval.errors import ModelError, did_you_mean
 from eval.model_folder import FolderDigests, OnBytes, check_folder, folder_digests
 from trainers.models.tiny_spec import ARITHMETIC_TINY, TinySpec
 from trainers.recipe import Model
@@ -91,8 +90,7 @@ def resolve(
 
 def _builtin(path: str) -> TinySpec:
     if path not in BUILTINS:
-        near = get_close_matches(path, BUILTINS, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = did_you_mean(path, BUILTINS)
         raise ModelError(
             f"unknown built-in model {path!r}", where="model.path", fix=f"{hint}known: {', '.join(BUILTINS)}"
         )
@@ -107,9 +105,8 @@ def checked_hub_id(path: str) -> str:
     """
     if _HUB_ID.fullmatch(path):
         return path
-    near = get_close_matches(path, BUILTINS, n=1)
     raise ModelError(
         f"{path!r} is neither a folder nor the id of a model on the Hugging Face hub",
         where="model.path",
-        fix=f"did you mean {near[0]}?" if near else "correct the path, or write the id as owner/name",
+        fix=did_you_mean(path, BUILTINS).strip() or "correct the path, or write the id as owner/name",
     )

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from difflib import get_close_matches
 from math import isfinite
 from typing import Any
 
-from eval.errors import OrchError
+from eval.errors import OrchError, did_you_mean
 
 NOT_IDENTITY = {"identity": False}
 """Metadata of a field that changes no number, or whose content a digest already stands for."""
@@ -29,6 +28,5 @@ def require(is_met: bool, key: str, value: object, wanted: str) -> None:
 
 def unknown(noun: str, name: str, known: Any, *, where: str) -> OrchError:
     """The error for a name that is not among `known`: did-you-mean first, then every valid choice."""
-    close = get_close_matches(name, list(known), n=1)
-    guess = f"did you mean {close[0]}? " if close else ""
+    guess = did_you_mean(name, known)
     return OrchError(f"unknown {noun} '{name}'", where=where, fix=f"{guess}valid: {', '.join(known)}")

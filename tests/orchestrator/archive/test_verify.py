@@ -12,8 +12,8 @@ from eval.graders.registry import open_grader
 from orchestrator.archive.regrade import regrade_all
 from orchestrator.archive.verify import Verification, verify_sweep
 from orchestrator.cli import app
+from orchestrator.codec import encode
 from orchestrator.store.files import write_json
-from orchestrator.store.record import to_json
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -82,7 +82,7 @@ def test_a_record_that_was_written_anew_with_another_number_is_found(kept: Kept)
     raised = replace(
         record.scores[0], avg=record.scores[0].avg + 0.1, settings=replace(record.scores[0].settings, seed=7)
     )
-    write_json(kept.trial_folder(1) / "record.json", to_json(replace(record, scores=(raised,))))
+    write_json(kept.trial_folder(1) / "record.json", encode(replace(record, scores=(raised,))))
     names = [(name, what.split(" is ")[0].split(";")[0]) for name, what in found(verify(kept))]
     assert names == [("record.json", f"bench0: {part}") for part in ("its key", "settings", "avg")]
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.codec import encode
 from orchestrator.errors import StoreError
 from orchestrator.plan.trial import Trial
 from orchestrator.store.files import write_atomically
-from orchestrator.store.record import SCHEMA_VERSION, Attempt, Outcome, Status, new_record, to_json
+from orchestrator.store.record import SCHEMA_VERSION, Attempt, Outcome, Status, new_record
 from orchestrator.store.redact import now
 from orchestrator.store.store import Store, TrialLocked
 from orchestrator.trial.provenance import collect
@@ -99,7 +100,7 @@ def test_a_record_from_before_there_were_seals_reads(tmp_path: Path) -> None:
     record = new_record(base_trial(), at=now())
     path = store.trial_folder("0123456789ab") / "record.json"
     path.parent.mkdir()
-    path.write_text(json.dumps(to_json(record), indent=1))
+    path.write_text(json.dumps(encode(record), indent=1))
     assert store.read("0123456789ab") == record
 
 
@@ -114,7 +115,7 @@ def test_a_damaged_line_of_metrics_is_left_out_and_named(tmp_path: Path, caplog:
 
 def test_a_record_with_a_wrong_field_is_refused_with_its_place(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    payload = to_json(new_record(base_trial(), at=now()))
+    payload = encode(new_record(base_trial(), at=now()))
     payload["trial"]["seed"] = "three"
     path = store.trial_folder("0123456789ab") / "record.json"
     path.parent.mkdir()
@@ -269,7 +270,7 @@ def test_the_beginning_of_an_id_names_a_trial_when_it_is_unique(tmp_path: Path) 
 
 def test_a_thousand_records_list_in_the_order_of_their_ids(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    text = json.dumps(to_json(new_record(base_trial(), at=now())))
+    text = json.dumps(encode(new_record(base_trial(), at=now())))
     for number in range(1000):
         trial_id = f"{number:012x}"
         store.trial_folder(trial_id).mkdir()

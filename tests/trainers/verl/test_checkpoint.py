@@ -1,8 +1,9 @@
 import pytest
 
 from eval.errors import OrchError
+from trainers.checkpoints import prune
 from trainers.recipe import Resources
-from trainers.verl.launch.checkpoint import newest_whole, prune, seal
+from trainers.verl.launch.checkpoint import newest_whole, seal
 
 
 def a_checkpoint(folder, step, fingerprint="recipe", reward=0.5):

@@ -23,7 +23,7 @@ from verl.workers.utils.padding import response_from_nested
 
 from eval.errors import OrchError
 from trainers.batch import RolloutBatch
-from trainers.checkpoints import export_final, leave_policy
+from trainers.checkpoints import export_final, leave_policy, prune
 from trainers.identity import fingerprint
 from trainers.learning_rate import learning_rate
 from trainers.methods import METHODS
@@ -42,7 +42,7 @@ from trainers.verl.inside.step import (
     with_scores,
 )
 from trainers.verl.inside.worker import SelectionWorker
-from trainers.verl.launch.checkpoint import prune, seal
+from trainers.verl.launch.checkpoint import seal
 from trainers.verl.launch.job import VerlJob
 from trainers.verl.launch.overrides import num_devices
 from trainers.verl.launch.pulse import Pulse, PulseFile

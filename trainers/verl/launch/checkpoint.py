@@ -7,19 +7,14 @@ from __future__ import annotations
 
 import json
 import logging
-import re
-import shutil
 from pathlib import Path
 
 from eval.errors import OrchError
 from eval.files import sync
-from trainers.checkpoints import kept_steps
-from trainers.manifest import MANIFEST, damaged_files, reward_of, sha256_of
-from trainers.recipe import Resources
+from trainers.checkpoints import step_folders
+from trainers.manifest import MANIFEST, damaged_files, sha256_of
 
 log = logging.getLogger(__name__)
-
-_STEP_FOLDER = re.compile(r"global_step_(\d+)")
 
 
 def seal(folder: Path, *, fingerprint: str, reward: float | None) -> None:
@@ -47,7 +42,7 @@ def newest_whole(checkpoints: Path, *, fingerprint: str) -> tuple[Path | None, i
     Raises:
         OrchError: it belongs to another recipe or seed.
     """
-    for step, folder in _steps(checkpoints):
+    for step, folder in step_folders(checkpoints):
         damaged = damaged_files(folder)
         if damaged:
             log.warning("checkpoint of step %d is passed over: %s is not what was written", step, damaged[0])
@@ -60,19 +55,3 @@ def newest_whole(checkpoints: Path, *, fingerprint: str) -> tuple[Path | None, i
             )
         return folder, step
     return None, 0
-
-
-def prune(checkpoints: Path, resources: Resources, *, newest: int) -> None:
-    """Delete what `resources` does not ask to keep, and all beyond step `newest`: these had been passed over."""
-    kept = kept_steps({step: reward_of(folder) for step, folder in _steps(checkpoints) if step <= newest}, resources)
-    for step, folder in _steps(checkpoints):
-        if step not in kept:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _steps(checkpoints: Path) -> list[tuple[int, Path]]:
-    """The checkpoint folders, newest first."""
-    if not checkpoints.is_dir():
-        return []
-    matches = ((_STEP_FOLDER.fullmatch(path.name), path) for path in checkpoints.iterdir())
-    return sorted(((int(match[1]), path) for match, path in matches if match), reverse=True)

@@ -8,7 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from trainers.verl.launch.checkpoint import prune, seal
+from trainers.checkpoints import prune
+from trainers.verl.launch.checkpoint import seal
 from trainers.verl.launch.job import VerlJob
 from trainers.verl.launch.pulse import Pulse, PulseFile
 
