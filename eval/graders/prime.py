@@ -51,7 +51,7 @@ _SHORT_ROOT = re.compile(r"\\sqrt([^{])")
 _PLAIN = {r"\%": "", r"\$": "", "$": "", "%": "", " or ": " , ", " and ": " , "}
 _FACTORS = {"million": "*10^6", "billion": "*10^9", "trillion": "*10^12"}
 _UNITS = re.compile(
-    r"(?:degree|cm|centimeter|meter|mile|second|minute|hour|day|week|month|year|foot|feet|inch|yard|liter)"
+    r"(?:centimeter|meter|cm|inch|foot|feet|yard|mile|liter|degree|second|minute|hour|day|week|month|year)"
     r"(?:es)?s? *(?:\^[0-9]+)?|\^ *\\circ"
 )
 _AS_ARITHMETIC = str.maketrans({"√": "sqrt", "π": "pi", "∞": "inf", "∪": "U", "·": "*", "×": "*"})
