@@ -17,7 +17,7 @@ from eval.graders.api import GraderName
 from eval.grading.pool import Verdict, shared_pool
 from eval.grading.version import library_versions
 
-_SHARED_FILES = ("pooled.py", "algebra.py", "spelling.py")
+_SHARED_FILES = ("pooled.py", "algebra.py", "latex.py", "plain_text.py", "spelling.py", "word_numbers.py")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,4 @@
-r"""LaTeX answers in one spelling, as text: the rules that the graders after Hendrycks et al.'s share.
-
-Each rule is a rewrite of the text, so their order matters; our own grader reads tokens instead.
+r"""Rewrites of an answer's text that the graders after Hendrycks et al.'s share; our own grader reads tokens instead.
 
 Source: Hendrycks et al. (2021), Measuring mathematical problem solving with the MATH dataset, section 3.1:
 "normalising" of fractions, units, percent and dollar signs, leading zeros, spaces and `x=`.
@@ -10,53 +8,43 @@ from __future__ import annotations
 
 import re
 
-_REMOVED = re.compile(
-    r"\\[!,;: ]|~|\n|\\left(?![a-z])|\\right(?![a-z])|\\displaystyle|\^\{?\\circ\}?|°|\\\$|\$|\\?%|\\mbox\{[^{}]*\}"
-)
-_UNIT_AT_END = re.compile(r"\\(?:text|mathrm|mbox|textrm)\{[^{}]*\}(?:\^\{?-?\d+\}?)?$")
-_WRAPPED = re.compile(r"\\(?:text|mathrm|mathbf|textbf|textit|operatorname|boldsymbol|bf)\s*\{([^{}]*)\}")
-_SHORT_ROOT = re.compile(r"\\sqrt(\w)")
-_SHORT_FRACTION = re.compile(r"\\frac(?:([0-9a-z])([0-9a-z])|([0-9a-z])(\{[^{}]*\})|(\{[^{}]*\})([0-9a-z]))")
-_SLASHED = re.compile(r"(-?)(\d+)/(\d+)")
-_NAMED = re.compile(r"[^=]{1,2}=([^=]+)")
-_ZERO_DECIMALS = re.compile(r"(?<=\d)\.0+(?=$|[^\d])")
-_BARE_POINT = re.compile(r"(?<![\d\w)}])\.(?=\d)")
-_UNITS = re.compile(
-    r"(?<![A-Za-z\\])(?:degrees?|cm|km|mm|m|meters?|inch(?:es)?|feet|foot|ft|miles?|mph|units?|square|squared|cubic|"
-    r"seconds?|minutes?|min|hours?|hr|days?|weeks?|months?|years?|dollars?|cents?|points?|percent|kg|grams?|g|"
-    r"pounds?|ounces?|gallons?|liters?|ml|students|people|ways|pages|books|apples|balls?|cards?|times)(?![A-Za-z])"
-)
+_FRACTION = r"\frac"
+_WHOLE = re.compile(r"-?(?:0|[1-9]\d*)")
 
 
-def respelled(text: str, *, keeps_units: bool = False) -> str:
-    r"""Return an answer without spaces, signs and styles, with `\frac{a}{b}` for any fraction.
-
-    Args:
-        text: the answer.
-        keeps_units: words of units stay; they go by default.
-    """
-    text = text.strip().rstrip(".").replace("dfrac", "frac").replace("tfrac", "frac").replace("cfrac", "frac")
-    text = _without_unit(_REMOVED.sub("", text))
-    text = _WRAPPED.sub(r"\1", text)
-    if not keeps_units:
-        text = _UNITS.sub("", text).strip() or text
-    text = _ZERO_DECIMALS.sub("", _BARE_POINT.sub("0.", text))
-    named = _NAMED.fullmatch(text)
-    text = (named[1] if named else text).replace(" ", "")
-    text = _SHORT_FRACTION.sub(_full_fraction, _SHORT_ROOT.sub(r"\\sqrt{\1}", text))
-    slashed = _SLASHED.fullmatch(text)
-    return f"{slashed[1]}\\frac{{{slashed[2]}}}{{{slashed[3]}}}" if slashed else text
+def with_braces(text: str) -> str:
+    r"""Return the text with `\frac12` and `\frac1{2}` as `\frac{1}{2}`; as it is where a fraction lacks a side."""
+    before, *fractions = text.split(_FRACTION)
+    written = [before]
+    for rest in fractions:
+        if rest.startswith("{"):
+            written.append(_FRACTION + rest)
+        elif len(rest) < 2:
+            return text
+        else:
+            below = rest[1:] if rest[1] == "{" else f"{{{rest[1]}}}{rest[2:]}"
+            written.append(f"{_FRACTION}{{{rest[0]}}}{below}")
+    return "".join(written)
 
 
-def _without_unit(text: str) -> str:
-    """Take words at the end off where something stands before them."""
-    without = _UNIT_AT_END.sub("", text.strip()).strip()
-    return without or text
+def slash_as_fraction(text: str, *, allows_roots: bool = False) -> str:
+    r"""Return `a/b` of two whole numbers as `\frac{a}{b}`; a side may have a root in it where that is allowed."""
+    sides = text.split("/")
+    if len(sides) != 2 or not all(_WHOLE.fullmatch(side) or (allows_roots and "sqrt" in side) for side in sides):
+        return text
+    return text if "-0" in sides else f"{_FRACTION}{{{sides[0]}}}{{{sides[1]}}}"
 
 
-def _full_fraction(match: re.Match[str]) -> str:
-    parts = [part if part.startswith("{") else f"{{{part}}}" for part in match.groups() if part is not None]
-    return "\\frac" + "".join(parts)
+def without_name(text: str) -> str:
+    """Return `k = 5` as ` 5`, where the name has at most two letters and there is one sign of equality."""
+    name, equals, rest = text.partition("=")
+    return rest if equals and len(name) <= 2 and "=" not in rest else text
+
+
+def with_zero(text: str) -> str:
+    """Return `.5` as `0.5`, at the start, behind a space and inside a brace."""
+    text = text.replace(" .", " 0.").replace("{.", "{0.")
+    return f"0{text}" if text.startswith(".") else text
 
 
 def last_box(response: str) -> str | None:
@@ -66,9 +54,14 @@ def last_box(response: str) -> str | None:
         return None
     if not rest.startswith("{"):
         return rest.partition("$")[0].strip()
+    return inside_braces(rest) or ""
+
+
+def inside_braces(text: str, *, has_to_close: bool = False) -> str | None:
+    """Return what stands in the brace that a text begins with; to the end, or None, where it is not closed."""
     depth = 0
-    for place, letter in enumerate(rest):
+    for place, letter in enumerate(text):
         depth += (letter == "{") - (letter == "}")
         if depth == 0:
-            return rest[1:place]
-    return rest[1:]
+            return text[1:place]
+    return None if has_to_close else text[1:]
