@@ -22,6 +22,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import RayError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
@@ -74,7 +75,7 @@ class RayTuneScheduler:
             SweepIncomplete: the local Ray died.
         """
         os.environ.update(ENVIRONMENT)
-        watch = RayWatch(count_nodes=lambda: len(_nodes()), say=queue.tell)
+        watch = RayWatch(count_nodes=_count_nodes, say=queue.tell)
         with watch.guarding(), _quiet(), _cluster(self._address) as storage, watch.looking():
             nodes = _nodes()
             _check_fit(queue.to_start, nodes)
@@ -266,6 +267,13 @@ def _nodes() -> list[Node]:
         )
         for name, has in found
     ]
+
+
+def _count_nodes() -> int:
+    """Nodes that live; none where Ray does not say."""
+    with contextlib.suppress(RayError, ConnectionError):
+        return len(_nodes())
+    return 0
 
 
 def _check_fit(trials: Sequence[PlannedTrial], nodes: Sequence[Node]) -> None:
