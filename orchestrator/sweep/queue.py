@@ -206,6 +206,10 @@ class TrialQueue:
             for trial_id in [*self._handed]:
                 self.finish(trial_id)
 
+    def tell(self, event: str) -> None:
+        """Pass on, in one line, what a scheduler has to say."""
+        self._settings.on_event(event)
+
     def avoids(self, trial_id: str) -> frozenset[str]:
         """Names of the nodes on which a trial shall not be started now."""
         with self._lock:

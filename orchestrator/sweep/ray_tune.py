@@ -22,6 +22,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import RayError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
@@ -33,6 +34,7 @@ from orchestrator.store.store import Store
 from orchestrator.sweep.nodes import Node, check_fits, request_of
 from orchestrator.sweep.queue import TrialQueue
 from orchestrator.sweep.ray_nodes import bundle, gang_factory, other_nodes
+from orchestrator.sweep.ray_watch import RayWatch
 from orchestrator.trial.scratch import scratch_folder
 from orchestrator.trial.stop import StopSignal, read_request
 from orchestrator.trial.supervisor import WorkerSettings, supervise
@@ -47,6 +49,9 @@ ENVIRONMENT = {
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",
 }
 """Keeps Ray silent, off the network, out of the working folder and away from our signals."""
+_LOCAL_ENVIRONMENT = {"RAY_health_check_failure_threshold": "20"}
+"""For a local Ray alone: a raylet that a busy machine keeps from answering is marked dead after four minutes instead of
+one, and is never taken back. That of a process which has ended is seen by `ray_watch` within a second."""
 _OBJECT_STORE_BYTES = 80 * 2**20
 """Near Ray's minimum: only configs of a few hundred bytes pass through it."""
 _LOOK_S = 5.0
@@ -67,9 +72,11 @@ class RayTuneScheduler:
 
         Raises:
             PlanError: no Ray at the address, or a trial asks for more than any node has.
+            SweepIncomplete: the local Ray died.
         """
         os.environ.update(ENVIRONMENT)
-        with _quiet(), _cluster(self._address) as storage:
+        watch = RayWatch(count_nodes=_count_nodes, say=queue.tell)
+        with watch.guarding(), _quiet(), _cluster(self._address) as storage, watch.looking():
             nodes = _nodes()
             _check_fit(queue.to_start, nodes)
             queue.see_nodes(nodes)
@@ -91,7 +98,7 @@ class RayTuneScheduler:
                     name="sweep",
                     storage_path=str(storage),
                     verbose=0,
-                    stop=_Deadline(settings.stop_file, settings.grace_s),
+                    stop=_Deadline(settings.stop_file, settings.grace_s, is_lost=lambda: bool(watch.lost)),
                 ),
             ).fit()
 
@@ -185,18 +192,24 @@ class _Placement(FIFOScheduler):
 
 
 class _Deadline(tune.Stopper):
-    """Lets Tune drop its trials at a forced stop, or when a clean one takes too long."""
+    """Lets Tune drop its trials at a forced stop, when a clean one takes too long, or when Ray is lost."""
 
-    def __init__(self, stop_file: Path, grace_s: float) -> None:
-        self._stop_file, self._patience_s = stop_file, grace_s + _EXTRA_GRACE_S
+    def __init__(self, stop_file: Path, grace_s: float, *, is_lost: Callable[[], bool]) -> None:
+        self._stop_file, self._patience_s, self._is_lost = stop_file, grace_s + _EXTRA_GRACE_S, is_lost
         self._asked_at: float | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing to keep in Tune's files."""
+        return {}
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """No trial is stopped for its results."""
         return False
 
     def stop_all(self) -> bool:
-        """Whether waiting for supervisors has lasted long enough."""
+        """Whether waiting for supervisors has lasted long enough, or is of no use."""
+        if self._is_lost():
+            return True
         is_requested, is_forced = read_request(self._stop_file)
         if not is_requested:
             return False
@@ -256,6 +269,13 @@ def _nodes() -> list[Node]:
     ]
 
 
+def _count_nodes() -> int:
+    """Nodes that live; none where Ray does not say."""
+    with contextlib.suppress(RayError, ConnectionError):
+        return len(_nodes())
+    return 0
+
+
 def _check_fit(trials: Sequence[PlannedTrial], nodes: Sequence[Node]) -> None:
     """Refuse a trial that no node could ever hold: Ray would leave it pending without a word."""
     for request, planned in {request_of(one.resources): one for one in reversed(trials)}.items():
@@ -284,6 +304,8 @@ def _start(address: str | None, folder: Path) -> None:
         if address is not None:
             ray.init(address=address, runtime_env={"env_vars": ENVIRONMENT}, **common)
             return
+        for name, value in _LOCAL_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         ray.init(
             address="local",
             num_cpus=len(os.sched_getaffinity(0)),

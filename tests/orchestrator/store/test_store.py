@@ -199,6 +199,8 @@ def test_a_lock_is_exclusive_and_freed_by_the_death_of_its_holder(tmp_path: Path
         pass
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert not store.is_locked("0123456789ab"), "of a dead process that its parent has not waited for"
     process.join()
     with store.lock("0123456789ab", timeout_s=5.0):
         assert store.is_locked("0123456789ab")
