@@ -21,6 +21,7 @@ import torch
 from verl.utils import tensordict_utils as tu
 from verl.utils.seqlen_balancing import calculate_workload, get_seqlen_balanced_partitions, rearrange_micro_batches
 
+from trainers.verl.inside.passes import cut_by_tokens, cut_into
 from trainers.verl.inside.step import dispatch_order
 
 RECORDED = Path(__file__).with_name("response_lengths.json")
@@ -101,16 +102,19 @@ def lockstep(shares: Shares, together: int) -> float:
 
 
 def passes(lengths: list[int], together: int, least: int) -> list[float]:
-    """Work of each pass that verl cuts a worker's share into."""
+    """Work of each pass that a worker's share is cut into: by verl, or in order where groups are averaged."""
+    if together > 1:
+        most = max(PASS_TOKENS, max(lengths))
+        cuts = cut_into(lengths, least or len(cut_by_tokens(lengths, most)))
+        return [float(calculate_workload(torch.tensor([lengths[row] for row in rows])).sum()) for rows in cuts]
     rows = [torch.zeros(length, dtype=torch.int64) for length in lengths]
     tokens = torch.nested.as_nested_tensor(rows, layout=torch.jagged)
     data = tu.get_tensordict(tensor_dict={"input_ids": tokens}, non_tensor_dict={})
     _, cut = rearrange_micro_batches(
         data,
-        max_token_len=max(PASS_TOKENS, max(lengths) * together),
+        max_token_len=max(PASS_TOKENS, max(lengths)),
         min_num_micro_batch=least or None,
         same_micro_num_in_dp=False,
-        force_group_size=together,
     )
     return [float(calculate_workload(torch.tensor([lengths[row] for row in part])).sum()) for part in cut]
 
@@ -118,7 +122,7 @@ def passes(lengths: list[int], together: int, least: int) -> list[float]:
 WAYS: dict[str, Callable[[list[int], int, int], float]] = {
     "verl, packed and balanced": verls,
     "orch, rows alone (all methods but ICT)": lambda batch, size, workers: ours(batch, size, workers, 1),
-    "orch, whole groups (ICT)": lambda batch, size, workers: ours(batch, size, workers, size),
+    "orch, groups side by side (ICT)": lambda batch, size, workers: ours(batch, size, workers, size),
     "packed, as they come (orch before)": in_order,
     "padded to the longest of the batch": padded,
 }

@@ -69,10 +69,11 @@ class Method:
 
     @property
     def needs_whole_groups(self) -> bool:
-        """Whether all responses to a prompt must stand in one scoring pass, hence on one worker.
+        """Whether all responses to a prompt must be scored together, hence by one worker.
 
-        A mean over the group is taken inside the pass, while the full distributions are in memory: only a few numbers
-        of each token leave it. A group that is cut gives a mean over a part, and other scores without any error.
+        The mean over a group is taken where its full distributions are made, a chunk at a time: only a few numbers of
+        each token leave that. The members may run in several passes, since what waits for the last are hidden states.
+        A group that is cut over workers would give a mean over a part, and other scores without any error.
         """
         return self.distance is not None
 

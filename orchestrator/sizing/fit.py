@@ -4,8 +4,7 @@ For each way to keep the training state and each width of vLLM's engines that th
 bytes), `phases.py` says how long a step takes. Of those within a tenth of the shortest step the one that offloads least
 and has the narrowest engines wins, since neither has been timed. Of what is left the largest is taken:
 
-    passes       as many tokens as fit while the policy is updated, at least one longest sequence (a group, where the
-                 method averages over it), at most PASS_TOKENS
+    passes       as many tokens as fit while the policy is updated, at least one longest sequence, at most PASS_TOKENS
     vLLM's share what the training state leaves, at most what all sequences at their longest could fill
     live         sequences of mean length that its keys and values hold, at most MOST_LIVE
     checkpoints  every √(2·w·F) seconds, w to write one, F between failures
@@ -199,18 +198,17 @@ def _widths(trial: _Trial) -> Iterator[int]:
 def _largest_passes(trial: _Trial, offload: Offload, width: int) -> Load:
     """The load with the largest passes that fit, or with the smallest there can be."""
     recipe, resources = trial.recipe, trial.resources
-    together = sequences_together(recipe)
     if resources.tokens_per_pass is None and resources.micro_batch_sequences is not None:
-        update, score = resources.micro_batch_sequences, max(resources.micro_batch_sequences, together)
+        tokens = resources.micro_batch_sequences * trial.longest
         return _load(
             trial,
             offload=offload,
             width=width,
-            update_tokens=update * trial.longest,
-            score_tokens=score * trial.longest,
+            update_tokens=tokens,
+            score_tokens=tokens,
             is_packed=False,
         )
-    least = together * trial.longest
+    least = trial.longest
     share = recipe.mini_batch_prompts * recipe.group_size * trial.longest // trial.place.num_devices
     most = max(least, min(PASS_TOKENS, share))
     sizes = {least, *(max(least, most * quarters // 4) for quarters in (4, 3, 2, 1))}
@@ -224,13 +222,16 @@ def _largest_passes(trial: _Trial, offload: Offload, width: int) -> Load:
 def _load(
     trial: _Trial, *, offload: Offload, width: int, update_tokens: int, score_tokens: int, is_packed: bool
 ) -> Load:
-    is_asked = trial.recipe.model.gradient_checkpointing
+    recipe = trial.recipe
+    together = sequences_together(recipe)
+    is_asked = recipe.model.gradient_checkpointing
     return Load(
         shape=trial.shape,
-        dtype=trial.recipe.model.dtype,
+        dtype=recipe.model.dtype,
         num_workers=trial.place.num_devices,
         update_tokens=update_tokens,
         score_tokens=score_tokens,
+        group_tokens=together * recipe.data.max_response_tokens if together > 1 else 0,
         is_packed=is_packed,
         has_checkpointing=True if is_asked is None else is_asked,
         offload=offload,

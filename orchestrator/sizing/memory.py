@@ -11,6 +11,8 @@ D hidden, I intermediate, A width of all query heads, K of all key-value heads, 
     activations   b·T·(L·D + 6I + 12D + 11A + 6K)        with checkpointing: inputs of layers, one layer made again
                   b·T·(L·(4I + 10D + 8A + 6K) + 2I + 2D) without
                   b·T·(3I + 6D + A)                      without gradients
+    group         3b·D·(tokens of a group's responses)    where a method averages over groups: hidden states of one that
+                                           is not complete, beside two copies in the order in which the head reads them
     head          1 GiB scoring, 2 GiB updating    bounds of trainers/head (docs/performance.md, "Memory of the head")
     vLLM          share·M while sampling = bP/t + its own + keys and values; asleep, its own graphs and context stay
 
@@ -57,6 +59,8 @@ class Load:
     """Positions of the largest pass with gradients."""
     score_tokens: int
     """Positions of the largest pass without."""
+    group_tokens: int
+    """Response tokens of a group, where the method averages over it; else 0."""
     is_packed: bool
     has_checkpointing: bool
     offload: Offload
@@ -95,6 +99,7 @@ def verl_phases(load: Load) -> dict[str, Terms]:
             **weights,
             **optimizer,
             "activations": inferring(load),
+            "group": group(load),
             "head": HEAD_SCORING,
         },
         "update": {
@@ -121,7 +126,7 @@ def lite_phases(load: Load, *, has_reference: bool, live_tokens: int) -> dict[st
     cast = {"cast": load.width * load.parameters_each} if load.dtype != "float32" else {}
     return {
         "sample": {**kept, "keys and values": load.shape.key_value_bytes(load.dtype) * live_tokens},
-        "score": {**kept, **cast, "activations": inferring(load), "head": HEAD_SCORING},
+        "score": {**kept, **cast, "activations": inferring(load), "group": group(load), "head": HEAD_SCORING},
         "update": {
             **kept,
             **cast,
@@ -164,6 +169,11 @@ def inferring(load: Load) -> float:
     shape = load.shape
     each = 3 * shape.intermediate_size + 6 * shape.hidden_size + shape.attention_size
     return load.width * load.score_tokens * each
+
+
+def group(load: Load) -> float:
+    """Hidden states of a group that goes on in the next pass, and their copies."""
+    return 3 * load.width * load.shape.hidden_size * load.group_tokens
 
 
 def engine_weights(load: Load) -> float:

@@ -19,7 +19,6 @@ from orchestrator.plan.trial import Trial
 from orchestrator.store.record import Attempt, Failure, Outcome, RunRecord
 from orchestrator.store.store import Store
 from trainers.recipe import Recipe, Resources
-from trainers.verl.launch.support import sequences_together
 
 _LONGEST_WAIT_S = 1800.0
 
@@ -244,7 +243,7 @@ def _with_less(attempt: Attempt, used: Resources, record: RunRecord) -> Resource
 def _with_smaller_passes(resources: Resources, recipe: Recipe | None) -> Resources:
     if resources.tokens_per_pass is None or recipe is None:
         return replace(resources, micro_batch_sequences=max(1, resources.sequences_per_pass // 2))
-    longest = (recipe.data.max_prompt_tokens + recipe.data.max_response_tokens) * sequences_together(recipe)
+    longest = recipe.data.max_prompt_tokens + recipe.data.max_response_tokens
     return replace(resources, tokens_per_pass=max(longest, resources.tokens_per_pass // 2))
 
 

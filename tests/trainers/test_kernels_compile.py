@@ -17,7 +17,7 @@ POINTERS = (
 PLAIN = {"HAS_BIAS": False, "HAS_CAP": False}
 CASES = {
     "statistics_kernel": PLAIN | {"WITH_SHAPE": True, "BLOCK": 4096},
-    "distance_kernel": PLAIN | {"KIND": "js", "LEAVE_ONE_OUT": False, "UNROLL": 4, "BLOCK": 1024},
+    "distance_kernel": PLAIN | {"KIND": "js", "LEAVE_ONE_OUT": False, "UNROLL": 4, "BLOCK": 512},
     "gradient_kernel": PLAIN | {"HAS_ENTROPY": True, "BLOCK": 2048},
     "combine_kernel": {"WITH_SHAPE": True, "BLOCK": 64},
 }

@@ -35,14 +35,18 @@ _FLOAT_BYTES: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning:
-    """Bounds and block sizes, by `benchmarks/bench_selection.py --device cuda` on a GPU of compute capability 9.0."""
+    """Bounds and block sizes, by `benchmarks/bench_selection.py --device cuda` on an H100 (docs/performance.md)."""
 
     workspace_bytes: int = WORKSPACE_BYTES
     statistics_block: int = 4096
     statistics_warps: int = 4
-    distance_block: int = 1024
+    # Four logits a thread: 0.339 ms a chunk of 512 MB, where eight (a block of 1,024) took 0.494. What a whole group
+    # takes with this tile has not been measured.
+    distance_block: int = 512
     distance_warps: int = 4
     distance_unroll: int = 4
+    # 8,192 and 8 warps are a twentieth quicker, but chunks are whole blocks: with 16,384 tokens, one of 8,192 columns
+    # is larger than the workspace.
     gradient_block: int = 2048
     gradient_warps: int = 4
 

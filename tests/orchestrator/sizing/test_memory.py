@@ -65,8 +65,8 @@ def counted(kind, sizes, *, num_layers, has_checkpointing, with_gradients=True):
 def load_of(sizes, *, num_layers, has_checkpointing):
     shape = ModelShape(num_layers=num_layers, head_size=128, vocabulary_size=1000, **sizes)
     return Load(
-        shape=shape, dtype="bfloat16", num_workers=1, update_tokens=TOKENS, score_tokens=TOKENS, is_packed=False,
-        has_checkpointing=has_checkpointing, offload="none", tensor_parallel=1, vllm_bytes=0.0,
+        shape=shape, dtype="bfloat16", num_workers=1, update_tokens=TOKENS, score_tokens=TOKENS, group_tokens=0,
+        is_packed=False, has_checkpointing=has_checkpointing, offload="none", tensor_parallel=1, vllm_bytes=0.0,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from orchestrator.trial.retry import (
     resources_that_fit,
     wait_before_retry_s,
 )
-from trainers.recipe import Resources
+from trainers.recipe import Resources, Selection
 
 LOGS = sorted((Path(__file__).parents[1] / "logs").glob("*.txt"))
 DOCUMENT = Path(__file__).parents[3] / "docs" / "operations.md"
@@ -136,12 +136,15 @@ def test_only_what_the_last_phase_needs_falls(lab: Lab, last_words: str, falls: 
     assert resources_that_fit(used, record) == replace(used, **falls)  # type: ignore[arg-type]
 
 
-def test_a_pass_stays_as_long_as_one_longest_sequence(lab: Lab) -> None:
+@pytest.mark.parametrize("method", ["full", "ict"])
+def test_a_pass_stays_as_long_as_one_longest_sequence(lab: Lab, method: str) -> None:
     recipe = lab.planned(0).trial.recipe
     assert recipe is not None
     longest = recipe.data.max_prompt_tokens + recipe.data.max_response_tokens
     used = Resources(num_gpus=1, tokens_per_pass=longest + 1)
     record = failed(lab, f"the training process ended with status 1 after 2 steps, in update 1 passes: {OUT_OF_MEMORY}")
+    recipe = replace(recipe, selection=Selection(method=method, ratio=None if method == "full" else 0.2))
+    record = replace(record, trial=replace(record.trial, recipe=recipe))
     record = replace(record, attempts=tuple(replace(one, resources=used) for one in record.attempts))
     assert resources_that_fit(used, record).tokens_per_pass == longest
 

@@ -110,3 +110,78 @@ def one_shard(rank, world_size, store, is_tied):
     ]
     torch.save(float(torch.stack(differences).max()), Path(store).parent / f"worst{rank}")
     dist.destroy_process_group()
+
+
+GROUP_N = torch.tensor([0, 0, 4, 4, 4])
+"""Of the tokens at `PLACE_N`: both rows belong to both groups, so that every group lasts for two passes."""
+CELL_N = torch.tensor([0, 1, 4, 4, 5])
+
+
+def in_passes(model, head, cuts, **options):
+    """Scores of the tokens, (N, K), in one pass over each cut: places into `PLACE_N`, and the groups that end there."""
+    with torch.no_grad(), head.over_passes() as answers:
+        for places, ended in cuts:
+            question = Question(
+                names=SCORE_NAMES,
+                place_N=PLACE_N[places],
+                token_N=TOKEN_N[places],
+                temperature=0.7,
+                cell_N=CELL_N[places],
+                group_N=GROUP_N[places],
+                complete_G=torch.tensor(ended, dtype=torch.int64),
+                **options,
+            )
+            head.ask(question)
+            with head.without_cap():
+                model(TOKENS, use_cache=False)
+        return torch.cat([answer_NK.clone() for answer_NK in answers])
+
+
+ONE_PASS = [([0, 1, 2, 3, 4], [0, 4])]
+SEVERAL = [([0], []), ([1, 2], [0]), ([3], []), ([4], [4])]
+"""The second group goes on over three passes, and its last member does not reach its first position."""
+
+
+@pytest.mark.parametrize("leave_one_out", [False, True])
+@pytest.mark.parametrize("distance", ["js", "kl", "wasserstein"])
+def test_a_group_over_several_passes_is_scored_as_in_one(distance, leave_one_out):
+    model = a_model()
+    head = AskedHead.install(model)
+    options = {"distance": distance, "leave_one_out": leave_one_out}
+    whole_NK, parts_NK = (in_passes(model, head, cuts, **options) for cuts in (ONE_PASS, SEVERAL))
+    torch.testing.assert_close(parts_NK, whole_NK, atol=1e-7, rtol=1e-6)
+    assert (whole_NK[:, 3] > 0).tolist() == [False, False, True, True, False], "alone in its cell"
+
+
+def test_what_waits_does_not_outlive_its_call():
+    model = a_model()
+    head = AskedHead.install(model)
+    whole_NK = in_passes(model, head, ONE_PASS, distance="js")
+    in_passes(model, head, [([2, 3], [])], distance="js")
+    torch.testing.assert_close(in_passes(model, head, ONE_PASS, distance="js"), whole_NK, atol=0, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:FSDP2-wrapped module:UserWarning")  # of changes in place, which are not made
+def test_a_vocabulary_cut_over_two_workers_is_gathered_for_every_pass(tmp_path):
+    torch.multiprocessing.spawn(one_scoring_shard, args=(2, str(tmp_path / "store")), nprocs=2)
+    found = [torch.load(tmp_path / f"scores{rank}") for rank in range(2)]
+    assert found[0]["rows"] == found[1]["rows"] == SMALL["vocab_size"] // 2
+    for one in found:
+        torch.testing.assert_close(one["parts"], one["whole"], atol=1e-6, rtol=1e-5)
+
+
+def one_scoring_shard(rank, world_size, store):
+    """Score in several passes with half of the head, beside one pass with all of it."""
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world_size)
+    model = a_model(Qwen2Config(**SMALL, tie_word_embeddings=False))
+    plain = copy.deepcopy(model)
+    whole_NK = in_passes(plain, AskedHead.install(plain), ONE_PASS, distance="js")
+    head = AskedHead.install(model)
+    mesh = dist.init_device_mesh("cpu", (world_size,))
+    for part in (*model.model.layers, model):
+        fully_shard(part, mesh=mesh, reshard_after_forward=True)
+    parts_NK = in_passes(model, head, SEVERAL, distance="js")
+    rows = len(model.lm_head.weight.to_local())
+    torch.save({"whole": whole_NK, "parts": parts_NK, "rows": rows}, Path(store).parent / f"scores{rank}")
+    dist.destroy_process_group()

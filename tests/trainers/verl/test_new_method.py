@@ -20,7 +20,7 @@ from trainers.lite.update import update_policy
 from trainers.recipe import Resources
 from trainers.step import plan_step
 from trainers.verl.inside.step import weigh, weigh_again
-from trainers.verl.launch.overrides import micro_batch, overrides, scoring_batch
+from trainers.verl.launch.overrides import micro_batch, overrides
 from trainers.verl.launch.support import check_support, sequences_together
 
 _spec = spec_from_file_location("scored_step", Path(__file__).parents[1] / "lite" / "scored_step.py")
@@ -30,22 +30,21 @@ _spec.loader.exec_module(step)
 ROOT = Path(__file__).parents[3]
 
 
-def test_its_groups_stay_whole_in_every_scoring_pass(newcomer, make_job, make_recipe):
+def test_its_groups_stay_on_one_worker_and_run_in_passes_of_any_size(newcomer, make_job, make_recipe):
     selection = {"method": newcomer, "ratio": 0.2}
     assert sequences_together(make_recipe(selection=selection)) == 8
     assert sequences_together(make_recipe(selection={"method": "ets", "ratio": 0.2})) == 1
     job = make_job(resources={"micro_batch_sequences": 4}, selection=selection)
-    assert (micro_batch(job), scoring_batch(job)) == (4, 8)
-    assert "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=8" in overrides(job)
+    assert micro_batch(job) == 4
+    assert "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=4" in overrides(job)
 
 
-def test_a_pass_by_tokens_must_hold_one_of_its_groups(newcomer, make_recipe):
-    longest = 8 * (32 + 48)
+def test_a_pass_by_tokens_must_hold_one_of_its_sequences(newcomer, make_recipe):
+    longest = 32 + 48
     recipe = make_recipe(selection={"method": newcomer, "ratio": 0.2})
     check_support(recipe, Resources(tokens_per_pass=longest))
     with pytest.raises(OrchError, match=f"tokens_per_pass = {longest - 1}"):
         check_support(recipe, Resources(tokens_per_pass=longest - 1))
-    check_support(make_recipe(), Resources(tokens_per_pass=32 + 48))
 
 
 @pytest.mark.parametrize("score_policy", ["old", "current"])

@@ -35,10 +35,14 @@ METHODS = {
 }
 LAYOUTS = {
     "padded": {"use_remove_padding": False, "use_dynamic_bsz": False, "micro_batch_size_per_gpu": GROUP_SIZE},
+    "padded, row by row": {"use_remove_padding": False, "use_dynamic_bsz": False, "micro_batch_size_per_gpu": 1},
     "padded, by tokens": {"use_remove_padding": False, "use_dynamic_bsz": True, "max_token_len_per_gpu": 50},
     "end to end": {"use_remove_padding": True, "use_dynamic_bsz": False, "micro_batch_size_per_gpu": GROUP_SIZE},
     "end to end, by tokens": {"use_remove_padding": True, "use_dynamic_bsz": True, "max_token_len_per_gpu": 50},
+    "end to end, by few tokens": {"use_remove_padding": True, "use_dynamic_bsz": True, "max_token_len_per_gpu": 20},
 }
+CUT = ("padded, row by row", "end to end, by few tokens")
+"""Layouts whose passes are shorter than a group."""
 
 
 def an_engine(model):
@@ -51,6 +55,8 @@ def an_engine(model):
     engine = ScoringEngine.__new__(ScoringEngine)
     engine.compute_entropy_from_logits = entropy_from_logits
     engine.pad_to_length = engine.use_ulysses_sp = False
+    engine.ulysses_device_mesh, engine.ulysses_sequence_parallel_size = None, 1
+    engine._autocast_dtype = torch.float32
     engine.engine_config = SimpleNamespace(entropy_checkpointing=False, entropy_from_logits_with_chunking=False)
     engine.module, engine.head = model, AskedHead.install(model)
     return engine
@@ -78,50 +84,67 @@ def data_of(batch, rows, recipe, layout):
     distance = KNOWN[recipe.selection.method].distance
     told = {"temperature": recipe.temperature, SCORES: True, DISTANCE: distance or "", "calculate_entropy": True}
     told |= {LEAVE_ONE_OUT: bool(recipe.selection.leave_one_out), "pad_token_id": 0} | layout
-    if layout["use_dynamic_bsz"]:
-        told["force_group_size"] = sequences_together(recipe)
     return tu.get_tensordict(
         tensor_dict={
             "input_ids": nested(tokens),
             "position_ids": nested([torch.arange(len(row)) for row in tokens]),
             "responses": nested([row[start:] for row, (start, _) in zip(tokens, lengths, strict=True)]),
             "row": torch.tensor(rows),
+            "loss_mask": torch.ones(len(rows)),
             "uid": [f"prompt {int(batch.group_B[row])}" for row in rows],
         },
         non_tensor_dict=told,
     )
 
 
-@torch.no_grad()
 def scores_of(model, batch, recipe, layout, num_workers):
-    """(B, T) of each score, through every worker's micro-batches; and the rows of each micro-batch."""
-    from verl.workers.engine.utils import prepare_micro_batches
-
+    """(B, T) of each score, through every worker's passes; and the rows of each pass."""
     engine, passes = an_engine(attending_as_in(layout, model)), []
     found = {name: torch.zeros(batch.response_mask_BT.shape) for name in ("log_probs", "entropy", "orch_deviation")}
     lengths = (batch.prompt_length_B + batch.response_length_B).tolist()
     together = sequences_together(recipe)
     order = dispatch_order(lengths, mini_batch_rows=6, num_workers=num_workers, together=together)
     share = len(order) // num_workers
+    forward_step = engine.forward_step
+
+    def noted(micro_batch, *arguments, **options):
+        passes.append(micro_batch["row"].tolist())
+        return forward_step(micro_batch, *arguments, **options)
+
+    engine.forward_step = noted
     for worker in range(num_workers):
-        data = data_of(batch, order[worker * share : (worker + 1) * share], recipe, layout)
-        for micro_batch in prepare_micro_batches(data)[0]:
-            inputs, output_args = engine.prepare_model_inputs(micro_batch)
-            with engine.head.without_cap():
-                output = engine.module(**inputs, use_cache=False)
-            scores = engine.prepare_model_outputs(output, output_args, micro_batch, None)
-            passes.append(micro_batch["row"].tolist())
-            for name, values_BT in found.items():
-                for row, values in zip(passes[-1], scores[name].unbind(), strict=True):
-                    start, length = int(batch.prompt_length_B[row]), int(batch.response_length_B[row])
-                    values_BT[row, :length] = values[start - 1 : start + length - 1].float()
+        rows = order[worker * share : (worker + 1) * share]
+        output = engine.forward_backward_batch(data_of(batch, rows, recipe, layout), None, forward_only=True)
+        for name, values_BT in found.items():
+            for row, values in zip(rows, output["model_output"][name].unbind(), strict=True):
+                start, length = int(batch.prompt_length_B[row]), int(batch.response_length_B[row])
+                values_BT[row, :length] = values[start - 1 : start + length - 1].float()
     return found, passes
+
+
+def num_cut(passes):
+    """Groups that do not lie in one pass."""
+    groups = [{row // GROUP_SIZE for row in rows} for rows in passes]
+    return sum(map(len, groups)) - len(set.union(*groups))
+
+
+@pytest.fixture
+def alone(tmp_path, monkeypatch):
+    """One worker on a CPU, to verl."""
+    from verl.plugin.platform import platform_manager
+
+    from trainers.verl.inside.platform_cpu import CpuPlatform
+
+    monkeypatch.setattr(platform_manager, "_current_platform", CpuPlatform())
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("method", METHODS)
-def test_scores_are_those_of_lite_however_verl_cuts_the_batch(method, layout, num_workers, newcomer):
+def test_scores_are_those_of_lite_however_verl_cuts_the_batch(method, layout, num_workers, newcomer, alone):
     recipe = step.a_recipe({}, METHODS[method], mini_batch_prompts=2)
     batch = step.a_batch(2)
     batch = replace(batch, response_length_B=batch.response_length_B.clamp(min=1))  # verl has no empty response
@@ -134,11 +157,7 @@ def test_scores_are_those_of_lite_however_verl_cuts_the_batch(method, layout, nu
     torch.testing.assert_close(found["entropy"], expected.entropy_BT * mask_BT, atol=1e-5, rtol=0)
     if method != "ets":
         torch.testing.assert_close(found["orch_deviation"], expected.deviation_BT * mask_BT, atol=1e-5, rtol=0)
-        for rows in passes:
-            counts = {row // GROUP_SIZE: 0 for row in rows}
-            for row in rows:
-                counts[row // GROUP_SIZE] += 1
-            assert set(counts.values()) == {GROUP_SIZE}, "a group was cut"
+        assert num_cut(passes) or layout not in CUT, "they are there to cut groups"
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

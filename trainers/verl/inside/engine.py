@@ -19,14 +19,19 @@ from verl.utils.device import get_device_name
 from verl.utils.torch_dtypes import PrecisionType
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+from verl.workers.engine.utils import postprocess_batch_func
 
 import trainers.verl.inside.attention  # noqa: F401  # known to transformers from here on
 from trainers.verl.inside.columns import column
 from trainers.verl.inside.head import LOG_PROB_NAMES, LOSS_NAMES, SCORE_NAMES, AskedHead, Question
+from trainers.verl.inside.passes import cut_by_tokens, cut_into, ends_here
 from trainers.verl.launch.pulse import Pulse, PulseFile
 
 SCORES, DISTANCE, LEAVE_ONE_OUT, LEARNING_RATE = "orch_scores", "orch_distance", "orch_leave_one_out", "orch_lr"
 """What the trainer tells the engine with a batch."""
+FIRST_CELL, COMPLETE = "orch_first_cell", "orch_complete"
+"""What the engine puts beside each row of a pass over groups: the label of its first token, which is its group's, and
+whether the pass has the last member of its group."""
 SCALER_FILE = "loss_scale.json"
 
 
@@ -73,9 +78,48 @@ class ScoringEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl is unty
         return module
 
     def forward_backward_batch(self, data: Any, loss_function: Any, forward_only: bool = False) -> Any:
-        """Run verl's passes over a worker's share, and count them."""
+        """Run verl's passes over a worker's share, or our own where groups are averaged, and count them."""
         self.num_passes = 0
+        if forward_only and _told(data, SCORES) and _told(data, DISTANCE):
+            assert loss_function is None, "scores are asked for without a loss"
+            return self._score_groups(data)
         return super().forward_backward_batch(data, loss_function, forward_only)
+
+    def _score_groups(self, data: Any) -> Any:
+        """Run passes over neighbouring rows; the pass with a group's last member answers for all of its members.
+
+        verl's own cut would need a group to fit one pass, and would leave many groups open at a time if it need not.
+        """
+        cut = self._cut(data)
+        uids = column(data["uid"])
+        longest = int(data["responses"].offsets().diff().max())
+        number = {uid: number for number, uid in enumerate(dict.fromkeys(uids))}
+        complete = ends_here([[uids[row] for row in rows] for rows in cut])
+        micro_batches, outputs = [], []
+        with torch.no_grad(), self.head.over_passes() as answers:
+            for rows, is_complete in zip(cut, complete, strict=True):
+                micro_batch = tu.index_select_tensor_dict(data, list(rows))
+                micro_batch[FIRST_CELL] = torch.tensor([number[uids[row]] * longest for row in rows])
+                micro_batch[COMPLETE] = torch.tensor(is_complete)
+                outputs.append(self.forward_step(micro_batch, None, forward_only=True)[1])
+                micro_batches.append(micro_batch)
+            # Only now are the answers whole: those for a group that was cut came with its last member.
+            for micro_batch, output, answer_NK in zip(micro_batches, outputs, answers, strict=True):
+                output["model_output"] = _laid_out(answer_NK, micro_batch)
+        return postprocess_batch_func(output_lst=outputs, indices=[list(rows) for rows in cut], data=data)
+
+    def _cut(self, data: Any) -> list[range]:
+        """Return the rows of each pass, of which all workers make equally many."""
+        lengths = data["input_ids"].offsets().diff().tolist()
+        if not _told(data, "use_dynamic_bsz"):
+            size = _told(data, "micro_batch_size_per_gpu")
+            return [range(first, min(first + size, len(lengths))) for first in range(0, len(lengths), size)]
+        num_passes = len(cut_by_tokens(lengths, _told(data, "max_token_len_per_gpu")))
+        if torch.distributed.is_initialized():
+            most = torch.tensor(num_passes, device=get_device_name())
+            torch.distributed.all_reduce(most, op=torch.distributed.ReduceOp.MAX, group=self.get_data_parallel_group())
+            num_passes = int(most)
+        return cut_into(lengths, num_passes)
 
     def forward_step(self, micro_batch: Any, loss_function: Any, forward_only: bool) -> Any:
         """Run the model over a micro-batch, and the loss."""
@@ -106,12 +150,16 @@ class ScoringEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl is unty
         In the place of verl's own: in float32 whatever the model's type, the same in every pass, for responses alone,
         without logits, and without a loop over tokens, which is what verl does where flash-attn is not installed.
         """
-        rows = _response_places(micro_batch)
-        columns = output.logits[0].unbind(-1)
-        return {
-            name: _on_whole_sequences(value_N, micro_batch, rows)
-            for name, value_N in zip(_names(micro_batch), columns, strict=True)
-        }
+        return _laid_out(output.logits[0], micro_batch)
+
+
+def _laid_out(answer_NK: Tensor, micro_batch: Any) -> dict[str, Tensor]:
+    """Return each number that the head said, by verl's names and in its layout."""
+    rows = _response_places(micro_batch)
+    return {
+        name: _on_whole_sequences(value_N, micro_batch, rows)
+        for name, value_N in zip(_names(micro_batch), answer_NK.unbind(-1), strict=True)
+    }
 
 
 def _told(micro_batch: Any, key: str) -> Any:
@@ -146,14 +194,15 @@ def _question(micro_batch: Any, rows: list[tuple[int, int, int]], width: int) ->
         firsts = [row * width for row in range(len(rows) + 1)]
     token_N = micro_batch["responses"].values()
     distance = _told(micro_batch, DISTANCE) if _told(micro_batch, SCORES) else None
+    cells = _cells(micro_batch, rows) if distance else {}
     return Question(
         names=_names(micro_batch),
         place_N=_places(firsts, rows).to(token_N.device),
         token_N=token_N,
         temperature=float(_told(micro_batch, "temperature")),
-        cell_N=_cells(micro_batch, rows) if distance else None,
         distance=distance or None,
         leave_one_out=bool(_told(micro_batch, LEAVE_ONE_OUT)),
+        **cells,
     )
 
 
@@ -162,18 +211,20 @@ def _places(firsts: list[int], rows: list[tuple[int, int, int]]) -> Tensor:
     return torch.cat([torch.arange(firsts[row] + start, firsts[row] + end) for row, start, end in rows])
 
 
-def _cells(micro_batch: Any, rows: list[tuple[int, int, int]]) -> Tensor:
-    """Labels, equal for the tokens of one group at one position of the response."""
-    uids = column(micro_batch["uid"])
-    place = {uid: index for index, uid in enumerate(dict.fromkeys(uids))}
-    longest = max(end - start for _, start, end in rows)
-    parts = [torch.arange(end - start) + place[uids[row]] * longest for row, start, end in rows]
-    return torch.cat(parts).to(micro_batch["responses"].values().device)
+def _cells(micro_batch: Any, rows: list[tuple[int, int, int]]) -> dict[str, Tensor]:
+    """Return the parts of a question that say which tokens are averaged, and which groups have all of theirs."""
+    first_B, device = micro_batch[FIRST_CELL].cpu(), micro_batch["responses"].values().device
+    length_B = torch.tensor([end - start for _, start, end in rows])
+    group_N = first_B.repeat_interleave(length_B)
+    position_N = torch.cat([torch.arange(length) for length in length_B.tolist()])
+    complete_G = first_B[micro_batch[COMPLETE].cpu()].unique()
+    found = {"cell_N": group_N + position_N, "group_N": group_N, "complete_G": complete_G}
+    return {name: value.to(device) for name, value in found.items()}
 
 
 def _on_whole_sequences(value_N: Tensor, micro_batch: Any, rows: list[tuple[int, int, int]]) -> Tensor:
     """Values of response tokens at the positions that predict them, as verl's own outputs are laid out."""
-    offsets = micro_batch["input_ids"].offsets()
+    offsets = micro_batch["input_ids"].offsets().to(value_N.device)
     place_N = _places(offsets.tolist(), rows)
     whole = value_N.new_zeros(int(offsets[-1])).index_copy(0, place_N.to(value_N.device), value_N)
     return torch.nested.nested_tensor_from_jagged(whole, offsets)

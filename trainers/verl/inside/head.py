@@ -5,7 +5,10 @@ applies `trainers/head/`'s `distribution.py`, `deviation.py` or `log_probs.py`, 
 place of logits. It runs inside of the model's forward: FSDP has the weight gathered then, and its hooks see the
 gradient.
 
-Shapes: N response tokens of a micro-batch, K numbers a token, D hidden.
+Where a method averages over a group whose members run in several passes, the head keeps hidden states, not logits, and
+answers for all of them in the pass of the last member.
+
+Shapes: N response tokens of a micro-batch, M those whose groups are complete, K numbers a token, D hidden.
 """
 
 from __future__ import annotations
@@ -40,7 +43,11 @@ class Question:
     token_N: Tensor
     temperature: float
     cell_N: Tensor | None = None
-    """Labels of the tokens that are averaged, where a deviation is asked for."""
+    """Labels of the tokens that are averaged, where a deviation is asked for; those of one call of the engine agree."""
+    group_N: Tensor | None = None
+    """int64: the group of each token, where groups may go on in a later pass; None: no group does."""
+    complete_G: Tensor | None = None
+    """int64: the groups whose last member this pass has."""
     distance: Distance | None = None
     leave_one_out: bool = False
 
@@ -53,6 +60,8 @@ class AskedHead:
         self._config = config
         self._question: Question | None = None
         self._cap: float | None = None
+        self._waiting: list[_Waiting] = []
+        self._answers: list[Tensor] = []
 
     @staticmethod
     def install(model: Any) -> AskedHead:
@@ -83,8 +92,17 @@ class AskedHead:
             if self._cap is not None:
                 self._config.final_logit_softcapping = self._cap
 
+    @contextmanager
+    def over_passes(self) -> Iterator[list[Tensor]]:
+        """Yield the answers to questions about groups, (N, K) of each pass; they are whole after the last pass."""
+        self._answers = []
+        try:
+            yield self._answers
+        finally:
+            self._waiting, self._answers = [], []
+
     def __call__(self, hidden: Tensor) -> Tensor:
-        """Return (1, N, K) in float32, in the order of the question's names."""
+        """Return (1, N, K) in float32, in the order of the question's names; 0 for tokens of groups that go on."""
         question, self._question = self._question, None
         assert question is not None, "the engine asks before each pass"
         head = replace(Head.of_layer(self._layer, self._config, question.temperature), softcap=self._cap)
@@ -95,7 +113,69 @@ class AskedHead:
             hidden_ND = hidden.flatten(0, -2)[question.place_N].to(dtype)
             bias_V = None if head.bias_V is None else head.bias_V.to(dtype)
             head = replace(head, weight_VD=head.weight_VD.to(dtype), bias_V=bias_V)
-            return torch.stack(_answer(hidden_ND, head, question), dim=-1).float()[None]
+            if question.group_N is None:
+                return torch.stack(_answer(hidden_ND, head, question), dim=-1).float()[None]
+            return self._answer_for_groups(hidden_ND.detach(), head, question)[None]
+
+    def _answer_for_groups(self, hidden_ND: Tensor, head: Head, question: Question) -> Tensor:
+        """Answer for every group that is complete now, those of earlier passes first, and keep the rest."""
+        assert question.cell_N is not None
+        assert question.group_N is not None
+        assert question.complete_G is not None
+        answer_NK = torch.zeros(len(hidden_ND), len(SCORE_NAMES), device=hidden_ND.device)
+        new = _Waiting(
+            hidden_ND=hidden_ND,
+            token_N=question.token_N,
+            cell_N=question.cell_N,
+            group_N=question.group_N,
+            answer_NK=answer_NK,
+            place_N=torch.arange(len(hidden_ND), device=hidden_ND.device),
+        )
+        parts = [*self._waiting, new]
+        is_ready = [torch.isin(part.group_N, question.complete_G) for part in parts]
+        ready = [part.take(mask_N) for part, mask_N in zip(parts, is_ready, strict=True)]
+        left = [part.take(~mask_N) for part, mask_N in zip(parts, is_ready, strict=True)]
+        self._waiting = [part for part in left if len(part.token_N)]
+        if len(question.complete_G):
+            asked = replace(
+                question,
+                token_N=torch.cat([part.token_N for part in ready]),
+                cell_N=torch.cat([part.cell_N for part in ready]),
+            )
+            found = _answer(torch.cat([part.hidden_ND for part in ready]), head, asked)
+            found_MK = torch.stack(found, dim=-1).float()
+            sizes = [len(part.token_N) for part in ready]
+            for part, rows_NK in zip(ready, torch.split(found_MK, sizes), strict=True):
+                part.answer_NK[part.place_N] = rows_NK
+        self._answers.append(answer_NK)
+        return answer_NK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Waiting:
+    """Tokens of one pass whose groups may go on, and where the answer for them belongs."""
+
+    hidden_ND: Tensor
+    token_N: Tensor
+    cell_N: Tensor
+    group_N: Tensor
+    answer_NK: Tensor
+    """Of the whole pass."""
+    place_N: Tensor
+    """int64, into `answer_NK`."""
+
+    def take(self, mask_N: Tensor) -> _Waiting:
+        """Return those of some tokens, in their order; all of them without a copy."""
+        if bool(mask_N.all()):
+            return self
+        return _Waiting(
+            hidden_ND=self.hidden_ND[mask_N],
+            token_N=self.token_N[mask_N],
+            cell_N=self.cell_N[mask_N],
+            group_N=self.group_N[mask_N],
+            answer_NK=self.answer_NK,
+            place_N=self.place_N[mask_N],
+        )
 
 
 def _answer(hidden_ND: Tensor, head: Head, question: Question) -> list[Tensor]:

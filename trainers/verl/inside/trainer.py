@@ -280,11 +280,7 @@ class SelectionTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl is untyped
         """Return what goes to the engine with a batch, so that it takes the scores that the method ranks by."""
         selection = self.recipe.selection
         distance = METHODS[selection.method].distance
-        told: dict[str, Any] = {SCORES: True, DISTANCE: distance or "", LEAVE_ONE_OUT: bool(selection.leave_one_out)}
-        if self.job.resources.tokens_per_pass is not None:
-            # verl then cuts a worker's share by tokens, and may cut between any two rows unless it is given this.
-            told["force_group_size"] = sequences_together(self.recipe)
-        return told
+        return {SCORES: True, DISTANCE: distance or "", LEAVE_ONE_OUT: bool(selection.leave_one_out)}
 
     def _put(self, batch: KVBatchMeta, fields: dict[str, Any]) -> None:
         """Give verl values (B, T) of our responses, and 0 for the rows that pad its batch."""

@@ -6,14 +6,13 @@ code inside its processes: the values given here are those that decide what verl
 
 from __future__ import annotations
 
-from math import gcd
 from pathlib import Path
 from typing import Any, Final
 
 from trainers.recipe import Recipe
 from trainers.verl.launch.job import VerlJob, object_store_bytes, ray_cpus
 from trainers.verl.launch.settings import own_settings
-from trainers.verl.launch.support import check_support, is_corrected, num_workers, sequences_together
+from trainers.verl.launch.support import check_support, is_corrected, num_workers
 from trainers.verl.processes.processes import environment
 
 PACKED_ATTENTION: Final = "orch_packed"
@@ -70,13 +69,8 @@ def overrides(job: VerlJob) -> tuple[str, ...]:
 
 def micro_batch(job: VerlJob) -> int:
     """Sequences of one pass: the largest count within the resources that divides a GPU's share of a mini-batch."""
-    return _divisor(_share(job), job.resources.sequences_per_pass, multiple_of=1)
-
-
-def scoring_batch(job: VerlJob) -> int:
-    """As `micro_batch`, but whole groups where the method averages over them."""
-    group = sequences_together(job.recipe)
-    return _divisor(_share(job), max(job.resources.sequences_per_pass, group), multiple_of=group)
+    share = _share(job)
+    return next(count for count in range(min(share, job.resources.sequences_per_pass), 0, -1) if share % count == 0)
 
 
 def num_devices(job: VerlJob) -> int:
@@ -169,7 +163,7 @@ def _actor(job: VerlJob) -> dict[str, Any]:
         f"+{fsdp}.mixed_precision.param_dtype": _short(recipe),
         f"+{fsdp}.mixed_precision.reduce_dtype": "fp32",
         f"+{fsdp}.mixed_precision.buffer_dtype": "fp32",
-        "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu": scoring_batch(job),
+        "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu": micro_batch(job),
         "actor_rollout_ref.ref.fsdp_config.dtype": "float32",
         "+actor_rollout_ref.ref.fsdp_config.mixed_precision.param_dtype": _short(recipe),
         "actor_rollout_ref.ref.fsdp_config.use_torch_compile": False,
@@ -190,7 +184,7 @@ def _rollout(job: VerlJob) -> dict[str, Any]:
         f"{rollout}.max_model_len": context,
         f"{rollout}.max_num_seqs": job.resources.sequences_at_once,
         f"{rollout}.max_num_batched_tokens": max(2048, context),
-        f"{rollout}.log_prob_micro_batch_size_per_gpu": scoring_batch(job),
+        f"{rollout}.log_prob_micro_batch_size_per_gpu": micro_batch(job),
         f"{rollout}.log_prob_use_dynamic_bsz": job.resources.tokens_per_pass is not None,
         f"{rollout}.agent.num_workers": helpers(job),
         f"{rollout}.agent.agent_loop_config_path": AGENT_LOOPS,
@@ -282,13 +276,6 @@ def _ray(job: VerlJob) -> dict[str, Any]:
 
 def _share(job: VerlJob) -> int:
     return job.recipe.mini_batch_prompts * job.recipe.group_size // num_devices(job)
-
-
-def _divisor(total: int, limit: int, *, multiple_of: int) -> int:
-    """The largest divisor of `total` within `limit` that is a multiple of `multiple_of`, which divides `total`."""
-    assert gcd(total, multiple_of) == multiple_of
-    counts = range(min(total, limit) // multiple_of * multiple_of, 0, -multiple_of)
-    return next(count for count in counts if total % count == 0)
 
 
 def _short(recipe: Recipe) -> str:

@@ -30,17 +30,17 @@ def check_support(recipe: Recipe, resources: Resources) -> None:
         )
     if Path(recipe.model.path).is_dir():
         check_model(Path(recipe.model.path), recipe)
-    longest = (recipe.data.max_prompt_tokens + recipe.data.max_response_tokens) * sequences_together(recipe)
+    longest = recipe.data.max_prompt_tokens + recipe.data.max_response_tokens
     if resources.tokens_per_pass is not None and resources.tokens_per_pass < longest:
         raise _refused(
             "cluster.tokens_per_pass",
             resources.tokens_per_pass,
-            f"{longest} or more: what must share a pass may be that long",
+            f"{longest} or more: a sequence may be that long",
         )
 
 
 def sequences_together(recipe: Recipe) -> int:
-    """How many sequences a scoring pass may not separate: a group's, where the method averages over it."""
+    """How many sequences must be scored by one worker: a group's, where the method averages over it."""
     return recipe.group_size if METHODS[recipe.selection.method].needs_whole_groups else 1
 
 
