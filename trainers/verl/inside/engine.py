@@ -21,6 +21,7 @@ from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 import trainers.verl.inside.attention  # noqa: F401  # known to transformers from here on
+from eval.engines.vocabulary import mark_tokens
 from trainers.verl.inside.columns import column
 from trainers.verl.inside.head import LOG_PROB_NAMES, LOSS_NAMES, SCORE_NAMES, AskedHead, Question
 from trainers.verl.launch.pulse import Pulse, PulseFile
@@ -69,6 +70,7 @@ class ScoringEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl is unty
     def _build_module(self) -> Any:
         """Build the model, and let its head answer questions."""
         module = super()._build_module()
+        mark_tokens(module, self.model_config.tokenizer)
         self.head = AskedHead.install(module)
         return module
 
