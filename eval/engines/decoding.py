@@ -18,6 +18,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from eval.engines.drawing import draw, statistics
 from eval.engines.key_value_cache import GrowingLayer, merge
+from eval.engines.vocabulary import num_tokens
 from eval.errors import ModelError
 from eval.seeds import uniforms
 
@@ -60,7 +61,7 @@ class Response:
     """False when the length limit cut it."""
     statistics: Tensor | None = None
     """float32 (3, tokens), on CPU: log-prob of each token, entropy H in nats and purity Σp² of the distribution that
-    it was drawn from, over the whole vocabulary at the temperature."""
+    it was drawn from, over all tokens at the temperature."""
 
 
 def generate(
@@ -173,7 +174,7 @@ class _Batch:
             use_cache=True,
             logits_to_keep=1,
         )
-        return cache, output.logits[:, -1]
+        return cache, self._of_tokens(output.logits)
 
     def _forward(self, token_B1: Tensor) -> Tensor:
         self.position_B1 = self.position_B1 + 1
@@ -187,8 +188,11 @@ class _Batch:
             use_cache=True,
             logits_to_keep=1,
         )
-        logits_BV: Tensor = output.logits[:, -1]
-        return logits_BV
+        return self._of_tokens(output.logits)
+
+    def _of_tokens(self, logits_B1V: Tensor) -> Tensor:
+        """The last position's logits, without the head's padding."""
+        return logits_B1V[:, -1, : num_tokens(self.model, logits_B1V.shape[-1])]
 
     def _draw(self, logits_BV: Tensor, step: int) -> Tensor:
         uniform_B = torch.from_numpy(uniforms(self.seed_B, step)).to(self.device)

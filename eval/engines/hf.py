@@ -16,6 +16,7 @@ from eval.api import Completion, SampleRequest, SamplingSettings
 from eval.engines.decoding import Decoding, Response, generate
 from eval.engines.hf_model import check_vocabulary, end_tokens, load_model, load_tokenizer, raw_bytes
 from eval.engines.prompts import encode_chat, encode_text
+from eval.engines.vocabulary import mark_tokens
 from eval.model_folder import folder_digests
 
 __all__ = ["Decoding", "HfSampler", "Response", "generate", "live_digest", "open_hf_sampler"]
@@ -38,6 +39,7 @@ def open_hf_sampler(
     model = load_model(model_folder, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     tokenizer = load_tokenizer(model_folder, trust_remote_code=trust_remote_code)
     check_vocabulary(tokenizer, model.get_input_embeddings().num_embeddings, where=model_folder)
+    mark_tokens(model, tokenizer)
     # The type of the weights changes samples, so it is part of what the sample store's key stands for.
     digests = folder_digests(model_folder)
     return HfSampler(

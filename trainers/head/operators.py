@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from eval.engines.vocabulary import num_tokens
 from eval.errors import ModelError
 
 WORKSPACE_BYTES: Final = 2**29
@@ -46,7 +47,7 @@ class Head:
     def of(model: Any, temperature: float) -> Head:
         """Return the head of a Hugging Face causal language model.
 
-        Rows of the weight beyond the configured vocabulary are padding: no token has them, and they get no probability.
+        Rows of the weight that are padding get no probability: see `eval.engines.vocabulary`.
 
         Raises:
             ModelError: its logits are not what this module's docstring says.
@@ -60,15 +61,14 @@ class Head:
                     fix="use a model with plain or capped logits, such as the Qwen, Llama, Mistral or Gemma families",
                 )
         layer = model.get_output_embeddings()
-        return Head.of_layer(layer, config, temperature)
+        return Head.of_layer(layer, config, temperature, tokens=num_tokens(model, len(layer.weight)))
 
     @staticmethod
-    def of_layer(layer: Any, config: Any, temperature: float) -> Head:
-        """Return the head that a linear layer is, by the text model's configuration."""
+    def of_layer(layer: Any, config: Any, temperature: float, *, tokens: int) -> Head:
+        """Return the head that the first `tokens` rows of a linear layer are, by the text model's configuration."""
         weight_VD, bias_V = layer.weight, getattr(layer, "bias", None)
-        vocabulary = getattr(config, "vocab_size", None)
-        if vocabulary is not None and vocabulary < len(weight_VD):
-            weight_VD, bias_V = weight_VD[:vocabulary], None if bias_V is None else bias_V[:vocabulary]
+        if tokens < len(weight_VD):
+            weight_VD, bias_V = weight_VD[:tokens], None if bias_V is None else bias_V[:tokens]
         return Head(
             weight_VD=weight_VD,
             bias_V=bias_V,

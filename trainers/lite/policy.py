@@ -14,6 +14,7 @@ import torch
 
 from eval.engines.hf import HfSampler, live_digest
 from eval.engines.hf_model import load_model, load_tokenizer
+from eval.engines.vocabulary import mark_tokens
 from trainers.lite.support import check_support
 from trainers.recipe import Recipe, Resources
 
@@ -36,6 +37,9 @@ class Policy:
         self.tokenizer = load_tokenizer(folder, trust_remote_code=remote)
         self.reference = self._frozen(folder, remote) if recipe.algorithm.kl_coef > 0 else None
         self.sampled = self.model if self.dtype is torch.float32 else self._frozen(folder, remote)
+        for model in (self.model, self.reference, self.sampled):
+            if model is not None:
+                mark_tokens(model, self.tokenizer)
         self._batch_sequences = resources.sequences_at_once
 
     @property

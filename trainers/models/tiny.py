@@ -126,10 +126,7 @@ def make_tokenizer(spec: TinySpec, *, vocabulary: int = 0) -> Any:
 
 
 def make_model(spec: TinySpec, tokenizer: Any) -> Any:
-    """Return the untrained model; its vocabulary is exactly the tokenizer's.
-
-    A padded vocabulary would give tokens that an inference engine masks and the trainer does not.
-    """
+    """Return the untrained model; its vocabulary is exactly the tokenizer's."""
     torch.manual_seed(spec.seed)
     config = Qwen2Config(
         vocab_size=len(tokenizer),

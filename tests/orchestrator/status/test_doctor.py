@@ -1,6 +1,7 @@
 import json
 import socket
 import sys
+from types import SimpleNamespace
 
 from typer.testing import CliRunner
 
@@ -15,6 +16,7 @@ from orchestrator.status.doctor import (
     check_open_files,
     check_ports,
     check_room,
+    check_shared,
     check_socket_paths,
     check_torchvision,
     check_verl,
@@ -42,6 +44,21 @@ def test_every_finding_that_is_not_well_says_the_mend(tmp_path):
     assert {finding.state for finding in bad} <= {"failure", "warning", "ok"}
     assert all(finding.fix for finding in bad if finding.state != "ok")
     assert sum(finding.state != "ok" for finding in bad) == len(NEEDED) + 6
+
+
+def test_shared_memory_is_judged_by_what_a_trial_on_this_machines_gpus_takes(monkeypatch, tmp_path):
+    def judged(free_gb, num_gpus, versions=None):
+        usage = SimpleNamespace(free=free_gb * 2**30)
+        monkeypatch.setattr("orchestrator.status.doctor.shutil.disk_usage", lambda folder: usage)
+        return check_shared(versions or {"verl": "0.9.1"}, num_gpus=num_gpus, folder=tmp_path)
+
+    assert judged(1 / 16, 0).state == judged(1 / 16, 8).state == "failure"
+    assert judged(1 / 16, 0, {"torch": "2"}).state == "ok", "lite needs none"
+    assert judged(1, 0).state == "ok"
+    warned = judged(6, 8)
+    assert (warned.state, warned.fix) == ("warning", "start the container with --shm-size=13g")
+    assert "Ray's store of 8 GiB goes to disk" in warned.what
+    assert judged(13, 8).state == "ok"
 
 
 def test_a_whole_environment_has_no_failure():

@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from transformers import AutoModelForCausalLM, Gemma2Config, Qwen2Config
 
+from eval.engines.vocabulary import mark_tokens
 from trainers.verl.inside.head import LOG_PROB_NAMES, LOSS_NAMES, SCORE_NAMES, AskedHead, Question
 
 SMALL = {
@@ -67,6 +68,21 @@ def test_answers_and_gradients_are_those_of_logits(config):
     assert float(scores[3][2]) == 0.0, "alone in its cell"
     assert float(scores[3][0]) > 0.0
     assert getattr(model.config, "final_logit_softcapping", None) == (None if config is None else 0.1)
+
+
+def test_rows_of_the_head_that_are_no_token_get_no_probability():
+    model = a_model()
+    logits_NV = model(TOKENS).logits.flatten(0, 1)[PLACE_N, :30].float() / 0.7
+    expected_N = torch.log_softmax(logits_NV, -1).gather(1, TOKEN_N[:, None])[:, 0]
+    mark_tokens(model, range(30))  # of 48 rows
+    found_N, _ = asked(model, AskedHead.install(model))
+    torch.testing.assert_close(found_N, expected_N, atol=1e-6, rtol=1e-5)
+    found_N.sum().backward()
+    untied = a_model(Qwen2Config(**SMALL, tie_word_embeddings=False))
+    mark_tokens(untied, range(30))
+    asked(untied, AskedHead.install(untied))[0].sum().backward()
+    assert bool((untied.lm_head.weight.grad[30:] == 0).all()), "padding is not trained"
+    assert bool((untied.lm_head.weight.grad[:30] != 0).any())
 
 
 def test_autocast_rounds_the_product_and_nothing_behind_it():

@@ -23,6 +23,7 @@ def test_the_private_ray_knows_its_secret_and_nothing_of_an_outer_one():
     found = ray_environment(gang, inherited, num_gpus=2)
     assert {"RAY_ADDRESS", GANG} & set(found) == set()
     assert (found["RAY_AUTH_MODE"], found["RAY_AUTH_TOKEN"]) == ("token", gang.secret)
+    assert found["VLLM_API_KEY"] == gang.secret
     assert (found["HOME"], found["CUDA_VISIBLE_DEVICES"]) == ("/root", "4,5")
     assert "CUDA_VISIBLE_DEVICES" not in ray_environment(gang, inherited, num_gpus=0)
 

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from eval.engines.vocabulary import mark_tokens, num_tokens
 from trainers.lite.score import policy_scores
 from trainers.methods import METHODS as KNOWN
 from trainers.verl.inside.step import dispatch_order
@@ -158,6 +159,27 @@ def test_scores_are_those_of_lite_however_verl_cuts_the_batch(method, layout, nu
     if method != "ets":
         torch.testing.assert_close(found["orch_deviation"], expected.deviation_BT * mask_BT, atol=1e-5, rtol=0)
         assert num_cut(passes) or layout not in CUT, "they are there to cut groups"
+
+
+def test_verls_mask_of_what_vllm_draws_leaves_the_tokens_that_the_head_knows():
+    from verl.workers.rollout.vllm_rollout.utils import monkey_patch_compute_logits
+
+    model = step.a_model(0, attn_implementation="sdpa").float()
+    rows = model.config.vocab_size
+    tokenizer = range(rows - 5)
+    sampled = SimpleNamespace(compute_logits=lambda: torch.zeros(1, rows))
+    monkey_patch_compute_logits(sampled, len(tokenizer))
+    mark_tokens(model, tokenizer)
+    num_drawn = int((sampled.compute_logits() > -torch.inf).sum())
+    assert num_drawn == num_tokens(model, rows) == rows - 5
+    batch = step.a_batch(2)
+    batch = replace(batch, response_length_B=batch.response_length_B.clamp(min=1))
+    batch = replace(batch, tokens_BS=batch.tokens_BS.clamp(max=rows - 6))
+    recipe = step.a_recipe({}, METHODS["ict"], mini_batch_prompts=2)
+    expected = policy_scores(model, batch, recipe, micro_batch_sequences=100)
+    found, _ = scores_of(model, batch, recipe, LAYOUTS["end to end"], 1)
+    for name, values_BT in (("log_probs", expected.logp_BT), ("orch_deviation", expected.deviation_BT)):
+        torch.testing.assert_close(found[name], values_BT * batch.response_mask_BT, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

@@ -1,5 +1,6 @@
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -7,7 +8,7 @@ from eval.errors import ModelError, OrchError
 from orchestrator.store.record import Failure
 from orchestrator.trial.retry import FailureClass, classify
 from trainers.recipe import Resources
-from trainers.verl.launch.preflight import check_model, check_shared_memory
+from trainers.verl.launch.preflight import check_model, check_shared_memory, shared_gb, shared_memory
 from trainers.verl.launch.support import check_support
 
 
@@ -66,10 +67,35 @@ def test_a_plan_looks_into_a_local_folder(model, make_recipe):
         check_support(make_recipe(model={"path": str(model)}), Resources())
 
 
-def test_too_little_shared_memory_is_of_the_class_host_memory(monkeypatch, tmp_path):
-    check_shared_memory(tmp_path)
-    monkeypatch.setattr("trainers.verl.launch.preflight._SHARED_MB", 10**12)
+def with_free(monkeypatch, free):
+    usage = SimpleNamespace(free=free)
+    monkeypatch.setattr("trainers.verl.launch.preflight.shutil", SimpleNamespace(disk_usage=lambda folder: usage))
+
+
+@pytest.mark.parametrize("resources", [Resources(), Resources(num_gpus=1), Resources(num_gpus=8, tensor_parallel=4)])
+def test_dockers_64_megabytes_are_refused_on_cpus_and_gpus_with_the_bytes(monkeypatch, resources):
+    needed = sum(shared_memory(resources).values())
+    with_free(monkeypatch, 64 * 2**20)
+    with pytest.raises(OrchError, match=f"67,108,864 bytes are free in /dev/shm.* needs {needed:,} ") as refusal:
+        check_shared_memory(resources)
+    assert refusal.value.fix.endswith(f"--shm-size={shared_gb(resources)}g")
+    with_free(monkeypatch, shared_gb(resources) * 2**30)
+    check_shared_memory(resources)
+
+
+def test_shared_memory_grows_with_engines_workers_and_groups():
+    one, eight = shared_memory(Resources(num_gpus=1)), shared_memory(Resources(num_gpus=8))
+    assert one == {"vLLM's queues": 400 * 2**20}
+    assert eight == {"vLLM's queues": 8 * 400 * 2**20, "NCCL": 2**30}
+    wide = shared_memory(Resources(num_gpus=8, tensor_parallel=4))
+    assert wide["vLLM's queues"] == (2 * (160 + 24) + 8 * 240) * 2**20
+    assert "NCCL" in shared_memory(Resources(num_gpus=1, num_nodes=2))
+    assert shared_memory(Resources())["vLLM's queues"] == one["vLLM's queues"]
+
+
+def test_too_little_shared_memory_is_of_the_class_host_memory(monkeypatch):
+    with_free(monkeypatch, 0)
     with pytest.raises(OrchError, match=re.escape("insufficient shared memory")) as refusal:
-        check_shared_memory(tmp_path)
+        check_shared_memory(Resources())
     failure = Failure(kind="OrchError", message=str(refusal.value), log_tail=())
     assert classify(failure) is FailureClass.HOST_MEMORY

@@ -132,6 +132,18 @@ def test_an_outer_ray_does_not_reach_into_the_private_one(make_job):
     assert found["TMPDIR"] == str(job.temporary_folder)
 
 
+def test_nobody_without_the_attempts_secret_gets_into_its_ray_or_its_server(make_job):
+    job = make_job()
+    first, second = environment(job, {}), environment(job, {"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": "known"})
+    assert first["RAY_AUTH_MODE"] == second["RAY_AUTH_MODE"] == "token"
+    assert first["RAY_AUTH_TOKEN"] == first["VLLM_API_KEY"]
+    assert len({first["RAY_AUTH_TOKEN"], second["RAY_AUTH_TOKEN"], "known"}) == 3, "each attempt has its own"
+    assert first["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "false"
+    joined = environment(replace(job, ray_address="10.0.0.1:6379"), {})
+    assert "RAY_AUTH_TOKEN" not in joined, "a gang has the secret that all its nodes know"
+    assert joined["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "false"
+
+
 def test_a_gpu_trial_keeps_its_devices_and_verls_own_platform(make_job):
     found = environment(make_job(resources={"num_gpus": 2}), {"CUDA_VISIBLE_DEVICES": "4,5"})
     assert found["CUDA_VISIBLE_DEVICES"] == "4,5"

@@ -22,6 +22,7 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.engine.utils import postprocess_batch_func
 
 import trainers.verl.inside.attention  # noqa: F401  # known to transformers from here on
+from eval.engines.vocabulary import mark_tokens
 from trainers.verl.inside.columns import column
 from trainers.verl.inside.head import LOG_PROB_NAMES, LOSS_NAMES, SCORE_NAMES, AskedHead, Question
 from trainers.verl.inside.passes import cut_by_tokens, cut_into, ends_here
@@ -74,6 +75,7 @@ class ScoringEngine(FSDPEngineWithLMHead):  # type: ignore[misc]  # verl is unty
     def _build_module(self) -> Any:
         """Build the model, and let its head answer questions."""
         module = super()._build_module()
+        mark_tokens(module, self.model_config.tokenizer)
         self.head = AskedHead.install(module)
         return module
 

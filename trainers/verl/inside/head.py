@@ -21,6 +21,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from eval.engines.vocabulary import num_tokens
 from trainers.head.deviation import group_deviation
 from trainers.head.distribution import hidden_statistics
 from trainers.head.log_probs import hidden_log_probs
@@ -55,9 +56,10 @@ class Question:
 class AskedHead:
     """Takes the place of a linear head's forward."""
 
-    def __init__(self, layer: Any, config: Any) -> None:
+    def __init__(self, layer: Any, config: Any, tokens: int) -> None:
         self._layer = layer
         self._config = config
+        self._tokens = tokens
         self._question: Question | None = None
         self._cap: float | None = None
         self._waiting: list[_Waiting] = []
@@ -72,7 +74,9 @@ class AskedHead:
         """
         Head.of(model, 1.0)
         config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
-        asked = AskedHead(model.get_output_embeddings(), config)
+        layer = model.get_output_embeddings()
+        # Counted now: FSDP will shard the weight, and wraps the model that was marked.
+        asked = AskedHead(layer, config, num_tokens(model, len(layer.weight)))
         asked._layer.forward = asked
         return asked
 
@@ -105,7 +109,8 @@ class AskedHead:
         """Return (1, N, K) in float32, in the order of the question's names; 0 for tokens of groups that go on."""
         question, self._question = self._question, None
         assert question is not None, "the engine asks before each pass"
-        head = replace(Head.of_layer(self._layer, self._config, question.temperature), softcap=self._cap)
+        whole = Head.of_layer(self._layer, self._config, question.temperature, tokens=self._tokens)
+        head = replace(whole, softcap=self._cap)
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else head.weight_VD.dtype
         # In the type that the layer itself would multiply in; what follows the product is float32 all the same.

@@ -90,7 +90,7 @@ def _check_installed() -> None:
 def _prepare(job: TrainJob) -> VerlJob:
     """Write the prompts and the job's file; find where to go on."""
     check_model(job.model_folder, job.recipe)
-    check_shared_memory()
+    check_shared_memory(job.resources)
     job.attempt_folder.mkdir(parents=True, exist_ok=True)
     job.checkpoint_folder.mkdir(parents=True, exist_ok=True)
     resume_from, step = newest_whole(job.checkpoint_folder, fingerprint=fingerprint(job.recipe, job.seed))

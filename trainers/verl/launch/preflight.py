@@ -7,15 +7,25 @@ from __future__ import annotations
 
 import json
 import shutil
+from math import ceil
 from pathlib import Path
 
 from eval.errors import ModelError, OrchError
-from trainers.recipe import Recipe
+from trainers.recipe import Recipe, Resources
+from trainers.verl.launch.job import object_store_bytes
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 _CONFIGURATIONS = ("config.json", "tokenizer_config.json", "processor_config.json", "generation_config.json")
-_SHARED_MB = 48
-"""Twice the buffer through which weights go to vLLM on a CPU, and some room. Ray's own store can go elsewhere."""
+_WEIGHTS = 48 * 2**20
+"""Twice the buffer through which weights go to vLLM on a CPU, and some room; on GPUs they go by CUDA IPC."""
+_ENGINE_QUEUE = 10 * 16 * 2**20
+"""vLLM's ring of messages from an engine to its workers: ten of `VLLM_MQ_MAX_CHUNK_BYTES_MB`."""
+_WORKER_QUEUE = 10 * 24 * 2**20
+"""Its ring of answers from each worker. vLLM does not start where a ring is larger than what is free."""
+_GROUP_QUEUE = 6 * 2**22
+"""Its ring between workers that share a model."""
+_NCCL = 2**30
+"""Where several GPUs talk: what NCCL's user guide tells to give a container (troubleshooting, shared memory)."""
 
 
 def check_model(folder: Path, recipe: Recipe) -> None:
@@ -49,15 +59,42 @@ def check_model(folder: Path, recipe: Recipe) -> None:
         )
 
 
-def check_shared_memory(folder: Path = Path("/dev/shm")) -> None:
-    """Raise OrchError if weights cannot be handed to vLLM: a full file system kills who writes there by SIGBUS."""
-    free_mb = shutil.disk_usage(folder).free / 2**20
-    if free_mb < _SHARED_MB:
-        raise OrchError(
-            f"insufficient shared memory: {free_mb:.0f} MiB are free in {folder}, a verl trial needs {_SHARED_MB}",
-            where=str(folder),
-            fix="free it (`ls -l /dev/shm`), or start the container with --shm-size=8g",
-        )
+def shared_memory(resources: Resources) -> dict[str, int]:
+    """What of a trial lies in a node's shared memory → bytes; without it the trial ends.
+
+    Ray's object store is not among it: where it does not fit, Ray puts it on the disk, and warns that this is slow.
+    """
+    workers, width = max(1, resources.num_gpus), resources.tensor_parallel or 1
+    engines = -(-workers // width)
+    group = _GROUP_QUEUE if width > 1 else 0
+    needed = {"vLLM's queues": engines * (_ENGINE_QUEUE + group) + workers * _WORKER_QUEUE}
+    if not resources.num_gpus:
+        return needed | {"weights on their way to vLLM": _WEIGHTS}
+    return needed | ({"NCCL": _NCCL} if resources.num_gpus * resources.num_nodes > 1 else {})
+
+
+def check_shared_memory(resources: Resources, folder: Path = Path("/dev/shm")) -> None:
+    """Raise OrchError if a node's shared memory is too small: who writes into a full one is killed by SIGBUS.
+
+    Args:
+        resources: of the trial, fitted to the node.
+        folder: where the shared memory is mounted.
+    """
+    free, needed = shutil.disk_usage(folder).free, shared_memory(resources)
+    if free >= sum(needed.values()):
+        return
+    terms = ", ".join(f"{name} {amount:,}" for name, amount in needed.items())
+    raise OrchError(
+        f"insufficient shared memory: {free:,} bytes are free in {folder}, a verl trial needs "
+        f"{sum(needed.values()):,} ({terms})",
+        where=str(folder),
+        fix=f"free it (`ls -l {folder}`), or start the container with --shm-size={shared_gb(resources)}g",
+    )
+
+
+def shared_gb(resources: Resources) -> int:
+    """GiB of shared memory to ask for: what a trial needs, and room for Ray's object store."""
+    return ceil((sum(shared_memory(resources).values()) + object_store_bytes(resources)) / 2**30)
 
 
 def _file_that_names_code(folder: Path) -> Path | None:

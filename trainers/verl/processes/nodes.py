@@ -27,6 +27,7 @@ from dataclasses import asdict, dataclass, field
 from eval.errors import OrchError
 from trainers.recipe import Resources
 from trainers.verl.launch.job import object_store_bytes, ray_cpus, ray_folder
+from trainers.verl.processes.processes import closed_to_others
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +83,7 @@ def ray_environment(gang: Gang, inherited: Mapping[str, str], *, num_gpus: int) 
     if not num_gpus:
         kept.pop("CUDA_VISIBLE_DEVICES", None)  # empty, it would forbid Ray the logical GPU
     return kept | {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": gang.secret,
+        **closed_to_others(gang.secret),
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_raylet_start_wait_time_s": str(round(JOIN_S)),  # a busy machine takes longer than Ray's half a minute

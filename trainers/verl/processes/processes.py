@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import secrets
 import shutil
 import signal
 import time
@@ -39,6 +40,7 @@ def environment(job: VerlJob, inherited: dict[str, str]) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": str(job.resources.num_cpus),
         "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "false",  # verl sets true: whoever reaches the server could load weights
         "TMPDIR": str(job.temporary_folder),  # vLLM leaves sockets and files there when it is killed
         "TORCHINDUCTOR_CACHE_DIR": f"{gettempdir()}/torchinductor_{os.getuid()}",  # but kernels are for all attempts
     }
@@ -46,6 +48,7 @@ def environment(job: VerlJob, inherited: dict[str, str]) -> dict[str, str]:
         common["PYTHONPYCACHEPREFIX"] = str(job.temporary_folder / "bytecode")
     if job.ray_address is None:
         common["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray, and vLLM's server in it, on loopback
+        common |= closed_to_others(secrets.token_hex(32))
     if job.resources.num_gpus:
         return kept | common
     kept.pop("CUDA_VISIBLE_DEVICES", None)  # empty, it would forbid Ray the logical GPU
@@ -63,6 +66,14 @@ _ON_CPU = {
     "VLLM_LOGGING_LEVEL": "WARN",  # as verl tells its workers, which are forks of a process that has read it already
     "TRANSFER_QUEUE_ENABLE": "1",  # likewise
 }
+
+
+def closed_to_others(secret: str) -> dict[str, str]:
+    """Return what keeps those who do not know a secret out of a trial's Ray and vLLM's server.
+
+    Both listen on ports that every user of the machine can reach, and who reaches a Ray runs code in it.
+    """
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secret, "VLLM_API_KEY": secret}
 
 
 def adopt_orphans() -> None:
