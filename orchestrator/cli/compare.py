@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,6 +35,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare two models, trials, arms or checkpoints on the benchmarks both were evaluated on."""
+    from dashboards.seed_looks import sentences_between
     from eval.comparison import compare_arms, compare_on_all, holm
     from orchestrator.evaluations.sides import read_side, shared_benchmarks
     from orchestrator.store.store import Store
@@ -49,10 +50,11 @@ def compare(
     adjusted = holm([difference.p_method for difference in found.values()])
     arms = ([side.arm(name) for name in names] for side in sides)
     macro = compare_on_all(*arms) if len(found) > 1 else None
+    looks = sentences_between(sides[0].trials, sides[1].trials, runs)
     if as_json:
-        _print_json(sides, found, adjusted, macro)
+        _print_json(sides, found, adjusted, macro, looks)
     else:
-        _print_table(sides, found, adjusted, macro)
+        _print_table(sides, found, adjusted, macro, looks)
     if plot is not None:
         from dashboards.figures.differences import plot_differences
 
@@ -67,7 +69,11 @@ def _names(bench: str) -> tuple[str, ...]:
 
 
 def _print_json(
-    sides: tuple[Side, Side], found: dict[str, Difference], adjusted: list[float | None], macro: Difference | None
+    sides: tuple[Side, Side],
+    found: dict[str, Difference],
+    adjusted: list[float | None],
+    macro: Difference | None,
+    looks: Sequence[str],
 ) -> None:
     import json
     from dataclasses import asdict
@@ -82,6 +88,7 @@ def _print_json(
         "benchmarks": rows,
         "macro": asdict(macro) if macro else None,
         "graders": _graders(sides, found),
+        "looks": list(looks),
     }
     typer.echo(json.dumps(payload, indent=1))
 
@@ -89,10 +96,18 @@ def _print_json(
 _METHODS = ("p", "p Holm", "detectable", "seeds to decide")
 _CHECKPOINTS = ("these checkpoints differ: p", "p flips", "detectable")
 """With one seed of a trained side there is no p about a method."""
+_TOO_BOLD = (
+    "Looks at the data decided the number of seeds: what they say stands. The p values above are as if that number had "
+    "been fixed before, and too bold."
+)
 
 
 def _print_table(
-    sides: tuple[Side, Side], found: dict[str, Difference], adjusted: list[float | None], macro: Difference | None
+    sides: tuple[Side, Side],
+    found: dict[str, Difference],
+    adjusted: list[float | None],
+    macro: Difference | None,
+    looks: Sequence[str],
 ) -> None:
     from dashboards.columns import Column
     from orchestrator.cli.terminal import print_columns
@@ -114,6 +129,8 @@ def _print_table(
     print_columns(columns, above=[f"A = {sides[0].label}, B = {sides[1].label} (percent)"])
     for line in (f"Graded by {', '.join(_graders(sides, found))}.", *_notes(found)):
         typer.secho(line, dim=True)
+    for line in (*looks, _TOO_BOLD) if looks else ():
+        typer.secho(line)
 
 
 def _graders(sides: tuple[Side, Side], names: Iterable[str]) -> list[str]:
