@@ -6,9 +6,11 @@ instead, with the median-unbiased estimate. Source: docs/evaluation.md#seeds-unt
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from dashboards.table import Table
+from orchestrator.plan.arm import arm_of
 from orchestrator.plan.trial import Plan
 from orchestrator.status.looks import ContrastLooks, SeedLooks
 from orchestrator.store.store import Store
@@ -40,6 +42,27 @@ def with_looks(table: Table, plan: Plan, store: Store) -> Table:
         "been fixed before, and too bold."
     )
     return replace(table, selectors=selectors, facts=(*table.facts, heading, *map(_sentence, found)))
+
+
+def sentences_between(first: Collection[str], second: Collection[str], store: Store) -> tuple[str, ...]:
+    """What the looks of every kept plan say of two sides, given by their trials; none where seeds were listed.
+
+    Raises:
+        StoreError: a plan, a record or a score does not read.
+    """
+    said: list[str] = []
+    # Models that no trial trained must compare even where some plan does not read.
+    for plan in map(store.plans.read, store.plans.names() if first and second else ()):
+        if plan.until is None:
+            continue
+        arms = {one.trial.id: arm_of(one) for one in plan.entries}
+        sides = tuple({arms[trial] for trial in side if trial in arms} for side in (first, second))
+        said += [
+            _sentence(one)
+            for one in SeedLooks(store).of(plan)
+            if {one.contrast.first} in sides and {one.contrast.second} in sides
+        ]
+    return tuple(dict.fromkeys(said))
 
 
 def _short(looks: ContrastLooks) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,6 +35,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare two models, trials, arms or checkpoints on the benchmarks both were evaluated on."""
+    from dashboards.seed_looks import sentences_between
     from eval.comparison import compare_arms, compare_on_all, holm
     from orchestrator.evaluations.sides import read_side, shared_benchmarks
     from orchestrator.store.store import Store
@@ -49,10 +50,11 @@ def compare(
     adjusted = holm([difference.p_method for difference in found.values()])
     arms = ([side.arm(name) for name in names] for side in sides)
     macro = compare_on_all(*arms) if len(found) > 1 else None
+    looks = sentences_between(sides[0].trials, sides[1].trials, runs)
     if as_json:
-        _print_json(sides, found, adjusted, macro)
+        _print_json(sides, found, adjusted, macro, looks)
     else:
-        _print_table(sides, found, adjusted, macro)
+        _print_table(sides, found, adjusted, macro, looks)
     if plot is not None:
         from dashboards.figures.differences import plot_differences
 
@@ -68,7 +70,11 @@ def _names(bench: str) -> tuple[str, ...]:
 
 
 def _print_json(
-    sides: tuple[Side, Side], found: dict[str, Difference], adjusted: list[float | None], macro: Difference | None
+    sides: tuple[Side, Side],
+    found: dict[str, Difference],
+    adjusted: list[float | None],
+    macro: Difference | None,
+    looks: Sequence[str],
 ) -> None:
     from orchestrator.cli.terminal import print_json
     from orchestrator.codec import encode
@@ -78,16 +84,25 @@ def _print_json(
         for (name, difference), p in zip(found.items(), adjusted, strict=True)
     }
     sides_named = {"first": sides[0].label, "second": sides[1].label}
-    print_json({**sides_named, "benchmarks": rows, "macro": macro, "graders": _graders(sides, found)})
+    found_out = {"benchmarks": rows, "macro": macro, "graders": _graders(sides, found), "looks": list(looks)}
+    print_json(sides_named | found_out)
 
 
 _METHODS = ("p", "p Holm", "detectable", "seeds to decide")
 _CHECKPOINTS = ("these checkpoints differ: p", "p flips", "detectable")
 """With one seed of a trained side there is no p about a method."""
+_TOO_BOLD = (
+    "Looks at the data decided the number of seeds: what they say stands. The p values above are as if that number had "
+    "been fixed before, and too bold."
+)
 
 
 def _print_table(
-    sides: tuple[Side, Side], found: dict[str, Difference], adjusted: list[float | None], macro: Difference | None
+    sides: tuple[Side, Side],
+    found: dict[str, Difference],
+    adjusted: list[float | None],
+    macro: Difference | None,
+    looks: Sequence[str],
 ) -> None:
     from orchestrator.cli.terminal import print_rows
 
@@ -104,6 +119,8 @@ def _print_table(
     print_rows(headers, rows, above=[f"A = {sides[0].label}, B = {sides[1].label} (percent)"])
     for line in (f"Graded by {', '.join(_graders(sides, found))}.", *_notes(found)):
         typer.secho(line, dim=True)
+    for line in (*looks, _TOO_BOLD) if looks else ():
+        typer.secho(line)
 
 
 def _graders(sides: tuple[Side, Side], names: Iterable[str]) -> list[str]:

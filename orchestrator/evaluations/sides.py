@@ -34,6 +34,8 @@ class Side:
     """One a run; of models that no trial trained, their places."""
     is_trained: bool
     """Whether the runs are training seeds of one recipe."""
+    trials: tuple[str, ...]
+    """The trials behind the runs; none for models that no trial trained."""
 
     def arm(self, benchmark: str) -> Arm:
         """Its answers on a benchmark, as comparisons take them."""
@@ -48,10 +50,10 @@ def read_side(text: str, store: Store, *, cache_folder: Path, grader: GraderName
         OrchError: nothing is called that, or nothing of it has been evaluated.
     """
     found = list(_runs(text, store, cache_folder))
-    seeds = [seed for seed, _ in found]
-    runs = [[score for score in scores if grader_name(score.grader_version) == grader] for _, scores in found]
+    seeds = [seed for seed, _, _ in found]
+    runs = [[score for score in scores if grader_name(score.grader_version) == grader] for _, _, scores in found]
     if not any(runs):
-        is_graded_otherwise = any(scores for _, scores in found)
+        is_graded_otherwise = any(scores for _, _, scores in found)
         is_arm = text.partition(":")[0] in store.plans.names()
         fix = "finish its sweep" if is_arm else f"orch eval {text} --bench … evaluates it"
         raise OrchError(
@@ -73,7 +75,8 @@ def read_side(text: str, store: Store, *, cache_folder: Path, grader: GraderName
         merged[benchmark] = tuple(score for score in scores if score is not None)
     is_trained = any(seed is not None for seed in seeds)
     places = tuple(place if seed is None else seed for place, seed in enumerate(seeds))
-    return Side(label=text, scores=merged, seeds=places, is_trained=is_trained)
+    trials = tuple(trial for _, trial, _ in found if trial is not None)
+    return Side(label=text, scores=merged, seeds=places, is_trained=is_trained, trials=trials)
 
 
 def evaluated_alike(target: Target, scores: Sequence[Score], store: Store) -> str | None:
@@ -123,12 +126,12 @@ def _check_seeds(text: str, seeds: Sequence[int | None]) -> None:
         )
 
 
-def _runs(text: str, store: Store, cache_folder: Path) -> Iterator[tuple[int | None, list[Score]]]:
-    """Yield the seed, None for a model, and the scores of each run that `text` names, oldest first."""
+def _runs(text: str, store: Store, cache_folder: Path) -> Iterator[tuple[int | None, str | None, list[Score]]]:
+    """Yield seed, trial (each None for a model) and scores of each run that `text` names, oldest first."""
     experiment, _, wanted = text.partition(":")
     if wanted and experiment in store.plans.names():
         for planned in _arm(experiment, wanted, store):
-            yield planned.trial.seed, _scores_of_trial(planned.trial.id, None, store)
+            yield planned.trial.seed, planned.trial.id, _scores_of_trial(planned.trial.id, None, store)
         return
     for part in text.split(","):
         name, _, step = part.partition("@")
@@ -137,9 +140,9 @@ def _runs(text: str, store: Store, cache_folder: Path) -> Iterator[tuple[int | N
         target = evaluated_target(name, store, cache_folder=cache_folder)
         if target.trial_id is not None:
             seed = store.read(target.trial_id).trial.seed
-            yield seed, _scores_of_trial(target.trial_id, int(step) if step else None, store)
+            yield seed, target.trial_id, _scores_of_trial(target.trial_id, int(step) if step else None, store)
         else:
-            yield None, _scores_in(target.eval_folder)
+            yield None, None, _scores_in(target.eval_folder)
 
 
 def _arm(experiment: str, wanted: str, store: Store) -> list[PlannedTrial]:

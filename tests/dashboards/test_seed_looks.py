@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 from made_up import MadeUp
+from typer.testing import CliRunner
 
 from dashboards.frame import frame
 from dashboards.render import render
 from dashboards.seed_looks import with_looks
 from dashboards.table import Table, table
 from eval.sequential.design import Design
+from orchestrator.cli import app
 from orchestrator.config.blocks import UntilDecided
 
 ARMS = (("grpo", "full"), ("grpo", "ets"), ("grpo", "gmts"), ("grpo", "random"))
@@ -64,3 +66,27 @@ def test_a_table_of_listed_seeds_is_as_it_was(tmp_path: Path) -> None:
     made = made_up(tmp_path, num_finished=2)
     listed = table(frame(made.store, made.experiment))
     assert with_looks(listed, replace(made.plan, until=None), made.store) is listed
+
+
+def compared(made: MadeUp, first: str, second: str, *options: str) -> str:
+    sides = [f"{made.experiment}:{side}" for side in (first, second)]
+    result = CliRunner().invoke(app, ["compare", *sides, "--store", str(made.store.root), *options])
+    assert result.exit_code == 0, result.output
+    return " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize("sides", [("gmts", "ets"), ("ets", "gmts")])
+def test_a_comparison_of_two_arms_says_what_their_looks_decided(tmp_path: Path, sides: tuple[str, str]) -> None:
+    made = made_up(tmp_path, num_finished=4)
+    printed = compared(made, *sides)
+    assert "grpo · gmts · 0.2 − grpo · ets · 0.2: benefit at look" in printed
+    assert "too bold" in printed
+    (said,) = json.loads(compared(made, *sides, "--json"))["looks"]
+    assert said in shown(made).facts
+
+
+def test_a_comparison_under_listed_seeds_says_nothing_of_looks(tmp_path: Path) -> None:
+    made = made_up(tmp_path, num_finished=4)
+    made.store.plans.save(replace(made.plan, until=None))
+    assert "too bold" not in compared(made, "gmts", "ets")
+    assert json.loads(compared(made, "gmts", "ets", "--json"))["looks"] == []
