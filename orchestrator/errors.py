@@ -9,7 +9,8 @@ OrchError                   exit 2   eval/errors.py
 ├── ModelError              eval     a model folder missing, incomplete, or unfit
 ├── EngineError     exit 1  eval     a sampling engine that does not start or stopped answering
 │   └── EndpointError       eval     exit 2: an endpoint that does not answer from the start, or lacks the model
-└── TrialFailed     exit 1           a trial ended without a result; its log says why
+├── TrialFailed     exit 1           a trial ended without a result; its log says why
+└── SweepIncomplete exit 3           a sweep's own Ray died; run the same command again
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ __all__ = [
     "PlanError",
     "SpecError",
     "StoreError",
+    "SweepIncomplete",
     "TrackingError",
     "TrialFailed",
 ]
@@ -51,3 +53,9 @@ class TrialFailed(OrchError):
     """A trial's process ended without a result."""
 
     exit_code = 1
+
+
+class SweepIncomplete(OrchError):
+    """Some trials of the sweep have no result yet."""
+
+    exit_code = 3
