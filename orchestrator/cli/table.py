@@ -11,7 +11,6 @@ from eval.graders.api import GraderName
 from orchestrator.cli.options import RUNS, StoreFolder
 
 if TYPE_CHECKING:
-    from orchestrator.store.files import write_atomically
     from orchestrator.store.store import Store
 
 Format = Literal["text", "md", "csv", "latex", "html", "json"]
@@ -35,6 +34,7 @@ def table(
 ) -> None:
     """Print avg@K ± SE of every arm, with differences from base and from the dense arm."""
     from orchestrator.cli.terminal import terminal_width
+    from orchestrator.store.files import write_atomically
     from orchestrator.store.store import Store
 
     printed = _published if published else _own

@@ -155,7 +155,7 @@ def test_nothing_to_do_needs_no_permission_to_write(lab: Lab, monkeypatch: pytes
     def refuse(*arguments: object) -> None:
         raise AssertionError("something was written")
 
-    monkeypatch.setattr("orchestrator.store.store.write_atomically", refuse)
+    monkeypatch.setattr("orchestrator.store.files.write_atomically", refuse)
     monkeypatch.setattr("orchestrator.store.store.Store.check_writable", refuse)
     assert lab.sweep(plan).num_started == 0
 
