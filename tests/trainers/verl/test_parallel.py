@@ -161,6 +161,7 @@ def test_scores_are_those_of_lite_however_verl_cuts_the_batch(method, layout, nu
         assert num_cut(passes) or layout not in CUT, "they are there to cut groups"
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, when vLLM is what imports its compiler first
 def test_verls_mask_of_what_vllm_draws_leaves_the_tokens_that_the_head_knows():
     from verl.workers.rollout.vllm_rollout.utils import monkey_patch_compute_logits
 
