@@ -162,7 +162,7 @@ def test_scores_are_those_of_lite_however_verl_cuts_the_batch(method, layout, nu
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, when vLLM is what imports its compiler first
-def test_verls_mask_of_what_vllm_draws_leaves_the_tokens_that_the_head_knows():
+def test_verls_mask_of_what_vllm_draws_leaves_the_tokens_that_the_head_knows(alone):
     from verl.workers.rollout.vllm_rollout.utils import monkey_patch_compute_logits
 
     model = step.a_model(0, attn_implementation="sdpa").float()
