@@ -76,7 +76,8 @@ class RayTuneScheduler:
         """
         os.environ.update(ENVIRONMENT)
         watch = RayWatch(count_nodes=_count_nodes, say=queue.tell)
-        with watch.guarding(), _quiet(), _cluster(self._address) as storage, watch.looking():
+        looking = watch.looking if self._address is None else contextlib.nullcontext  # a cluster outlives its nodes
+        with watch.guarding(), _quiet(), _cluster(self._address) as storage, looking():
             nodes = _nodes()
             _check_fit(queue.to_start, nodes)
             queue.see_nodes(nodes)
