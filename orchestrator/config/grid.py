@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
-from orchestrator.config.blocks import Misfit, UntilDecided
+from orchestrator.config.blocks import GREATEST_SEED, Misfit, UntilDecided
 from orchestrator.config.fields import check_name
 from orchestrator.config.seeds import read_until_decided
 
@@ -90,18 +90,18 @@ def with_seeds(sweep: Sweep, value: Any) -> Sweep:
 
 
 def read_seeds(value: Any) -> tuple[int, ...]:
-    """Seeds as a list of different whole numbers from 0; one number is a list of one.
+    """Seeds as a list of different whole numbers from 0 to `GREATEST_SEED`; one number is a list of one.
 
     Raises:
         Misfit: anything else.
     """
     seeds = tuple(value) if isinstance(value, list | tuple) else (value,)
-    is_valid = seeds and all(type(seed) is int and seed >= 0 for seed in seeds)
+    is_valid = seeds and all(type(seed) is int and 0 <= seed <= GREATEST_SEED for seed in seeds)
     if not is_valid or len(set(seeds)) != len(seeds):
         raise Misfit(
             f"seeds are {list(seeds)}",
             where="sweep.seeds",
-            fix="write a list of different whole numbers from 0, as in seeds=[0,1,2]",
+            fix=f"write a list of different whole numbers from 0 to {GREATEST_SEED}, as in seeds=[0,1,2]",
         )
     return seeds
 
