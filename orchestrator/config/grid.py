@@ -126,9 +126,10 @@ def expand(sweep: Sweep) -> list[tuple[int, AxisValues]]:
     """Every (seed, point) in the order in which trials start.
 
     Raises:
-        Misfit: an `exclude` that matches nothing, or no point is left.
+        Misfit: a `when` that no point meets, an `exclude` that matches nothing, or no point is left.
     """
     points = _grid_points(sweep)
+    _check_when(sweep, points)
     seeded = [(seed, point) for seed in sweep.seeds for point in points]
     for index, condition in enumerate(sweep.exclude):
         kept = [one for one in seeded if not _matches({**one[1], SEED: one[0]}, condition)]
@@ -165,6 +166,22 @@ def _applicable(point: AxisValues, when: Mapping[str, Condition]) -> AxisValues:
     while unmet := [name for name in point if name in when and not _matches(point, when[name])]:
         point = {name: value for name, value in point.items() if name not in unmet}
     return point
+
+
+def _check_when(sweep: Sweep, points: Sequence[AxisValues]) -> None:
+    """Every axis of the grid is there at some point, unless the command line narrowed what its condition asks for."""
+    kept = {name for point in points for name in point}
+    narrowed = set(sweep.replaced)
+    for name in (name for block in sweep.blocks for name in block if name not in kept):
+        condition = sweep.when[name]
+        if name not in sweep.replaced and narrowed & condition.keys():
+            narrowed.add(name)  # conditions chain
+        else:
+            raise Misfit(
+                f"sweep.when.{name} is met by no point, so that its values are never used: {_spell(condition)}",
+                where=f"sweep.when.{name}",
+                fix=f"correct the condition, or take {name} out of the sweep: " + _spell_axes(sweep),
+            )
 
 
 def _included(sweep: Sweep) -> list[tuple[int, AxisValues]]:
