@@ -85,6 +85,9 @@ def test_one_trial_wanted_in_two_ways_is_refused(tmp_path: Path, axis: str) -> N
     ("change", "message"),
     [
         ("trainer=lit", "unknown trainer 'lit'\n  at: command line: trainer=lit\n  fix: did you mean lite?"),
+        ("trainer=no_such:Trainer", "trainer 'no_such:Trainer' cannot be loaded: No module named 'no_such'\n  at:"),
+        ("trainer=trainers.api:Nope", "trainer 'trainers.api:Nope' cannot be loaded: module 'trainers.api' has no"),
+        ("trainer=':Trainer'", "unknown trainer ':Trainer'\n  at: command line: trainer=':Trainer'\n"),
         ("data.template=caht", "unknown prompt template 'caht'\n  at: command line: data.template=caht\n"),
         ("eval.template=caht", "unknown prompt template 'caht'\n  at: command line: eval.template=caht\n"),
         ("eval.benchmarks=[amc]", "unknown benchmark or training set 'amc'\n  at: command line: eval.benchmarks="),
