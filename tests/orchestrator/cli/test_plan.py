@@ -152,7 +152,8 @@ def test_what_a_sweep_would_fetch_is_named(file: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     printed = run(file, "data=math12k", "model=qwen2.5-0.5b", "--store", tmp_path / "runs")
     assert "not on this machine yet, and fetched by `orch sweep`: math12k, Qwen/Qwen2.5-0.5B@main" in printed
-    as_json = json.loads(run(file, "data=math12k", "--json", "--store", tmp_path / "runs"))
+    fitting = ("data.max_prompt_tokens=64", "data.max_response_tokens=64")  # into the tiny model's context
+    as_json = json.loads(run(file, "data=math12k", *fitting, "--json", "--store", tmp_path / "runs"))
     assert as_json["unfetched"] == ["math12k"]
 
 
