@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -62,10 +63,13 @@ def plan(
     from orchestrator.status.looks import SeedLooks
     from orchestrator.store.known_models import model_digest_of
     from orchestrator.store.store import Store
+    from orchestrator.sweep.notify import outlets
 
     files, overrides = _files(words or [], every=every)
     asked = _asked(cluster, price=price, assume=assume or [])
     specs = [load_sweep(file, overrides) for file in files]
+    for spec in specs:
+        outlets(spec, os.environ)  # refused now as `orch sweep` would
     runs = Store(store)
     find = model_digest_of(runs, on_bytes=reading)
     plans = [SeedLooks(runs).grown(make_plan(spec, model_digest=find)) for spec in specs]

@@ -162,6 +162,19 @@ def test_a_refused_experiment_raises_for_the_command_line_to_print(file: Path) -
         run(file, "selection=etss")
 
 
+@pytest.mark.parametrize("command", [["plan"], ["sweep", "--dry-run"]])
+def test_a_notify_command_that_is_not_there_is_refused_with_its_place(
+    file: Path, tmp_path: Path, command: list[str]
+) -> None:
+    words = [*command, str(file), "notify.command=[no-such-program]", "--store", str(tmp_path / "runs")]
+    with pytest.raises(OrchError) as refused:
+        CliRunner().invoke(app, words, catch_exceptions=False)
+    assert str(refused.value) == (
+        "notify.command is no-such-program, which is not there\n  at: command line: notify.command=[no-such-program]\n"
+        "  fix: it must be a program on this machine"
+    )
+
+
 def test_the_ids_of_a_kept_plan_are_read_without_building_it(lab: Lab) -> None:
     plan = lab.plan([None, 0, 1])
     lab.store.plans.save(plan)
