@@ -154,6 +154,20 @@ def test_a_folder_tells_its_context_unless_rotary_scaling_stretches_it(
         plan_of(tmp_path, "{}", f"model.path={folder}")
 
 
+def test_a_relative_model_folder_that_is_not_there_is_no_model_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_plan(spec_of(tmp_path, "{}", "model.path=models/mine"))  # as owner/name
+    (tmp_path / "models").mkdir()
+    with pytest.raises(OrchError) as refused:
+        make_plan(spec_of(tmp_path, "{}", "model.path=models/mine"))
+    assert str(refused.value).startswith(
+        "there is no folder models/mine, though there is models\n  at: command line: model.path=models/mine\n"
+    )
+    make_plan(spec_of(tmp_path, "{}", "model.path=models/mine", "model.revision=main"))
+
+
 def test_a_refused_name_in_a_file_is_told_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(OrchError, match=r"at: .*exp\.yaml:3: data\.template"):
         make_plan(spec_of(tmp_path, "{}\ndata: {template: nope}"))
