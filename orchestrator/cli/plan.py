@@ -100,10 +100,10 @@ def plan(
 
 
 def _files(words: Sequence[str], *, every: bool) -> tuple[list[Path], tuple[str, ...]]:
-    """Which words are experiment files, and which are changes; the first is always a file unless all are wanted."""
+    """Which words are experiment files or names of them, and which are changes."""
     from orchestrator.errors import PlanError
 
-    files = [word for index, word in enumerate(words) if "=" not in word and (index == 0 or _is_yaml(word))]
+    files = [word for word in words if "=" not in word and not word.startswith("~")]
     overrides = tuple(word for word in words if word not in files)
     if not every and not files:
         raise PlanError(
@@ -125,10 +125,6 @@ def _files(words: Sequence[str], *, every: bool) -> tuple[list[Path], tuple[str,
 def _quoted(change: str) -> str:
     """A change as a shell takes it."""
     return f"'{change}'" if " " in change else change
-
-
-def _is_yaml(word: str) -> bool:
-    return word.endswith((".yaml", ".yml"))
 
 
 def _experiments() -> Path:

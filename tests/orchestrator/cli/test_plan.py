@@ -228,6 +228,11 @@ def test_a_cost_that_cannot_be_told_is_refused(file: Path, arguments: list[str],
         run(file, "--store", tmp_path / "runs", *arguments)
 
 
+def test_names_stand_where_paths_do(tmp_path: Path) -> None:
+    printed = run("smoke", "ets_ratio_tiny", "--store", tmp_path / "runs", "--json")
+    assert [one["experiment"] for one in json.loads(printed)["experiments"]] == ["smoke", "ets_ratio_tiny"]
+
+
 def test_no_file_is_refused_with_what_to_name() -> None:
     with pytest.raises(PlanError, match=r"no experiment file is given[\s\S]*or use --all"):
         run()
