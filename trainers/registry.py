@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
+from typing import Any
 
 from eval.errors import OrchError, did_you_mean
 from trainers.api import Trainer
@@ -13,6 +15,7 @@ TRAINERS = {"lite": "trainers.lite.trainer:LiteTrainer", "verl": "trainers.verl.
 """Name → where its class lives."""
 _SUPPORT = {"lite": "trainers.lite.support", "verl": "trainers.verl.launch.support"}
 """Name → where it says what it does not do."""
+_CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def trainer(name: str) -> Trainer:
@@ -22,22 +25,19 @@ def trainer(name: str) -> Trainer:
         OrchError: no such name, module or class.
     """
     check_trainer(name)
-    module_name, _, class_name = TRAINERS.get(name, name).partition(":")
-    try:
-        found = getattr(import_module(module_name), class_name)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise OrchError(
-            f"trainer {name!r} cannot be loaded: {error}",
-            where="trainer",
-            fix="check the module path and the class name, and that the package is installed",
-        ) from error
-    instance: Trainer = found()
+    instance: Trainer = _load(name)()
     return instance
 
 
 def check_trainer(name: str) -> None:
-    """Raise OrchError unless `name` is a known trainer or spelled `package.module:Class`; imports nothing."""
-    if name in TRAINERS or name.partition(":")[2]:
+    """Raise OrchError unless `name` is a known trainer, or `package.module:Class` that is there.
+
+    Imports a user's own module, since only that tells whether it has the class; nothing of the known trainers.
+    """
+    if name in TRAINERS:
+        return
+    if _CLASS.fullmatch(name):
+        _load(name)
         return
     hint = did_you_mean(name, TRAINERS)
     raise OrchError(
@@ -59,3 +59,16 @@ def check_fit(recipe: Recipe, resources: Resources, *, evaluate_every: int | Non
             where="cluster.verl",
             fix="leave it out, or choose trainer: verl",
         )
+
+
+def _load(name: str) -> Any:
+    """The class of a trainer."""
+    module_name, _, class_name = TRAINERS.get(name, name).partition(":")
+    try:
+        return getattr(import_module(module_name), class_name)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise OrchError(
+            f"trainer {name!r} cannot be loaded: {error}",
+            where="trainer",
+            fix="check the module path and the class name, and that the package is installed or on PYTHONPATH",
+        ) from error

@@ -29,8 +29,12 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def model_context(folder: Path) -> int | None:
-    """Return the most tokens of a prompt with its response; None where the config does not say."""
-    found = read_config(folder).get("max_position_embeddings")
+    """Return the most tokens of a prompt with its response; None where rotary scaling stretches it, or nothing says."""
+    config = read_config(folder)
+    scaling = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    if scaling.get("factor"):
+        return None
+    found = config.get("max_position_embeddings")
     return found if isinstance(found, int) and found > 0 else None
 
 

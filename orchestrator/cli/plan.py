@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -62,10 +63,13 @@ def plan(
     from orchestrator.status.looks import SeedLooks
     from orchestrator.store.known_models import model_digest_of
     from orchestrator.store.store import Store
+    from orchestrator.sweep.notify import outlets
 
     files, overrides = _files(words or [], every=every)
     asked = _asked(cluster, price=price, assume=assume or [])
     specs = [load_sweep(file, overrides) for file in files]
+    for spec in specs:
+        outlets(spec, os.environ)  # refused now as `orch sweep` would
     runs = Store(store)
     find = model_digest_of(runs, on_bytes=reading)
     plans = [SeedLooks(runs).grown(make_plan(spec, model_digest=find)) for spec in specs]
@@ -96,10 +100,10 @@ def plan(
 
 
 def _files(words: Sequence[str], *, every: bool) -> tuple[list[Path], tuple[str, ...]]:
-    """Which words are experiment files, and which are changes; the first is always a file unless all are wanted."""
+    """Which words are experiment files or names of them, and which are changes."""
     from orchestrator.errors import PlanError
 
-    files = [word for index, word in enumerate(words) if "=" not in word and (index == 0 or _is_yaml(word))]
+    files = [word for word in words if "=" not in word and not word.startswith("~")]
     overrides = tuple(word for word in words if word not in files)
     if not every and not files:
         raise PlanError(
@@ -121,10 +125,6 @@ def _files(words: Sequence[str], *, every: bool) -> tuple[list[Path], tuple[str,
 def _quoted(change: str) -> str:
     """A change as a shell takes it."""
     return f"'{change}'" if " " in change else change
-
-
-def _is_yaml(word: str) -> bool:
-    return word.endswith((".yaml", ".yml"))
 
 
 def _experiments() -> Path:

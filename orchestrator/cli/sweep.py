@@ -61,7 +61,7 @@ def sweep(
     runs = Store(store)
     plan = SeedLooks(runs).grown(make_plan(spec, model_digest=model_digest_of(runs, on_bytes=reading)))
     from orchestrator.cli.plan_fit import check_here
-    from orchestrator.sweep.notify import channels
+    from orchestrator.sweep.notify import outlets
     from orchestrator.trial.device import smallest_gpu
 
     choice = _Choice(
@@ -73,7 +73,7 @@ def sweep(
         tracking_uri=tracking_uri if mlflow else None,
         is_json=as_json,
         notify=spec.notify,
-        outlets=channels(spec.notify, os.environ),
+        outlets=outlets(spec, os.environ),
     )
     if choice.address is None:
         check_here(spec, plan, smallest_gpu(os.environ))

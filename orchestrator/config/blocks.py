@@ -13,6 +13,9 @@ from eval.errors import OrchError
 from eval.sequential.design import Design
 from trainers.recipe.ranges import check_finite, require
 
+GREATEST_SEED = 2**31 - 1
+"""What every library takes: numpy stops at 32 bits, and engines add ranks to a seed."""
+
 
 class Misfit(OrchError):
     """A key or value that does not fit its section; `where` is the dotted key, without the file."""
@@ -47,7 +50,7 @@ class EvalSettings:
             require(value is None or value >= 1, f"eval.{name}", value, "1 or more")
         require(self.temperature >= 0, "eval.temperature", self.temperature, "0 or more")
         require(0 < self.top_p <= 1, "eval.top_p", self.top_p, "in (0, 1]")
-        require(self.seed >= 0, "eval.seed", self.seed, "0 or more")
+        require(0 <= self.seed <= GREATEST_SEED, "eval.seed", self.seed, f"from 0 to {GREATEST_SEED}")
 
 
 GuardName = Literal["zero_advantage", "entropy", "length", "reward", "clip_rate"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
-from orchestrator.config.blocks import Misfit, UntilDecided
+from orchestrator.config.blocks import GREATEST_SEED, Misfit, UntilDecided
 from orchestrator.config.fields import check_name
 from orchestrator.config.seeds import read_until_decided
 
@@ -90,18 +90,18 @@ def with_seeds(sweep: Sweep, value: Any) -> Sweep:
 
 
 def read_seeds(value: Any) -> tuple[int, ...]:
-    """Seeds as a list of different whole numbers from 0; one number is a list of one.
+    """Seeds as a list of different whole numbers from 0 to `GREATEST_SEED`; one number is a list of one.
 
     Raises:
         Misfit: anything else.
     """
     seeds = tuple(value) if isinstance(value, list | tuple) else (value,)
-    is_valid = seeds and all(type(seed) is int and seed >= 0 for seed in seeds)
+    is_valid = seeds and all(type(seed) is int and 0 <= seed <= GREATEST_SEED for seed in seeds)
     if not is_valid or len(set(seeds)) != len(seeds):
         raise Misfit(
             f"seeds are {list(seeds)}",
             where="sweep.seeds",
-            fix="write a list of different whole numbers from 0, as in seeds=[0,1,2]",
+            fix=f"write a list of different whole numbers from 0 to {GREATEST_SEED}, as in seeds=[0,1,2]",
         )
     return seeds
 
@@ -126,9 +126,10 @@ def expand(sweep: Sweep) -> list[tuple[int, AxisValues]]:
     """Every (seed, point) in the order in which trials start.
 
     Raises:
-        Misfit: an `exclude` that matches nothing, or no point is left.
+        Misfit: a `when` that no point meets, an `exclude` that matches nothing, or no point is left.
     """
     points = _grid_points(sweep)
+    _check_when(sweep, points)
     seeded = [(seed, point) for seed in sweep.seeds for point in points]
     for index, condition in enumerate(sweep.exclude):
         kept = [one for one in seeded if not _matches({**one[1], SEED: one[0]}, condition)]
@@ -165,6 +166,22 @@ def _applicable(point: AxisValues, when: Mapping[str, Condition]) -> AxisValues:
     while unmet := [name for name in point if name in when and not _matches(point, when[name])]:
         point = {name: value for name, value in point.items() if name not in unmet}
     return point
+
+
+def _check_when(sweep: Sweep, points: Sequence[AxisValues]) -> None:
+    """Every axis of the grid is there at some point, unless the command line narrowed what its condition asks for."""
+    kept = {name for point in points for name in point}
+    narrowed = set(sweep.replaced)
+    for name in (name for block in sweep.blocks for name in block if name not in kept):
+        condition = sweep.when[name]
+        if name not in sweep.replaced and narrowed & condition.keys():
+            narrowed.add(name)  # conditions chain
+        else:
+            raise Misfit(
+                f"sweep.when.{name} is met by no point, so that its values are never used: {_spell(condition)}",
+                where=f"sweep.when.{name}",
+                fix=f"correct the condition, or take {name} out of the sweep: " + _spell_axes(sweep),
+            )
 
 
 def _included(sweep: Sweep) -> list[tuple[int, AxisValues]]:

@@ -31,9 +31,20 @@ def read_overrides(texts: Sequence[str]) -> tuple[Change, ...]:
     """Parse changes with Hydra's own grammar.
 
     Raises:
-        SpecError: not `key=value`, a `+` or `~` prefix, a package, or a sweep without an end.
+        SpecError: not `key=value`, a `+` or `~` prefix, a package, a sweep without an end, or one key changed twice.
     """
-    return tuple(_read(text) for text in texts)
+    changes = tuple(_read(text) for text in texts)
+    first: dict[str, Change] = {}
+    for change in changes:
+        key = "seeds" if change.key == "sweep.seeds" else change.key  # two spellings of one key
+        earlier = first.setdefault(key, change)
+        if earlier is not change:
+            raise SpecError(
+                f"{key} is changed twice",
+                where=f"{PLACE}: {earlier.text} {change.text}",
+                fix="keep one of them; several values to sweep over are one list: key=[a,b]",
+            )
+    return changes
 
 
 def _read(text: str) -> Change:

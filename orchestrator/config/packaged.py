@@ -46,15 +46,16 @@ class Described:
 
 
 def find_experiment(file: Path) -> Path:
-    """The file itself; else, for `NAME`, `NAME.yaml` and `experiments/<name>.yaml`, the one that comes with orch.
+    """The file itself; else, for `NAME` and `NAME.yaml`, that of `experiments/` here, else the one of orch's own.
 
-    A folder of the user's own hides the packaged one: what it lacks is missing.
+    A folder of the user's own hides the packaged one for a path into it: what it lacks is missing.
     """
     is_bare = file.parent == Path()
-    if file.exists() or not (is_bare or (file.parent == Path(NAME) and not file.parent.is_dir())):
+    if file.is_file() or not (is_bare or (file.parent == Path(NAME) and not file.parent.is_dir())):
         return file
-    packaged = PACKAGED / file.with_suffix(".yaml").name
-    return packaged if file.suffix in ("", ".yaml") and packaged.is_file() else file
+    name = file.with_suffix(".yaml").name
+    found = (one for one in (Path(name), Path(NAME) / name, PACKAGED / name) if one.is_file())
+    return next(found, file) if file.suffix in ("", ".yaml") else file
 
 
 def described(folder: Path) -> list[Described]:

@@ -42,6 +42,8 @@ from trainers.recipe import Recipe, Resources
 
 Shared = TypeVar("Shared")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+_MOST_BYTES_OF_A_NAME = 200
+"""A file name has 255 bytes at most, of which the endings of temporary files take some."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +150,12 @@ class _Reader:
                 f"the experiment's name is {name!r}",
                 where="name",
                 fix="use letters, digits, - _ and . only: records and MLflow go by it",
+            )
+        if (size := len(name.encode())) > _MOST_BYTES_OF_A_NAME:
+            raise Misfit(
+                f"the experiment's name has {size} bytes: {name[:20]}…",
+                where="name",
+                fix=f"give one of {_MOST_BYTES_OF_A_NAME} or fewer by name=…: files are called after it",
             )
         return name
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.errors import OrchError, PlanError
 from orchestrator.plan.contrasts import primary_contrasts
 from orchestrator.plan.identity import base_trial_id, trial_id
+from orchestrator.plan.reach import check_reach
 from orchestrator.plan.trial import Plan, PlannedTrial, Trial, plan_digest
 from orchestrator.plan.where import check_schedule
 from trainers.recipe import Model
@@ -151,6 +152,7 @@ def _check_names(spec: SweepSpec, trials: _Trials) -> None:
     for point in {(id(one.recipe), id(one.resources), id(one.evaluation)): one for one in spec.points}.values():
         every = point.evaluation.every_steps
         _placed(spec, "trainer", partial(check_fit, point.recipe, point.resources, evaluate_every=every))
+        _located(spec, partial(check_reach, point))
     for name in dict.fromkeys(recipe.data.template for recipe in recipes):
         _placed(spec, "data.template", partial(template, name))
     for evaluation in evaluations:
@@ -167,6 +169,14 @@ def _placed(spec: SweepSpec, key: str, ask: Callable[[], Any]) -> Any:
         place = spec.place_of(key)
         detail = f" ({error.where})" if error.where not in ("", key) else ""
         raise type(error)(error.what, where=place + detail, fix=error.fix) from error
+
+
+def _located(spec: SweepSpec, ask: Callable[[], None]) -> None:
+    """Call; an error that names its key itself is raised anew with the key's place in the experiment."""
+    try:
+        ask()
+    except OrchError as error:
+        raise type(error)(error.what, where=spec.place_of(error.where), fix=error.fix) from error
 
 
 def _model_digest(model: Model) -> str:

@@ -21,9 +21,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.config.blocks import EventKind, Notify
+from orchestrator.errors import OrchError
 from trainers.recipe.ranges import require
 
 if TYPE_CHECKING:
+    from orchestrator.config.spec import SweepSpec
     from orchestrator.status.rows import TrialRow
 
 log = logging.getLogger(__name__)
@@ -120,6 +122,18 @@ class Outbox:
             if wait_s is not None:
                 time.sleep(wait_s)
         return None
+
+
+def outlets(spec: SweepSpec, environment: Mapping[str, str]) -> dict[str, Deliver]:
+    """The ways out of an experiment; an error carries its place in the file or on the command line.
+
+    Raises:
+        OrchError: as `channels`.
+    """
+    try:
+        return channels(spec.notify, environment)
+    except OrchError as error:
+        raise OrchError(error.what, where=spec.place_of(error.where), fix=error.fix) from error
 
 
 def channels(notify: Notify, environment: Mapping[str, str]) -> dict[str, Deliver]:

@@ -46,6 +46,7 @@ def model_digests(model: Model, *, on_bytes: OnBytes = lambda done, total: None)
     if model.path.startswith(_BUILTIN):
         named = _builtin(model.path).digest
     else:
+        _check_no_folder_meant(model)
         named = f"{checked_hub_id(model.path)}@{model.revision or 'main'}"
     return FolderDigests(digest=named, former=named)
 
@@ -95,6 +96,17 @@ def _builtin(path: str) -> TinySpec:
             f"unknown built-in model {path!r}", where="model.path", fix=f"{hint}known: {', '.join(BUILTINS)}"
         )
     return BUILTINS[path]
+
+
+def _check_no_folder_meant(model: Model) -> None:
+    """Raise ModelError for `models/mine` where `models/` has no `mine`; a revision says that a hub is meant."""
+    path = Path(model.path)
+    if model.revision is None and path.parent != Path() and path.parent.is_dir():
+        raise ModelError(
+            f"there is no folder {model.path}, though there is {path.parent}",
+            where="model.path",
+            fix="correct the path; if the hub's model of that name is meant, say model.revision=main",
+        )
 
 
 def checked_hub_id(path: str) -> str:

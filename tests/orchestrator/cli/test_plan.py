@@ -152,13 +152,27 @@ def test_what_a_sweep_would_fetch_is_named(file: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     printed = run(file, "data=math12k", "model=qwen2.5-0.5b", "--store", tmp_path / "runs")
     assert "not on this machine yet, and fetched by `orch sweep`: math12k, Qwen/Qwen2.5-0.5B@main" in printed
-    as_json = json.loads(run(file, "data=math12k", "--json", "--store", tmp_path / "runs"))
+    fitting = ("data.max_prompt_tokens=64", "data.max_response_tokens=64")  # into the tiny model's context
+    as_json = json.loads(run(file, "data=math12k", *fitting, "--json", "--store", tmp_path / "runs"))
     assert as_json["unfetched"] == ["math12k"]
 
 
 def test_a_refused_experiment_raises_for_the_command_line_to_print(file: Path) -> None:
     with pytest.raises(SpecError, match="unknown selection 'etss'"):
         run(file, "selection=etss")
+
+
+@pytest.mark.parametrize("command", [["plan"], ["sweep", "--dry-run"]])
+def test_a_notify_command_that_is_not_there_is_refused_with_its_place(
+    file: Path, tmp_path: Path, command: list[str]
+) -> None:
+    words = [*command, str(file), "notify.command=[no-such-program]", "--store", str(tmp_path / "runs")]
+    with pytest.raises(OrchError) as refused:
+        CliRunner().invoke(app, words, catch_exceptions=False)
+    assert str(refused.value) == (
+        "notify.command is no-such-program, which is not there\n  at: command line: notify.command=[no-such-program]\n"
+        "  fix: it must be a program on this machine"
+    )
 
 
 def test_the_ids_of_a_kept_plan_are_read_without_building_it(lab: Lab) -> None:
@@ -212,6 +226,11 @@ def test_several_files_are_planned_together_and_share(file: Path, tmp_path: Path
 def test_a_cost_that_cannot_be_told_is_refused(file: Path, arguments: list[str], message: str, tmp_path: Path) -> None:
     with pytest.raises(OrchError, match=message):
         run(file, "--store", tmp_path / "runs", *arguments)
+
+
+def test_names_stand_where_paths_do(tmp_path: Path) -> None:
+    printed = run("smoke", "ets_ratio_tiny", "--store", tmp_path / "runs", "--json")
+    assert [one["experiment"] for one in json.loads(printed)["experiments"]] == ["smoke", "ets_ratio_tiny"]
 
 
 def test_no_file_is_refused_with_what_to_name() -> None:

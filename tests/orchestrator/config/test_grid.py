@@ -111,6 +111,12 @@ def test_an_exclude_over_an_axis_that_the_command_line_narrowed_may_match_nothin
     assert expand(replace_axis(sweep, "a", [1])) == [(0, {"a": 1})]
 
 
+def test_a_condition_on_an_axis_that_the_command_line_narrowed_may_be_met_by_no_point() -> None:
+    grid = {"s": ["full", "ets"], "r": [0.1, 0.2], "e": ["top", "bottom"]}
+    sweep = read_sweep({"grid": grid, "when": {"r": {"s": "ets"}, "e": {"r": 0.1}}})
+    assert expand(replace_axis(sweep, "s", ["full"])) == [(0, {"s": "full"})]
+
+
 @pytest.mark.parametrize(
     ("block", "message"),
     [
@@ -125,6 +131,7 @@ def test_an_exclude_over_an_axis_that_the_command_line_narrowed_may_match_nothin
         ({"grid": {"a": [1]}, "when": {"b": {"a": 1}}}, "unknown axis 'b'\n  at: sweep.when\n  fix: valid: a"),
         ({"grid": {"a": [1]}, "when": {"a": {"c": 1}}}, "unknown axis 'c'\n  at: sweep.when.a"),
         ({"grid": {"a": [1]}, "when": {"a": {}}}, "sweep.when.a is empty"),
+        ({"grid": {"a": [1], "b": [2]}, "when": {"b": {"a": 3}}}, "sweep.when.b is met by no point"),
         ({"grid": {"a": [1]}, "exclude": [{"b": 1}]}, "unknown axis 'b'\n  at: sweep.exclude[0]"),
         ({"grid": {"a": [1]}, "exclude": [{"a": 2}]}, "sweep.exclude[0] matches no point: {a: [2]}"),
         ({"grid": {"a": [1]}, "exclude": {"a": 1}}, "sweep.exclude is no list"),

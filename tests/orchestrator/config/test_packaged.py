@@ -109,3 +109,13 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="not empty"):
         copy_experiments(tmp_path / "note.txt", [])
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+@pytest.mark.parametrize("name", ["mine", "mine.yaml"])
+def test_a_name_leads_to_the_users_own_folder_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "mine.yaml").write_text("")
+    (tmp_path / "mine").mkdir()  # a folder is no experiment
+    assert find_experiment(Path(name)) == Path("experiments/mine.yaml")
+    assert find_experiment(Path("smoke")) == PACKAGED / "smoke.yaml"

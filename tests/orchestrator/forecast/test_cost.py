@@ -34,7 +34,8 @@ ASSUMED = Assumptions()
 def recipe_of(*changes: str) -> tuple[Recipe, Resources]:
     cut = ("cluster.micro_batch_sequences=8", "cluster.sample_batch_sequences=256")
     lite = ("trainer=lite", "recipe.update=sparse", *cut)
-    point = load_sweep(EXPERIMENTS / "gmts_figure2.yaml", (*lite, *changes)).points[0]
+    changed = {change.partition("=")[0]: change for change in (*lite, *changes)}
+    point = load_sweep(EXPERIMENTS / "gmts_figure2.yaml", [*changed.values()]).points[0]
     return point.recipe, point.resources
 
 

@@ -30,7 +30,7 @@ UNTIL = "{until: decided, at_least: 2, at_most: 6, alpha: 0.1, effect: 0.3}"
 def plan_of(lab: Lab, seeds: str = UNTIL) -> Plan:
     file = lab.experiment(GRID % seeds)
     file.write_text(file.read_text().replace("fake_trainer:FakeTrainer", "fake_trainer:SelectorTrainer"))
-    return make_plan(load_sweep(file, ["recipe.steps=2", "eval.num_samples=16"]))
+    return make_plan(load_sweep(file, ["recipe.steps=2", "recipe.lr_warmup_steps=0", "eval.num_samples=16"]))
 
 
 def seeds_of(plan: Plan) -> Counter[str]:

@@ -62,7 +62,8 @@ class Site:
         return [sys.executable, "-c", ORCH, *arguments]
 
     def sweep(self, *changes: str, store: str = "runs", **environment: str) -> "subprocess.CompletedProcess[str]":
-        words = ["sweep", "experiments/ratio_ablation.yaml", *TINY, *changes, "--store", store]
+        changed = {change.partition("=")[0]: change for change in (*TINY, *changes)}
+        words = ["sweep", "experiments/ratio_ablation.yaml", *changed.values(), "--store", store]
         return self.orch(*words, "--no-mlflow", "--scheduler", "inline", **environment)
 
     def ids(self) -> list[str]:

@@ -11,6 +11,7 @@ from math import ceil
 from pathlib import Path
 
 from eval.errors import ModelError, OrchError
+from eval.model_folder import model_context
 from trainers.recipe import Recipe, Resources
 from trainers.verl.launch.job import object_store_bytes
 
@@ -49,7 +50,7 @@ def check_model(folder: Path, recipe: Recipe) -> None:
             fix="read that code and set model.trust_remote_code: true, or remove auto_map",
         )
     wanted = recipe.data.max_prompt_tokens + recipe.data.max_response_tokens
-    longest = _positions(folder / "config.json")
+    longest = model_context(folder)
     if longest is not None and wanted > longest:
         raise ModelError(
             f"data.max_prompt_tokens ({recipe.data.max_prompt_tokens}) and data.max_response_tokens "
@@ -107,16 +108,3 @@ def _file_that_names_code(folder: Path) -> Path | None:
         if isinstance(values, dict) and values.get("auto_map"):
             return folder / name
     return None
-
-
-def _positions(config: Path) -> int | None:
-    """Tokens of the longest sequence; None where the file does not say it, or stretches it by rotary scaling."""
-    try:
-        values = json.loads(config.read_text())
-    except (OSError, ValueError):
-        return None
-    values = values.get("text_config") or values
-    if (values.get("rope_scaling") or {}).get("factor"):
-        return None
-    found = values.get("max_position_embeddings")
-    return found if isinstance(found, int) else None

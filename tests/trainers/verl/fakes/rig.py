@@ -24,7 +24,8 @@ class Rig:
 
     def __init__(self, root: Path, cache: Path, *overrides: str) -> None:
         self.root, self.cache = root, cache
-        self.overrides = ["algorithm=grpo", "selection=full", "eval.num_samples=1", "eval.limit=4", *overrides]
+        words = ("algorithm=grpo", "selection=full", "eval.num_samples=1", "eval.limit=4", *overrides)
+        self.overrides = [*{word.partition("=")[0]: word for word in words}.values()]  # the last of a key counts
         self.store = Store(root / "runs")
         self.began_at = time.time()
         self.drivers: list[subprocess.Popen] = []
