@@ -31,6 +31,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def model_context(folder: Path) -> int | None:
     """Return the most tokens of a prompt with its response; None where rotary scaling stretches it, or nothing says."""
     config = read_config(folder)
+    config = config.get("text_config") or config
     scaling = config.get("rope_scaling") or config.get("rope_parameters") or {}
     if scaling.get("factor"):
         return None

@@ -26,6 +26,7 @@ def train(make_recipe, tmp_path, monkeypatch):
     """Train as one attempt after another would; a fate is what `fakes/fake_main.py` makes of it."""
     model = tmp_path / "model"
     make_tokenizer(ARITHMETIC_TINY).save_pretrained(model)
+    (model / "config.json").write_text("{}")
     monkeypatch.setattr("trainers.verl.launch.launch._check_installed", lambda: None)
     monkeypatch.setattr("trainers.verl.launch.launch._POLL_S", 0.1)
     monkeypatch.setenv("ORCH_TEST_MAIN", str(FAKES / "fake_main.py"))
