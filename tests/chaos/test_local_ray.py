@@ -25,7 +25,7 @@ _QUICK = {
 @pytest.mark.parametrize(
     ("server", "number", "environment"),
     [
-        pytest.param("raylet", signal.SIGKILL, {}, id="raylet killed"),
+        pytest.param("raylet", signal.SIGKILL, {}, id="raylet killed", marks=pytest.mark.slow),
         pytest.param("gcs_server", signal.SIGKILL, {}, id="GCS killed", marks=pytest.mark.slow),
         pytest.param("raylet", signal.SIGSTOP, _QUICK, id="raylet hangs", marks=pytest.mark.slow),
     ],
