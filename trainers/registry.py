@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from eval.errors import OrchError, did_you_mean
@@ -62,8 +64,11 @@ def check_fit(recipe: Recipe, resources: Resources, *, evaluate_every: int | Non
 
 
 def _load(name: str) -> Any:
-    """The class of a trainer."""
+    """The class of a trainer; a user's own may lie in the current folder, where a trial's `python -m` finds it."""
     module_name, _, class_name = TRAINERS.get(name, name).partition(":")
+    here = str(Path.cwd())
+    if name not in TRAINERS and here not in sys.path:
+        sys.path.insert(0, here)
     try:
         return getattr(import_module(module_name), class_name)
     except (ImportError, AttributeError, SyntaxError) as error:

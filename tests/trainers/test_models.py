@@ -12,7 +12,7 @@ from eval.errors import ModelError, OrchError
 from eval.model_folder import folder_digest
 from trainers.models.resolve import model_digest, resolve
 from trainers.recipe import Model
-from trainers.registry import trainer
+from trainers.registry import check_trainer, trainer
 from trainers.rewards import rewards
 
 
@@ -69,6 +69,16 @@ def test_an_unknown_trainer_proposes_the_known_one() -> None:
 
 def test_a_trainer_of_the_users_own_is_found_by_its_place() -> None:
     assert type(trainer("collections:OrderedDict")).__name__ == "OrderedDict"
+
+
+def test_a_trainer_in_the_current_folder_is_found_as_its_trial_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "trainer_of_mine.py").write_text("class Mine:\n    pass\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [entry for entry in sys.path if entry])
+    check_trainer("trainer_of_mine:Mine")
+    assert type(trainer("trainer_of_mine:Mine")).__name__ == "Mine"
 
 
 def test_the_reward_is_the_verdict_of_the_grader() -> None:
