@@ -11,7 +11,7 @@ import decimal
 import hashlib
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
@@ -25,6 +25,7 @@ MAX_FACTORIAL = 2_500
 ROUNDED = Decimal("1e-6")
 """Relative difference up to which a decimal is another number rounded."""
 MAX_SYMBOLS_ALONE = 6
+"""Variables of which each is made to outweigh the others."""
 FEWEST_POINTS = 3
 """Points inside both domains that functions must share before they are called equal."""
 DOMAIN_OF_WHOLE = frozenset(("!", "binom"))
@@ -137,7 +138,7 @@ def _same(left: Formula, right: Formula, *, degree_is_radian: bool) -> bool | No
     if is_whole or verdict is True:
         return verdict
     if (verdict is None and num_shared == 0) or (verdict is False and names & STEPS):
-        whole, _ = _same_at(left, right, [replace(point, is_whole=True, fixed=()) for point in points])
+        whole, _ = _same_at(left, right, [Point(number, True, degree_is_radian) for number in range(_NUM_POINTS)])
         # ⌊n/2⌋ = ⌈(n − 1)/2⌉ for whole n, ⌊x⌋ = x too: which numbers are meant is not said.
         return whole if verdict is None else None if whole is True else False
     return verdict
